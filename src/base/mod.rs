@@ -1,0 +1,15 @@
+//! Words that every room speaks: units as types, ids, names, limits with their reasons, checksums, errors.
+//!
+//! Promises: no I/O, no clock, no random numbers; nothing here knows what a volume is for.
+
+pub mod checksum;
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod name;
+pub mod units;
+
+pub use error::{Errno, Kind, Refusal, Refused};
+pub use id::{GenerationId, Uuid};
+pub use name::Name;
+pub use units::{ByteRange, Extent, Generation, Region, RegionSize};

@@ -1,0 +1,3 @@
+//! `cleave`: parse, call, exit code.
+
+fn main() {}

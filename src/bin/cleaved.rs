@@ -1,0 +1,3 @@
+//! `cleaved`: parse, call, exit code.
+
+fn main() {}

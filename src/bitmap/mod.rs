@@ -1,0 +1,1 @@
+//! The maps in memory: set, clear, or, and-not, next run.

@@ -1,0 +1,1 @@
+//! The lasting list of groups, volumes, plexes and snapshots: load, commit, import, repair.

@@ -1,0 +1,1 @@
+//! Words typed to requests, replies to tables and progress, error kinds to exit codes.

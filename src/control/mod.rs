@@ -1,0 +1,1 @@
+//! The typed requests, replies and events between command line and daemon, versioned.

@@ -1,0 +1,1 @@
+//! `cleaved`: owner loop, workers, start-up, recovery, stop.

@@ -1,0 +1,257 @@
+//! Buffers: memory of ours that is shared by reference count, or a request buffer that the kernel holds.
+//!
+//! An [`OwnedBuffer`] is the memory that the kernel may read or write while a request is in flight; the request's clone
+//! keeps it alive. A [`RegisteredBuffer`] names pages of a ublk request in a ring's buffer table: its bytes are never
+//! seen here, it is valid on one ring, for one request, in one direction.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::base::limits::PAGE_BYTES;
+
+/// Page-aligned memory that the kernel and one user at a time may touch.
+struct Memory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: `Memory` is plain bytes without thread affinity. Who may touch them when is the block device contract: the
+// owner of the one request that is in flight on a range, or nobody.
+unsafe impl Send for Memory {}
+// SAFETY: as for `Send`; all access goes through raw-pointer copies, no reference to the bytes is ever made.
+unsafe impl Sync for Memory {}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `start` was allocated in `OwnedBuffer::zeroed` with exactly this layout and is freed once.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+/// A slice of page-aligned memory, shared by clones. The kernel may be writing into it while a request is in flight, so
+/// bytes are copied in and out and never borrowed.
+#[derive(Clone)]
+pub struct OwnedBuffer {
+    memory: Arc<Memory>,
+    offset: usize,
+    len: usize,
+}
+
+impl OwnedBuffer {
+    /// `len` zero bytes, aligned to a page.
+    ///
+    /// # Panics
+    /// For zero bytes; when memory is exhausted the process ends, as for every allocation.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Self {
+        assert!(len > 0, "a buffer has at least one byte");
+        let layout =
+            Layout::from_size_align(len, PAGE_BYTES).expect("buffer lengths are far below isize::MAX");
+        // SAFETY: the layout has a size above zero, checked above.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        Self { memory: Arc::new(Memory { start, layout }), offset: 0, len }
+    }
+
+    /// A buffer that holds a copy of `bytes`.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Self {
+        let buffer = Self::zeroed(bytes.len());
+        buffer.fill_from(0, bytes);
+        buffer
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no byte; only a slice can be so.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The part `offset .. offset + len`, sharing the memory.
+    ///
+    /// # Panics
+    /// When the part does not lie inside.
+    #[must_use]
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        assert!(offset + len <= self.len, "slice outside its buffer");
+        Self { memory: Arc::clone(&self.memory), offset: self.offset + offset, len }
+    }
+
+    /// Whether no other clone or slice holds the memory, so that it can be used again.
+    #[must_use]
+    pub fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.memory) == 1
+    }
+
+    /// Copy `bytes` to `offset`.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn fill_from(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.len, "copy outside the buffer");
+        // SAFETY: the destination lies inside the allocation (asserted); `bytes` is a foreign borrow, so no overlap.
+        unsafe { self.as_ptr().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Copy the bytes from `offset` on into `bytes`.
+    ///
+    /// # Panics
+    /// When the buffer is shorter.
+    pub fn copy_to(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset + bytes.len() <= self.len, "copy outside the buffer");
+        // SAFETY: the source lies inside the allocation (asserted); `bytes` is a foreign borrow, so no overlap.
+        unsafe { self.as_ptr().add(offset).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// A copy of all bytes.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.copy_to(0, &mut bytes);
+        bytes
+    }
+
+    /// Run `look` on the bytes. No request that writes into the buffer may be in flight: the caller has just awaited the
+    /// one that filled it and holds the only right to it.
+    pub fn with_bytes<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        // SAFETY: inside the allocation; the block device contract gives the caller sole use after completion, and the
+        // borrow ends with the call.
+        look(unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) })
+    }
+
+    /// Address of the first byte, for the rings.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        // SAFETY: `offset` lies inside the allocation, by construction and by `slice`'s assertion.
+        unsafe { self.memory.start.as_ptr().add(self.offset) }
+    }
+}
+
+impl fmt::Debug for OwnedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnedBuffer({} bytes)", self.len)
+    }
+}
+
+/// Which way the bytes of a registered buffer may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Into the request's pages: it is a read.
+    Fill,
+    /// Out of the request's pages: it is a write.
+    Drain,
+}
+
+/// A range of a ublk request's pages, registered in the buffer table of the queue's ring. Only a device on that ring
+/// can use it, only until the request is completed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegisteredBuffer {
+    /// Index in the ring's buffer table: the request's tag.
+    pub slot: u16,
+    /// First byte, counted from the start of the request.
+    pub offset: u32,
+    /// Number of bytes.
+    pub len: u32,
+    /// Which way the bytes may go.
+    pub direction: Direction,
+}
+
+/// The memory of a read or write. A layer that must see the bytes asks for [`Buffer::owned`] and says so in its docs.
+#[derive(Clone, Debug)]
+pub enum Buffer {
+    /// Memory of this process.
+    Owned(OwnedBuffer),
+    /// Pages of the request itself, unseen.
+    Registered(RegisteredBuffer),
+}
+
+impl Buffer {
+    /// Number of bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Owned(buffer) => buffer.len(),
+            Self::Registered(buffer) => buffer.len as usize,
+        }
+    }
+
+    /// Whether there is no byte.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The part `offset .. offset + len`.
+    ///
+    /// # Panics
+    /// When the part does not lie inside.
+    #[must_use]
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        match self {
+            Self::Owned(buffer) => Self::Owned(buffer.slice(offset, len)),
+            Self::Registered(buffer) => {
+                assert!(offset + len <= buffer.len as usize, "slice outside its buffer");
+                // The sum stays below the request's length, which is a `u32`.
+                Self::Registered(RegisteredBuffer {
+                    offset: buffer.offset + offset as u32,
+                    len: len as u32,
+                    ..*buffer
+                })
+            }
+        }
+    }
+
+    /// The owned memory, if it is such.
+    #[must_use]
+    pub const fn owned(&self) -> Option<&OwnedBuffer> {
+        match self {
+            Self::Owned(buffer) => Some(buffer),
+            Self::Registered(_) => None,
+        }
+    }
+}
+
+impl From<OwnedBuffer> for Buffer {
+    fn from(buffer: OwnedBuffer) -> Self {
+        Self::Owned(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_share_memory_and_keep_it_alive() {
+        let whole = OwnedBuffer::from_slice(b"0123456789");
+        let part = whole.slice(2, 5).slice(1, 3);
+        assert!(!whole.is_unshared());
+        assert_eq!(part.to_vec(), b"345");
+        part.fill_from(0, b"abc");
+        assert_eq!(whole.to_vec(), b"012abc6789");
+        drop(whole);
+        assert!(part.is_unshared());
+        assert_eq!(part.to_vec(), b"abc");
+    }
+
+    #[test]
+    fn memory_is_page_aligned() {
+        assert_eq!(OwnedBuffer::zeroed(512).as_ptr() as usize % PAGE_BYTES, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside")]
+    fn a_slice_cannot_leave_its_buffer() {
+        let _ =
+            Buffer::Registered(RegisteredBuffer { slot: 0, offset: 0, len: 512, direction: Direction::Fill })
+                .slice(256, 512);
+    }
+}

@@ -1,0 +1,1 @@
+//! Faces of one device towards the kernel.

@@ -1,0 +1,1 @@
+//! The seeded faulty disk, clock and scheduler.

@@ -1,0 +1,1 @@
+//! Volume, plex, snapshot and task as pure machines: event in, new state and actions out.
