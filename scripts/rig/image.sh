@@ -87,6 +87,8 @@ copy_libraries() {
     # ldd complains about what is no dynamic program, and gives its complaint as its status.
     ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ "^/" {print $3} $1 ~ "^/" && $2 ~ "^\\(" {print $1}' | sort -u |
         while read -r library; do
+            # /lib and /lib64 are links in the guest, which a directory of that name would replace.
+            [[ $library == /usr/* ]] || library=/usr$library
             [[ ! -e $dir$library ]] || continue
             mkdir -p "$dir${library%/*}"
             cp -L "$library" "$dir$library"
