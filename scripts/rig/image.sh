@@ -20,10 +20,12 @@ build_image() {
             expand_modules "$work/root" "$version"
             # Not compressed: an emulated processor takes longer to unpack it than this host takes to read it.
             pack "$work/root" >"$work/image"
-            rm -f "$cache/image-$version-"*
             mv "$work/image" "$image"
+            # Another checkout may be using one with other contents, so only what is long unused goes.
+            find "$cache" -maxdepth 1 -name 'image-*' -mtime +7 -delete
         ) 9>"$kernel.lock"
     fi
+    touch -c "$image"
     echo "$image"
 }
 
