@@ -18,7 +18,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::base::{ByteRange, Errno, Extent};
 use crate::bitmap::ExtentMap;
 
-struct Wanted {
+/// A write that waits for its bits.
+pub(super) struct Wanted {
     range: ByteRange,
     answer: oneshot::Sender<Result<(), Errno>>,
 }
@@ -113,43 +114,34 @@ impl Intent {
     /// holds their window: no write is in flight there.
     pub(super) fn retire(&self, extents: &[Extent]) {
         for extent in extents {
-            self.live.clear_extent(*extent);
+            self.live.clear(*extent);
         }
     }
 
-    /// Live extents that were not written since the last call, in runs that one window can hold.
+    /// Extents that may stand on disk and were not written since the last call.
     pub(super) fn quiet(&self) -> Vec<Extent> {
-        let quiet = self.live.extents().into_iter().filter(|extent| !self.touched.get(*extent)).collect();
+        let quiet = self.durable.extents().filter(|extent| !self.touched.bits().get(extent.0)).collect();
         self.touched.clear_all();
         quiet
     }
 
-    /// All that wait for bits now.
-    pub(super) fn take_wanted(&self) -> Batch {
+    /// All that wait for bits now; the bits are set in `durable` and their pages are due to be written.
+    pub(super) fn take_wanted(&self) -> Vec<Wanted> {
         let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut pages = Vec::new();
         for want in &wanted {
-            let (first, end) = Extent::span(want.range);
-            for extent in first.0..end.0 {
-                if !self.durable.get(Extent(extent)) {
-                    self.durable.set_extent(Extent(extent));
-                    pages.push(ExtentMap::page_of(Extent(extent)));
-                }
-            }
+            self.durable.set(want.range);
         }
-        pages.sort_unstable();
-        pages.dedup();
-        Batch { wanted, pages }
+        wanted
     }
 
     /// The batch's bits are durable: let its writes go on.
-    pub(super) fn grant(&self, batch: Batch) {
-        for want in &batch.wanted {
+    pub(super) fn grant(&self, batch: Vec<Wanted>) {
+        for want in &batch {
             self.live.set(want.range);
             self.touched.set(want.range);
         }
         self.dirtied.notify_one();
-        for want in batch.wanted {
+        for want in batch {
             // A write that is gone does not want its answer.
             let _ = want.answer.send(Ok(()));
         }
@@ -157,8 +149,8 @@ impl Intent {
 
     /// The batch's bits cannot be made durable: fail its writes. Their bits stay in `durable`, since a page may have
     /// reached the disk after all.
-    pub(super) fn refuse(&self, batch: Batch, errno: Errno) {
-        for want in batch.wanted {
+    pub(super) fn refuse(&self, batch: Vec<Wanted>, errno: Errno) {
+        for want in batch {
             let _ = want.answer.send(Err(errno));
         }
     }
@@ -170,34 +162,15 @@ impl Intent {
         self.live.set_all();
     }
 
-    /// Clear in `durable` those of `extents` that were not written since they were retired; the pages to rewrite.
-    pub(super) fn forget(&self, extents: &[Extent]) -> Vec<u64> {
+    /// Clear in `durable` those of `extents` that were not written since they were retired; their pages are due to be
+    /// written. False when nothing may be cleared now.
+    pub(super) fn forget(&self, extents: &[Extent]) -> bool {
         if self.is_pinned() || self.is_lost() {
-            return Vec::new();
+            return false;
         }
-        let mut pages = Vec::new();
-        for extent in extents {
-            if !self.live.get(*extent) {
-                self.durable.clear_extent(*extent);
-                pages.push(ExtentMap::page_of(*extent));
-            }
+        for extent in extents.iter().filter(|extent| !self.live.bits().get(extent.0)) {
+            self.durable.clear(*extent);
         }
-        pages.sort_unstable();
-        pages.dedup();
-        pages
-    }
-}
-
-/// Writes that wait for bits, and the pages that must be written before they go on.
-pub(super) struct Batch {
-    wanted: Vec<Wanted>,
-    /// Indices of the intent pages that got new bits.
-    pub(super) pages: Vec<u64>,
-}
-
-impl Batch {
-    /// Whether nobody waits.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.wanted.is_empty()
+        true
     }
 }

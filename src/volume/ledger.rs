@@ -3,6 +3,15 @@
 
 use crate::base::{ByteRange, Errno, Uuid};
 
+/// What was recorded of a plex that left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// It is STALE and goes on collecting what it misses.
+    Tracked,
+    /// It was a snapshot mirror in the making and is gone.
+    Removed,
+}
+
 /// The durable record of who may be believed. All calls are made by the volume's keeper, one decision at a time.
 pub trait Ledger: 'static {
     /// Record on the survivors' labels and in the catalogue that `plex` has left the write path after `errno`: STALE, or
@@ -10,7 +19,7 @@ pub trait Ledger: 'static {
     ///
     /// # Errors
     /// When it could not be recorded: nothing that depends on it may be acknowledged.
-    fn plex_lost(&self, plex: Uuid, errno: Errno) -> impl Future<Output = Result<(), Errno>>;
+    fn plex_lost(&self, plex: Uuid, errno: Errno) -> impl Future<Output = Result<Loss, Errno>>;
 
     /// Record on every ACTIVE label that the intent map cannot be trusted (ordering rule 18).
     ///

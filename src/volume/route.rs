@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{ByteRange, Uuid};
+use crate::base::{ByteRange, Errno, Uuid};
 use crate::bitmap::ChangeMap;
 
 /// What a plex in the write path is good for.
@@ -44,6 +44,8 @@ pub struct AbsentPlex {
     pub uuid: Uuid,
     /// What it misses.
     pub behind: Arc<ChangeMap>,
+    /// Why it left.
+    pub errno: Errno,
     /// Whether its absence is durable on the survivors' labels and in the catalogue. Until it is, nothing is
     /// acknowledged (ordering rule 3).
     pub recorded: bool,
@@ -100,11 +102,11 @@ impl<M: Clone> Route<M> {
 
     /// This route with `uuid` taken out of the write path and tracked, not yet recorded; unchanged when it is not in.
     #[must_use]
-    pub fn without(&self, uuid: Uuid) -> Self {
+    pub fn without(&self, uuid: Uuid, errno: Errno) -> Self {
         let mut route = self.clone();
         if let Some(at) = route.plexes.iter().position(|plex| plex.uuid == uuid) {
             let plex = route.plexes.remove(at);
-            route.absent.push(AbsentPlex { uuid, behind: plex.behind, recorded: false });
+            route.absent.push(AbsentPlex { uuid, behind: plex.behind, errno, recorded: false });
         }
         route
     }
