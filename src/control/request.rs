@@ -467,3 +467,42 @@ pub struct Shutdown {
     /// Whether volumes are stopped first, refusing while one is open. Otherwise devices stay and wait for the next daemon.
     pub stop_volumes: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{decode, encode};
+
+    #[test]
+    fn only_what_changes_nothing_is_open_to_readers() {
+        let volume = Name::new("v").unwrap();
+        let group = default_group();
+        let wait = Request::SnapWait(SnapWait { group: group.clone(), volume: volume.clone(), nmirror: 1 });
+        assert_eq!((wait.verb(), wait.access()), ("snap-wait", Access::Read));
+        for request in [
+            Request::Verify(Verify { group: group.clone(), volume: volume.clone() }),
+            Request::TaskPause(TaskRef { task: 1 }),
+            Request::StopAll(StopAll { group }),
+            Request::Shutdown(Shutdown { stop_volumes: false }),
+        ] {
+            assert_eq!(request.access(), Access::Change, "{}", request.verb());
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_pass_the_decoder() {
+        for name in ["../x", "", "-rf", "a\\u0000"] {
+            let body = format!(r#"{{"verify":{{"group":"default","volume":"{name}"}}}}"#);
+            assert!(decode::<Request>(body.as_bytes()).is_err(), "{name}");
+        }
+        let body = br#"{"make":{"group":"g","volume":"v","length_bytes":1,"nmirror":1,"media":[],"plexes":[],"sparse":false,"region":5,"init":"sync","data":"auto","force":false}}"#;
+        assert!(decode::<Request>(body).unwrap_err().to_string().contains("region size"));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_an_error_and_no_panic() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
+        assert!(encode(&MediumSpec { name: None, path }).is_err());
+    }
+}

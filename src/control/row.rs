@@ -228,3 +228,32 @@ pub struct DifferenceRow {
     /// Bytes of the blocks that differ.
     pub length_bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{ServerMessage, encode};
+
+    #[test]
+    fn the_largest_plex_row_fits_a_frame() {
+        let name = Name::new(&"n".repeat(128)).unwrap();
+        // PATH_MAX bytes, each of which takes six in JSON.
+        let path = PathBuf::from("\u{1}".repeat(4096));
+        let row = Row::Plex(PlexRow {
+            group: name.clone(),
+            volume: Some(name.clone()),
+            plex: name.clone(),
+            uuid: Uuid::NIL,
+            kernel_state: KernelState::Disabled,
+            state: PlexState::Snapdone,
+            mode: PlexMode::WriteOnly,
+            length_bytes: u64::MAX,
+            medium: Some(name),
+            fault: Some(path.display().to_string()),
+            path,
+            sparse: false,
+            dirty_regions: u64::MAX,
+        });
+        assert!(encode(&ServerMessage::Row(row)).is_ok());
+    }
+}
