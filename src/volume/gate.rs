@@ -149,10 +149,11 @@ impl Gate {
         // Release: what the request did is seen by who finds the lane empty.
         counter.store(left, Ordering::Release);
         fence(Ordering::SeqCst);
-        if left == 0 && self.held.load(Ordering::Acquire) {
-            if let Some(hold) = lock(&self.hold).as_ref() {
-                hold.wake();
-            }
+        if left == 0
+            && self.held.load(Ordering::Acquire)
+            && let Some(hold) = lock(&self.hold).as_ref()
+        {
+            hold.wake();
         }
     }
 

@@ -237,11 +237,11 @@ impl<H: Host> VolumeQueue<H> {
         let mut timer: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
         std::future::poll_fn(|cx| {
             for (uuid, _, slot) in &mut waiting {
-                if let Some(pending) = slot {
-                    if let Poll::Ready(result) = pending.as_mut().poll(cx) {
-                        *slot = None;
-                        failed.extend(result.err().map(|errno| (*uuid, errno)));
-                    }
+                if let Some(pending) = slot
+                    && let Poll::Ready(result) = pending.as_mut().poll(cx)
+                {
+                    *slot = None;
+                    failed.extend(result.err().map(|errno| (*uuid, errno)));
                 }
             }
             let left = |role: Role| waiting.iter().any(|(_, of, slot)| *of == role && slot.is_some());
