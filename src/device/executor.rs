@@ -178,9 +178,8 @@ mod tests {
 
     #[test]
     fn tasks_spawn_tasks_and_end() {
-        let executor = Executor::new(Arc::new(Count(AtomicUsize::new(0))));
         let seen = RefCell::new(Vec::new());
-        // The executor is not held by its own tasks here, so that the borrow of `seen` can end.
+        let executor = Executor::new(Arc::new(Count(AtomicUsize::new(0))));
         executor.spawn(async { seen.borrow_mut().push(1) });
         executor.spawn(async {
             tokio::task::yield_now().await;
