@@ -148,7 +148,8 @@ impl<S: Submitter> RingDevice<S> {
             if count == buffer.len() {
                 return Ok(());
             }
-            if count == 0 || count > buffer.len() || !count.is_multiple_of(self.medium.block_size() as usize) {
+            if count == 0 || count > buffer.len() || !count.is_multiple_of(self.medium.block_size() as usize)
+            {
                 return Err(Errno::IO);
             }
             offset += count as u64;
