@@ -92,10 +92,12 @@ gone() {
 # kill_at_exit PROCESS
 kill_at_exit() { at_exit kill -9 "$1"; }
 
-# need_module NAME...: loads kernel modules; they stay loaded.
+# need_module NAME...: loads kernel modules that are not there yet; they stay loaded.
 need_module() {
     local name
-    for name in "$@"; do modprobe "$name" || die "the kernel has no module $name"; done
+    for name in "$@"; do
+        [[ -d /sys/module/${name//-/_} ]] || modprobe "$name" || die "the kernel has no module $name"
+    done
 }
 
 # loop_device FILE SIZE [OPTION]...: makes FILE and sets `device` to a loop device on it, which goes when the test ends.
