@@ -1,1 +1,3 @@
 //! `cleaved`: owner loop, workers, start-up, recovery, stop.
+
+pub mod links;
