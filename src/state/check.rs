@@ -27,7 +27,8 @@ impl Group {
     fn check_uniqueness(&self) -> Result<(), Refused> {
         let (mut names, mut uuids, mut paths) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut numbers = BTreeSet::new();
-        let twice = |what: &str, object: &dyn std::fmt::Display| Err(refuse::absurd(object, format!("{what} twice")));
+        let twice =
+            |what: &str, object: &dyn std::fmt::Display| Err(refuse::absurd(object, format!("{what} twice")));
         let mut pool = BTreeSet::new();
         for medium in &self.media {
             if !pool.insert(&medium.path) {
@@ -130,7 +131,9 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
             return Err(format!("it is {state} with plex {} {}", plex.name, plex.state()));
         }
         let purpose_fits = match plex.state() {
-            PlexState::SnapAtt | PlexState::SnapDone | PlexState::SnapTmp => plex.purpose == Purpose::Snapshot,
+            PlexState::SnapAtt | PlexState::SnapDone | PlexState::SnapTmp => {
+                plex.purpose == Purpose::Snapshot
+            }
             PlexState::Empty | PlexState::Clean | PlexState::Active | PlexState::Temp => {
                 plex.purpose == Purpose::Mirror
             }

@@ -202,7 +202,13 @@ pub(super) enum Birth {
 }
 
 impl Plex {
-    pub(super) const fn new(name: Name, uuid: Uuid, medium: PlexMedium, birth: Birth, id: GenerationId) -> Self {
+    pub(super) const fn new(
+        name: Name,
+        uuid: Uuid,
+        medium: PlexMedium,
+        birth: Birth,
+        id: GenerationId,
+    ) -> Self {
         let (state, purpose) = match birth {
             Birth::WithVolume => (PlexState::Empty, Purpose::Mirror),
             Birth::Mirror => (PlexState::Temp, Purpose::Mirror),
@@ -620,9 +626,9 @@ impl Group {
     /// The origin of the snapshot volume `snapshot` and the link between the two.
     #[must_use]
     pub fn link_of(&self, snapshot: Uuid) -> Option<(&Volume, &SnapshotLink)> {
-        self.volumes
-            .iter()
-            .find_map(|origin| origin.snapshots.iter().find(|link| link.volume == snapshot).map(|link| (origin, link)))
+        self.volumes.iter().find_map(|origin| {
+            origin.snapshots.iter().find(|link| link.volume == snapshot).map(|link| (origin, link))
+        })
     }
 
     /// Whether a volume or plex is called `name`; both share one namespace, as in VxVM.

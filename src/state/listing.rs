@@ -26,7 +26,17 @@ pub fn vxprint_ht(group: &Group, volumes: &[&str]) -> Result<Vec<Row>, Refused> 
     } else {
         volumes.iter().map(|name| group.volume(name)).collect::<Result<_, _>>()?
     };
-    rows.push(row(&["V", "NAME", "RVG/VSET/CO", "KSTATE", "STATE", "LENGTH", "READPOL", "PREFPLEX", "UTYPE"]));
+    rows.push(row(&[
+        "V",
+        "NAME",
+        "RVG/VSET/CO",
+        "KSTATE",
+        "STATE",
+        "LENGTH",
+        "READPOL",
+        "PREFPLEX",
+        "UTYPE",
+    ]));
     rows.push(row(&["PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "LAYOUT", "NCOL/WID", "MODE"]));
     rows.push(row(&["SD", "NAME", "PLEX", "DISK", "DISKOFFS", "LENGTH", "[COL/]OFF", "DEVICE", "MODE"]));
     if volumes.is_empty() {

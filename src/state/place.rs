@@ -60,9 +60,11 @@ pub fn place(group: &Group, request: &Request, rooms: &[(MediumPath, Room)]) -> 
     let mut chosen: Vec<Site> = Vec::new();
     let mut uses = vec![0usize; candidates.len()];
     while chosen.len() < request.count {
-        let best = (0..candidates.len()).filter(|at| candidates[*at].fits_more(uses[*at], need, request.sparse)).min_by_key(
-            |at| (uses[*at] + candidates[*at].present, Reverse(candidates[*at].left(uses[*at], need)), *at),
-        );
+        let best = (0..candidates.len())
+            .filter(|at| candidates[*at].fits_more(uses[*at], need, request.sparse))
+            .min_by_key(|at| {
+                (uses[*at] + candidates[*at].present, Reverse(candidates[*at].left(uses[*at], need)), *at)
+            });
         let Some(at) = best else {
             let Some(roomiest) = candidates.iter().max_by_key(|candidate| candidate.free) else {
                 return Err(refuse::medium_none(&group.name));
@@ -71,7 +73,11 @@ pub fn place(group: &Group, request: &Request, rooms: &[(MediumPath, Room)]) -> 
             return Err(if roomiest.block {
                 refuse::medium_none(&group.name)
             } else {
-                refuse::medium_full(roomiest.path, roomiest.free, wanted.min(need * (chosen.len() as u64 + 1)))
+                refuse::medium_full(
+                    roomiest.path,
+                    roomiest.free,
+                    wanted.min(need * (chosen.len() as u64 + 1)),
+                )
             });
         };
         let candidate = &candidates[at];
@@ -111,8 +117,11 @@ fn candidates<'a>(
     need: u64,
 ) -> Result<Vec<Candidate<'a>>, Refused> {
     let named = !request.named.is_empty();
-    let paths: Vec<_> =
-        if named { request.named.iter().collect() } else { group.media.iter().map(|medium| &medium.path).collect() };
+    let paths: Vec<_> = if named {
+        request.named.iter().collect()
+    } else {
+        group.media.iter().map(|medium| &medium.path).collect()
+    };
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     let mut passed_over = None;

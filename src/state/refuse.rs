@@ -28,7 +28,7 @@ pub fn parse_name(what: &str, text: &str) -> Result<Name, Refused> {
         };
         // A hostile name may be long: its beginning is enough to know it by.
         let shown: String = text.chars().take(64).collect();
-        let object = if shown.is_empty() { "''".to_owned() } else { shown };
+        let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
         let way_out = "choose a name such as data1: letters, digits, '_', '-', '.', ':'";
         Refusal::new(Kind::Syntax, id, object, format!("the name of a {what} {error}"), way_out)
     })?;
@@ -80,13 +80,25 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
     }
     if bytes > MAX {
         let object = format!("{bytes} bytes");
-        return Err(Refusal::new(Kind::Usage, "size.too-large", object, "is too large", "the largest volume has 1 EiB"));
+        return Err(Refusal::new(
+            Kind::Usage,
+            "size.too-large",
+            object,
+            "is too large",
+            "the largest volume has 1 EiB",
+        ));
     }
     if bytes < MIN_VOLUME_BYTES {
         let object = format!("{bytes} bytes");
-        return Err(Refusal::new(Kind::Usage, "size.too-small", object, "is too small for a volume", smallest()));
+        return Err(Refusal::new(
+            Kind::Usage,
+            "size.too-small",
+            object,
+            "is too small for a volume",
+            smallest(),
+        ));
     }
-    if bytes % page != 0 {
+    if !bytes.is_multiple_of(page) {
         let up = bytes.next_multiple_of(page);
         return Err(Refusal::new(
             Kind::Usage,
@@ -101,14 +113,26 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
 
 pub(super) fn medium_path(text: &str, why: &str) -> Refused {
     let shown: String = text.chars().take(256).collect();
-    let object = if shown.is_empty() { "''".to_owned() } else { shown };
-    Refusal::new(Kind::Syntax, "medium.path", object, why, "give the full path of a file, directory or block device")
+    let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
+    Refusal::new(
+        Kind::Syntax,
+        "medium.path",
+        object,
+        why,
+        "give the full path of a file, directory or block device",
+    )
 }
 
 /// `group.unknown`: no group is called so.
 #[must_use]
 pub fn group_unknown(name: &str) -> Refused {
-    Refusal::new(Kind::NoGroup, "group.unknown", name, "no such group", "list the groups with: cleave group list")
+    Refusal::new(
+        Kind::NoGroup,
+        "group.unknown",
+        name,
+        "no such group",
+        "list the groups with: cleave group list",
+    )
 }
 
 /// `group.exists`: a group of that name is there.
@@ -147,7 +171,13 @@ pub(super) fn name_taken(name: &Name, group: &Name) -> Refused {
 
 pub(super) fn plex_unknown(name: &str, volume: &Name) -> Refused {
     let reason = format!("no such plex of volume {volume}");
-    Refusal::new(Kind::NotFound, "plex.unknown", name, reason, format!("list its plexes with: cleave show {volume}"))
+    Refusal::new(
+        Kind::NotFound,
+        "plex.unknown",
+        name,
+        reason,
+        format!("list its plexes with: cleave show {volume}"),
+    )
 }
 
 pub(super) fn volume_state(volume: &Volume, event: VolumeEvent) -> Refused {
@@ -192,12 +222,24 @@ pub fn volume_open(name: &Name, holders: &[String]) -> Refused {
 }
 
 pub(super) fn volume_busy(name: &Name) -> Refused {
-    Refusal::new(Kind::Busy, "volume.busy", name, "a cut of the volume is under way", "try again when it is done")
+    Refusal::new(
+        Kind::Busy,
+        "volume.busy",
+        name,
+        "a cut of the volume is under way",
+        "try again when it is done",
+    )
 }
 
 pub(super) fn volume_resyncing(name: &Name) -> Refused {
     let way_out = "wait for the task that cleave task list shows";
-    Refusal::new(Kind::Busy, "volume.resyncing", name, "its plexes are being made equal after a crash", way_out)
+    Refusal::new(
+        Kind::Busy,
+        "volume.resyncing",
+        name,
+        "its plexes are being made equal after a crash",
+        way_out,
+    )
 }
 
 pub(super) fn volume_not_recursive(name: &Name, plexes: usize) -> Refused {
@@ -267,7 +309,9 @@ pub(super) fn last_active(plex: &Plex, volume: &Name) -> Refused {
         "plex.last-active",
         plex.name(),
         format!("it is the last complete plex of volume {volume}"),
-        format!("add another first with: cleave mirror {volume}, or remove the volume with: cleave rm {volume}"),
+        format!(
+            "add another first with: cleave mirror {volume}, or remove the volume with: cleave rm {volume}"
+        ),
     )
 }
 
@@ -284,7 +328,13 @@ pub fn plex_too_small(path: impl Display, have: u64, need: u64, volume: &Name) -
     )
 }
 
-pub(super) fn plex_block_size(path: &MediumPath, what: &str, needs: u32, fixed: u32, volume: &Name) -> Refused {
+pub(super) fn plex_block_size(
+    path: &MediumPath,
+    what: &str,
+    needs: u32,
+    fixed: u32,
+    volume: &Name,
+) -> Refused {
     Refusal::new(
         Kind::Medium,
         "plex.block-size",
@@ -365,7 +415,9 @@ pub(super) fn snapshot_no_snapdone(volume: &Volume, wanted: usize) -> Refused {
         Kind::InvalidState,
         "snapshot.no-snapdone",
         name,
-        format!("insufficient number of active snapshot mirrors in {name}: {wanted} wanted, {ready} SNAPDONE"),
+        format!(
+            "insufficient number of active snapshot mirrors in {name}: {wanted} wanted, {ready} SNAPDONE"
+        ),
         way_out,
     )
 }
@@ -396,7 +448,13 @@ pub(super) fn snapshot_twice(name: &Name) -> Refused {
 
 pub(super) fn snapshot_name_too_long(name: &Name) -> Refused {
     let way_out = "name the snapshot volume";
-    Refusal::new(Kind::Syntax, "name.too-long", name, "the default name of its snapshot would be too long", way_out)
+    Refusal::new(
+        Kind::Syntax,
+        "name.too-long",
+        name,
+        "the default name of its snapshot would be too long",
+        way_out,
+    )
 }
 
 pub(super) fn snapshot_unclean(name: &Name) -> Refused {
@@ -448,7 +506,7 @@ mod tests {
         let long = "n".repeat(200);
         let fits_not = "n".repeat(MAX_VOLUME_NAME_BYTES + 1);
         for (text, id, line) in [
-            ("", "name.empty", "'': the name of a volume is empty"),
+            ("", "name.empty", "(empty): the name of a volume is empty"),
             ("../x", "name.bad-character", "../x: the name of a volume has a character other than"),
             ("-rf", "name.bad-start", "-rf: the name of a volume does not start with"),
             ("a\nb", "name.bad-character", "a\\nb: the name of a volume has a character"),
@@ -486,7 +544,12 @@ mod tests {
                 "size.too-large",
                 "9223372036854775808: is too large; the largest volume has 1 EiB",
             ),
-            ("1", Kind::Usage, "size.too-small", "512 bytes: is too small for a volume; the smallest volume has 1 MiB"),
+            (
+                "1",
+                Kind::Usage,
+                "size.too-small",
+                "512 bytes: is too small for a volume; the smallest volume has 1 MiB",
+            ),
             (
                 "2049",
                 Kind::Usage,

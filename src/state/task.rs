@@ -75,16 +75,15 @@ impl TaskState {
                 format!("not possible while the task is {self}"),
                 "",
             )),
-            (
-                Done | Failed | Aborted,
-                E::Pause | E::Resume | E::Abort | E::Drained | E::Finish | E::Fail,
-            ) => Err(Refusal::new(
-                Kind::NotFound,
-                "task.ended",
-                format!("task {id}"),
-                format!("the task has ended: {self}"),
-                "list the tasks with: cleave task list",
-            )),
+            (Done | Failed | Aborted, E::Pause | E::Resume | E::Abort | E::Drained | E::Finish | E::Fail) => {
+                Err(Refusal::new(
+                    Kind::NotFound,
+                    "task.ended",
+                    format!("task {id}"),
+                    format!("the task has ended: {self}"),
+                    "list the tasks with: cleave task list",
+                ))
+            }
         }
     }
 
@@ -186,7 +185,14 @@ pub struct Task {
 impl Task {
     /// A task that starts running.
     #[must_use]
-    pub const fn new(id: u64, kind: TaskKind, group: Name, volume: Name, plex: Option<Name>, total: u64) -> Self {
+    pub const fn new(
+        id: u64,
+        kind: TaskKind,
+        group: Name,
+        volume: Name,
+        plex: Option<Name>,
+        total: u64,
+    ) -> Self {
         Self { id, kind, state: TaskState::Running, group, volume, plex, total, done: 0 }
     }
 

@@ -3,9 +3,9 @@
 //! A command runs on a thread of its own: the kernel may hold it for as long as a disk hangs, and the library's control
 //! ring belongs to a thread. A thread whose command is held when the limit passes is left to its fate.
 
-use libublk::UblkError;
-use libublk::ctrl::UblkCtrl;
-use libublk::sys;
+use io_uring::IoUring;
+use libublk::ctrl::{UblkCtrl, ublk_init_ctrl_task_ring};
+use libublk::{UblkError, sys};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(super) fn limited<T: Send + 'static>(
             // An interrupted command would be left in flight over memory of this stack.
             block_signals();
             // Nobody may be listening any more: a device that was made too late is removed by the drop of its handle.
-            let _ = answer.send(command());
+            let _ = answer.send(make_ring().and_then(|()| command()));
         })
         .map_err(|error| ExportError::system(object, "start a thread", Errno::from(error)))?;
     match outcome.recv_timeout(limit) {
@@ -46,6 +46,16 @@ pub(super) fn limited<T: Send + 'static>(
         // A panic inside the library, which has been printed.
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(ExportError::system(object, step, Errno::IO)),
     }
+}
+
+/// Make the control ring of this thread. The library makes one only with a new handle, and panics without.
+fn make_ring() -> Result<(), Errno> {
+    ublk_init_ctrl_task_ring(|slot| {
+        // One command is in flight at a time.
+        *slot = Some(IoUring::builder().build(4).map_err(UblkError::IOError)?);
+        Ok(())
+    })
+    .map_err(|error| errno(&error))
 }
 
 /// The library's error as the kernel's number.
@@ -277,15 +287,30 @@ fn stop_command(id: u32, number: i32, limit: Duration) -> Result<(), ExportError
     })
 }
 
+/// The deletion that waits for nobody: who still has the block device open keeps the remains until it closes them.
 fn delete_command(id: u32, number: i32, limit: Duration) -> Result<(), ExportError> {
+    let deadline = Instant::now() + limit;
     let deleted = limited(&node(id), "delete the device", limit, move || {
-        outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.del_dev())
+        let control = UblkCtrl::new_simple(number).map_err(|error| errno(&error))?;
+        match outcome(control.del_dev_async()) {
+            // Kernels before 6.9 have only the one that waits.
+            Err(errno) if errno == Errno::UNSUPPORTED || errno == Errno::INVALID => outcome(control.del_dev()),
+            other => other,
+        }
     });
     match deleted {
         // Somebody was faster.
-        Err(error) if matches!(error.errno.map(Errno::raw), Some(libc::ENODEV | libc::ENOENT)) => Ok(()),
-        other => other,
+        Err(error) if matches!(error.errno.map(Errno::raw), Some(libc::ENODEV | libc::ENOENT)) => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
     }
+    while exists(id) {
+        if Instant::now() >= deadline {
+            return Err(ExportError::new(node(id), ExportFault::TimedOut { step: "delete the device" }));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Stop device `id`: the kernel lets its requests end, takes the disk away and gives all commands back.
@@ -293,7 +318,7 @@ pub(super) fn stop_device(id: u32, limit: Duration) -> Result<(), ExportError> {
     stop_command(id, id_for_library(id)?, limit)
 }
 
-/// Delete the stopped device `id`. It ends when nobody has the character device open.
+/// Delete the stopped device `id`.
 pub(super) fn delete_device(id: u32, limit: Duration) -> Result<(), ExportError> {
     delete_command(id, id_for_library(id)?, limit)
 }

@@ -469,7 +469,6 @@ impl UblkDevice {
             // A panic there has ended the process.
             let _ = queue.thread.join();
         }
-        // The deletion ends when the last descriptor of the character device is closed; the threads closed theirs.
         let id = self.id;
         drop(self.device);
         delete_device(id, left().max(Duration::from_secs(1)))

@@ -179,6 +179,11 @@ impl<D: BlockDevice> Tag<D> {
 
     /// The kernel's request as the trait's, with the result that its success has.
     fn request(&self, descriptor: &sys::ublksrv_io_desc) -> Option<(Request, i32)> {
+        let operation = descriptor.op_flags & 0xff;
+        if operation == sys::UBLK_IO_OP_FLUSH {
+            // Its sector is no sector.
+            return Some((Request::Flush, 0));
+        }
         let offset = descriptor.start_sector.checked_mul(SECTOR_BYTES)?;
         let bytes = descriptor.nr_sectors.checked_mul(512)?;
         let range = ByteRange::new(offset, u64::from(bytes));
@@ -188,14 +193,13 @@ impl<D: BlockDevice> Tag<D> {
             Durability::Durable
         };
         let count = i32::try_from(bytes).ok()?;
-        Some(match descriptor.op_flags & 0xff {
+        Some(match operation {
             sys::UBLK_IO_OP_READ => {
                 (Request::Read { offset, buffer: self.buffer(bytes, Direction::Fill)? }, count)
             }
             sys::UBLK_IO_OP_WRITE => {
                 (Request::Write { offset, buffer: self.buffer(bytes, Direction::Drain)?, durability }, count)
             }
-            sys::UBLK_IO_OP_FLUSH => (Request::Flush, 0),
             sys::UBLK_IO_OP_DISCARD => (Request::Discard { range }, 0),
             sys::UBLK_IO_OP_WRITE_ZEROES => {
                 let keep = descriptor.op_flags & sys::UBLK_IO_F_NOUNMAP != 0;

@@ -58,7 +58,8 @@ pub fn prepare_cut(group: &Group, targets: &[CutTarget], ids: &mut Ids) -> Resul
             return Err(refuse::no_plexes(&volume.name));
         }
         let ready = |plex: &&Plex| plex.state() == PlexState::SnapDone && plex.is_attached();
-        let plexes: Vec<_> = volume.plexes.iter().filter(ready).take(target.mirrors).map(Plex::uuid).collect();
+        let plexes: Vec<_> =
+            volume.plexes.iter().filter(ready).take(target.mirrors).map(Plex::uuid).collect();
         if plexes.len() < target.mirrors {
             return Err(refuse::snapshot_no_snapdone(volume, target.mirrors));
         }

@@ -1,6 +1,8 @@
 //! Groups and volumes come to be.
 
-use super::super::group::{Birth, Group, MediumKind, MediumPath, Plex, PlexMedium, PoolMedium, Volume, medium_bytes};
+use super::super::group::{
+    Birth, Group, MediumKind, MediumPath, Plex, PlexMedium, PoolMedium, Volume, medium_bytes,
+};
 use super::super::ids::Ids;
 use super::super::plex::PlexEvent;
 use super::super::refuse;
@@ -99,8 +101,12 @@ pub struct MakeArgs<'a> {
 /// # Errors
 /// `name.*`; `medium.twice`.
 pub fn create_group(name: &str, media: &[PoolMedium], ids: &mut Ids) -> Result<Group, Refused> {
-    let mut group =
-        Group { name: refuse::parse_name("group", name)?, uuid: ids.uuid(), media: Vec::new(), volumes: Vec::new() };
+    let mut group = Group {
+        name: refuse::parse_name("group", name)?,
+        uuid: ids.uuid(),
+        media: Vec::new(),
+        volumes: Vec::new(),
+    };
     for medium in media {
         group = add_medium(&group, medium.clone())?.group;
     }
@@ -126,7 +132,11 @@ pub fn add_medium(group: &Group, medium: PoolMedium) -> Result<Change, Refused> 
 /// # Errors
 /// `group.not-empty`.
 pub fn destroy_group(group: &Group) -> Result<(), Refused> {
-    if group.volumes.is_empty() { Ok(()) } else { Err(refuse::group_not_empty(&group.name, group.volumes.len())) }
+    if group.volumes.is_empty() {
+        Ok(())
+    } else {
+        Err(refuse::group_not_empty(&group.name, group.volumes.len()))
+    }
 }
 
 /// A new volume in state EMPTY, whose media are to be made; [`finish_make`] follows, or `abandon_make`.
@@ -173,8 +183,11 @@ pub fn finish_make(group: &Group, volume: Uuid, made: &[Made], ids: &mut Ids) ->
     let source = record.plexes.iter().position(|plex| plex.medium.kind != MediumKind::Made);
     let plexes: Vec<_> = record.plexes.iter().map(|plex| plex.uuid).collect();
     for (at, plex) in plexes.iter().enumerate() {
-        let event =
-            if source.is_none_or(|source| source == at) { PlexEvent::Initialise } else { PlexEvent::Associate };
+        let event = if source.is_none_or(|source| source == at) {
+            PlexEvent::Initialise
+        } else {
+            PlexEvent::Associate
+        };
         draft.step(volume, *plex, event, Route::Whole)?;
     }
     for plex in &mut draft.volume(volume)?.plexes {
@@ -201,7 +214,12 @@ pub(super) fn check_medium(plex: &Plex, made: &Made, length: u64, volume: &Name)
 
 impl Draft<'_> {
     /// Add plexes at `sites` to a volume, as records whose media are to be made.
-    pub(super) fn add_plexes(&mut self, volume: Uuid, sites: &[Site], birth: Birth) -> Result<Vec<Uuid>, Refused> {
+    pub(super) fn add_plexes(
+        &mut self,
+        volume: Uuid,
+        sites: &[Site],
+        birth: Birth,
+    ) -> Result<Vec<Uuid>, Refused> {
         let mut added = Vec::new();
         for site in sites {
             let record = self.volume(volume)?;

@@ -35,7 +35,13 @@ pub fn snapstart(group: &Group, volume: &str, sites: &[Site], ids: &mut Ids) -> 
     grow(group, started_volume(group, volume)?, sites, Birth::Snapshot, ids)
 }
 
-fn grow(group: &Group, volume: &Volume, sites: &[Site], birth: Birth, ids: &mut Ids) -> Result<Change, Refused> {
+fn grow(
+    group: &Group,
+    volume: &Volume,
+    sites: &[Site],
+    birth: Birth,
+    ids: &mut Ids,
+) -> Result<Change, Refused> {
     if volume.complete_plexes().next().is_none() {
         return Err(refuse::volume_state(volume, super::super::VolumeEvent::Start));
     }
@@ -153,7 +159,12 @@ pub fn remove_plex(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Re
 ///
 /// # Errors
 /// `volume.unknown`, `volume.busy`; `snapshot.no-mirror` when there are not so many.
-pub fn snapabort(group: &Group, volume: &str, count: Option<usize>, ids: &mut Ids) -> Result<Change, Refused> {
+pub fn snapabort(
+    group: &Group,
+    volume: &str,
+    count: Option<usize>,
+    ids: &mut Ids,
+) -> Result<Change, Refused> {
     let record = idle_volume(group, volume)?;
     let mut mirrors: Vec<_> = record.snapshot_mirrors().collect();
     mirrors.reverse();

@@ -242,7 +242,13 @@ impl<'a> Draft<'a> {
     }
 
     /// See to it that `plex` has a map with at least `fill`.
-    fn give_map(&mut self, volume: Uuid, plex: Uuid, old: Option<Uuid>, fill: MapFill) -> Result<(), Refused> {
+    fn give_map(
+        &mut self,
+        volume: Uuid,
+        plex: Uuid,
+        old: Option<Uuid>,
+        fill: MapFill,
+    ) -> Result<(), Refused> {
         if let Some(map) = old {
             self.before.push(Effect::AddToMap { map, volume, fill });
             return Ok(());

@@ -65,7 +65,8 @@ pub fn start(group: &Group, args: &StartArgs, ids: &mut Ids) -> Result<Change, R
         let plex = record.plex_by_id(source).ok_or_else(|| refuse::plex_gone(source))?;
         let kept = draft.volume(volume)?.plex_by_id(source).is_some_and(|plex| plex.state().is_complete());
         if !kept {
-            let why = media.missing(source).map_or_else(|| format!("it is {}", plex.state()), |why| why.to_owned());
+            let why =
+                media.missing(source).map_or_else(|| format!("it is {}", plex.state()), |why| why.to_owned());
             return Err(refuse::source_unfit(plex, &why));
         }
     }
@@ -284,7 +285,9 @@ impl Draft<'_> {
         if record.complete_plexes().all(|plex| media.missing(plex.uuid).is_some()) {
             let list: Vec<_> = record
                 .complete_plexes()
-                .map(|plex| format!("{} is missing: {}", plex.name, media.missing(plex.uuid).unwrap_or_default()))
+                .map(|plex| {
+                    format!("{} is missing: {}", plex.name, media.missing(plex.uuid).unwrap_or_default())
+                })
                 .collect();
             return Err(refuse::no_complete_plex(&record.name, &list.join(", ")));
         }
@@ -301,7 +304,8 @@ impl Draft<'_> {
         let record = self.volume(volume)?;
         let name = record.name.clone();
         let how = |plex: &Plex| difference(plex.noted?, media.looks(plex.uuid)?);
-        let changed: Vec<_> = record.plexes.iter().filter(|plex| how(plex).is_some()).map(Plex::uuid).collect();
+        let changed: Vec<_> =
+            record.plexes.iter().filter(|plex| how(plex).is_some()).map(Plex::uuid).collect();
         let first = record.complete_plexes().find_map(|plex| how(plex).map(|how| (plex, how)));
         if let (Some((plex, how)), None) = (first, source) {
             return Err(refuse::plex_changed(plex, &name, &how));

@@ -84,8 +84,13 @@ pub(in crate::state) fn cut(group: &Group, volume: &str, name: Option<&str>, see
     let target = CutTarget { volume, name, mirrors: 1 };
     let (set, change) = prepare_cut(group, &[target], &mut ids(seed)).unwrap();
     let volume = group.volume(volume).unwrap().uuid();
-    let facts =
-        CutFacts { volume, grade: Grade::Fs, cut_unix_s: 1_700_000_000, hold_ns: 2_000_000, frozen_ns: 9_000_000 };
+    let facts = CutFacts {
+        volume,
+        grade: Grade::Fs,
+        cut_unix_s: 1_700_000_000,
+        hold_ns: 2_000_000,
+        frozen_ns: 9_000_000,
+    };
     commit_cut(&change.group, set, &[facts], &mut ids(seed + 1)).unwrap().group
 }
 
@@ -104,7 +109,8 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Refused>, kind: Kind, id: &str,
 
 #[test]
 fn a_volume_is_recorded_before_its_media_are_made() {
-    let args = MakeArgs { name: "v", length: 100 * MIB, region_size: None, sites: &[below("/a"), below("/b")] };
+    let args =
+        MakeArgs { name: "v", length: 100 * MIB, region_size: None, sites: &[below("/a"), below("/b")] };
     let change = make_volume(&empty_group(), &args, &mut ids(2)).unwrap();
     assert_eq!(states(&change.group, "v"), "EMPTY v-01=EMPTY v-02=EMPTY");
     assert_eq!(change.before_commit, []);
@@ -185,8 +191,8 @@ fn making_refuses_what_cannot_work() {
         make(&args("w", 100 * MIB, &[Site::Block { path: path("/dev/sdx"), bytes: 102 * MIB - 512 }])),
         Kind::NoSpace,
         "plex.too-small",
-        "/dev/sdx: too small by 512 bytes for a plex of volume w: it has 106953728, 106954240 are needed; \
-         make it at least 106954240 bytes",
+        "/dev/sdx: too small by 512 bytes for a plex of volume w: it has 106954240, 106954752 are needed; \
+         make it at least 106954752 bytes",
     );
     let disk = || Site::Block { path: path("/dev/sdx"), bytes: 102 * MIB };
     refused(
@@ -338,7 +344,7 @@ fn a_file_changed_behind_our_back_needs_a_source_named() {
         "v-07: no such plex of volume v; list its plexes with: cleave show v",
     );
     for (noted, how) in [
-        (Noted { size: 1, ..seen }, "its size was 106954240 bytes and is 1"),
+        (Noted { size: 1, ..seen }, "its size was 106954752 bytes and is 1"),
         (Noted { ctime_ns: 1, ..seen }, "its change time differs"),
     ] {
         let media = [(first, now(noted)), (second, now(seen))];
@@ -374,7 +380,10 @@ fn after_a_crash_the_source_of_the_resync_is_recorded_before_the_device_is_made(
     let source = |change: &Change| change.group.volume("v").unwrap().resync().unwrap().source;
 
     let change = start_with(&group, "v", &all_present(&group, "v"), None).unwrap();
-    assert_eq!((source(&change), states(&change.group, "v").as_str()), (first, "SYNC v-01=ACTIVE v-02=ACTIVE"));
+    assert_eq!(
+        (source(&change), states(&change.group, "v").as_str()),
+        (first, "SYNC v-01=ACTIVE v-02=ACTIVE")
+    );
     assert_eq!(
         change.after_commit,
         [
@@ -455,10 +464,7 @@ fn a_lost_plex_is_stale_with_a_seeded_map_and_the_last_one_never_goes() {
     assert_eq!(done.after_commit, [Effect::RemoveMap { map }], "the map goes after the commit");
     // It fails again in mid-copy: the map that it has is added to.
     let lost = lose_plex(&attached.group, first, Loss::Failed, &mut ids(9)).unwrap();
-    assert_eq!(
-        lost.before_commit[1],
-        Effect::AddToMap { map, volume: volume.uuid(), fill: MapFill::Intent }
-    );
+    assert_eq!(lost.before_commit[1], Effect::AddToMap { map, volume: volume.uuid(), fill: MapFill::Intent });
     let untracked = lose_plex(&attached.group, first, Loss::Untracked, &mut ids(9)).unwrap().group;
     assert_eq!(states(&untracked, "v"), "ACTIVE v-01=IOFAIL v-02=ACTIVE");
     let back = attach_plex(&untracked, "v", "v-01", &mut ids(10)).unwrap();
@@ -501,12 +507,16 @@ fn snapstart_copies_then_is_in_step_then_is_cut() {
     let slow = lose_plex(&copying.group, plex, Loss::Slow, &mut ids(7)).unwrap().group;
     assert_eq!(states(&slow, "v"), "ACTIVE v-01=ACTIVE v-02=STALE");
     let again = attach_plex(&slow, "v", "v-02", &mut ids(8)).unwrap().group;
-    assert_eq!(states(&synced_plex(&again, plex, &mut ids(9)).unwrap().group, "v"), "ACTIVE v-01=ACTIVE v-02=SNAPDONE");
+    assert_eq!(
+        states(&synced_plex(&again, plex, &mut ids(9)).unwrap().group, "v"),
+        "ACTIVE v-01=ACTIVE v-02=SNAPDONE"
+    );
 
     let ready = synced_plex(&copying.group, plex, &mut ids(8)).unwrap().group;
     assert_eq!(ready.volume("v").unwrap().snapdone_count(), 1);
     let (set, prepared) =
-        prepare_cut(&ready, &[CutTarget { volume: "v", name: Some("tmp"), mirrors: 1 }], &mut ids(9)).unwrap();
+        prepare_cut(&ready, &[CutTarget { volume: "v", name: Some("tmp"), mirrors: 1 }], &mut ids(9))
+            .unwrap();
     let cut = prepared.group.volume("v").unwrap().prepared().unwrap().clone();
     assert_eq!(cut.plexes, [plex]);
     let empty = |map| Effect::CreateMap { map, volume, fill: MapFill::Empty };
@@ -616,7 +626,8 @@ fn a_start_removes_unfinished_mirrors_and_a_takeover_goes_on_with_them() {
     let crashed = after_restart(&group, &[], &mut ids(9)).unwrap().group;
     let change = start_with(&crashed, "v", &all_present(&crashed, "v"), None).unwrap();
     assert_eq!(states(&change.group, "v"), "ACTIVE v-01=ACTIVE");
-    let released = change.after_commit.iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
+    let released =
+        change.after_commit.iter().filter(|effect| matches!(effect, Effect::Release { .. })).count();
     assert_eq!(released, 3);
 }
 
@@ -825,7 +836,8 @@ fn removing_asks_for_the_flags_that_it_needs() {
 
 #[test]
 fn a_mirror_that_needs_more_than_the_volume_has_is_refused_by_numbers() {
-    let group = add_plexes(&pair(), "v", &[Site::Block { path: path("/dev/sdx"), bytes: 200 * MIB }], &mut ids(5));
+    let group =
+        add_plexes(&pair(), "v", &[Site::Block { path: path("/dev/sdx"), bytes: 200 * MIB }], &mut ids(5));
     let group = group.unwrap().group;
     let plex = group.volume("v").unwrap().plexes()[2].uuid();
     let made = Made { plex, bytes: 200 * MIB, block_size: 4096, memory_alignment: 4 };
@@ -842,9 +854,11 @@ fn a_mirror_that_needs_more_than_the_volume_has_is_refused_by_numbers() {
     let ready = plex_ready(&group, &made, &mut ids(6)).unwrap();
     assert_eq!(states(&ready.group, "v"), "ACTIVE v-01=ACTIVE v-02=ACTIVE v-03=STALE");
     let removed = remove_plex(&ready.group, "v", "v-03", &mut ids(7)).unwrap();
-    assert!(removed.after_commit.iter().any(
-        |effect| matches!(effect, Effect::Release { medium, .. } if medium.kind == MediumKind::Block)
-    ));
+    assert!(
+        removed.after_commit.iter().any(
+            |effect| matches!(effect, Effect::Release { medium, .. } if medium.kind == MediumKind::Block)
+        )
+    );
 }
 
 #[test]
