@@ -3,7 +3,7 @@
 #
 # A test is an executable file NAME.sh that exits 0 when it passes. It runs as root in a scratch directory of its own,
 # on a real kernel with ublk, and must leave nothing behind: no device, mount or process. Lines in its head say more:
-#   # timeout: SECONDS   when it is given up as hanging (120)
+#   # timeout: SECONDS   when it is given up as hanging (300)
 #   # smoke              runs on the older kernel as well
 #   # long               runs only in the long form, where CLEAVE_LONG=1 is set
 
