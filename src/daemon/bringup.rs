@@ -10,15 +10,15 @@ use std::time::Duration;
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
 use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::{Geometry, Host};
 use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
-use crate::ring::{Medium, Opening};
+use crate::ring::{Fault, Medium, Opening};
 use crate::state::change::{self, Presence};
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
 use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue};
 
-use super::effects::{intent_file_name, map_file_name};
 use super::keepers::KeeperHandle;
 use super::links;
 use super::live::Live;
@@ -260,7 +260,7 @@ impl Owner {
             let bytes = identity.file_bytes();
             match Medium::open(&path, Opening::WRITE.at_least(bytes).waiting(patience)) {
                 Ok(medium) => Ok((medium, false)),
-                Err(error) if error.is_missing() || error.is_too_small() => {
+                Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
                     tracing::warn!(path = %path.display(), "a map was lost: it counts as all ones");
                     let _ = std::fs::remove_file(&path);
                     let medium = Medium::create_file(&path, bytes, crate::ring::Allocation::Full)?;
@@ -332,11 +332,14 @@ impl Owner {
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }
         let (group, name) = (group.name.clone(), record.name().clone());
-        worker(move || {
+        let made = worker(move || {
             links::wait_for_node(number, NODE_LIMIT)?;
-            links::make(std::path::Path::new("/dev"), &group, &name, number)
+            Ok::<_, Refused>(links::make(std::path::Path::new("/dev"), &group, &name, number))
         })
-        .await
+        .await?;
+        // The node serves; a link that something stands in the way of is no reason to take it down.
+        made.refused.iter().for_each(|refused| tracing::warn!("{refused}"));
+        Ok(())
     }
 
     /// Take the volume down: device, keeper, links; the record is the caller's. With a stop generation the end is a clean
@@ -357,7 +360,10 @@ impl Owner {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (group, name) = (live.group.clone(), live.name.clone());
-        worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
+        let removed = worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
+        if let Err(refused) = removed {
+            tracing::warn!("{refused}");
+        }
         let device = live.device.borrow_mut().take();
         if let Some(device) = device {
             worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;

@@ -17,7 +17,7 @@ use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::control::Event;
-use crate::ring::{Medium, MediumError, RingHandle};
+use crate::ring::{Medium, RingHandle};
 use crate::state::change::{self, Change, Effect};
 use crate::state::{Group, Ids};
 
@@ -212,6 +212,26 @@ impl Owner {
         Ok(Committed { before, after, effects })
     }
 
+    /// As [`Owner::transact`] for a change without effects that the labels need not carry.
+    ///
+    /// # Errors
+    /// What `change` refuses, or the commit.
+    pub async fn transact_quietly(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        change: impl FnOnce(&Group) -> Result<Change, Refused>,
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let change = change(&group.record())?;
+        assert!(change.before_commit.is_empty() && change.after_commit.is_empty(), "a quiet change has no effects");
+        let catalog = Arc::clone(&group.catalog);
+        let next = change.group.clone();
+        let committed = worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        group.generation.set(committed.generation.0);
+        *group.record.borrow_mut() = Rc::new(change.group);
+        Ok(())
+    }
+
     async fn commit(self: &Rc<Self>, group: &Rc<GroupHandle>, before: &Group, change: &Change) -> Result<(), Refused> {
         let catalog = Arc::clone(&group.catalog);
         let next = change.group.clone();
@@ -224,11 +244,5 @@ impl Owner {
             }
         }
         Ok(())
-    }
-}
-
-impl From<MediumError> for Refused {
-    fn from(error: MediumError) -> Self {
-        error.refusal()
     }
 }
