@@ -14,7 +14,7 @@ use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::{Geometry, Host};
 use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
 use crate::ring::{Fault, Medium, Opening};
-use crate::state::change::{self, Presence};
+use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
 use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue};
@@ -49,19 +49,6 @@ pub fn ending(record: &Record) -> Ending {
 }
 
 impl Owner {
-    /// Open the media of all plexes of `record` that are not open; what was found of each.
-    pub(super) async fn look_at_media(self: &Rc<Self>, record: &Record, fence: bool) -> Vec<(Uuid, Presence)> {
-        let mut found = Vec::new();
-        for plex in record.plexes() {
-            let presence = match self.open_plex(record, plex, fence).await {
-                Ok(medium) => Presence::Present(noted(&medium, plex).await),
-                Err(refused) => Presence::Missing(refused.reason),
-            };
-            found.push((plex.uuid(), presence));
-        }
-        found
-    }
-
     /// The open medium of `plex`.
     pub(super) async fn open_plex(
         self: &Rc<Self>,
@@ -74,12 +61,11 @@ impl Owner {
         }
         let path = plex.medium().path.as_path().to_owned();
         let patience = if fence { FENCE_LIMIT } else { Duration::ZERO };
-        let opening = Opening::WRITE.at_least(record.length()).waiting(patience);
+        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length())).waiting(patience);
         if fence {
             tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
         }
         let medium = worker(move || Medium::open(&path, opening)).await?;
-        self.check_label(record, plex, &medium).await?;
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)
     }

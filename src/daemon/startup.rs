@@ -115,6 +115,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         groups: Default::default(),
         live: Default::default(),
         media: Default::default(),
+        unlabelled: Default::default(),
         maps: Default::default(),
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
@@ -222,7 +223,7 @@ async fn take_over_one(owner: &Rc<Owner>, group: &Rc<GroupHandle>, volume: Uuid,
     let before = record
         .volume_by_id(volume)
         .ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let media = owner.look_at_media(before, true).await;
+    let media = owner.look_at_media(group, volume, true).await?;
     let ending = ending(before);
     let committed = owner
         .transact(group, |group, ids| change::recover(group, volume, &media, unix_seconds(), ids))
