@@ -42,9 +42,15 @@ fn typed(line: &str) -> Vec<String> {
 
 // --- a daemon that answers as told --------------------------------------------------------------------------------
 
+impl Send {
+    fn message(message: ServerMessage) -> Self {
+        Self::Message(Box::new(message))
+    }
+}
+
 /// What the scripted daemon sends.
 enum Send {
-    Message(ServerMessage),
+    Message(Box<ServerMessage>),
     Raw(Vec<u8>),
     Close,
     Silence,
@@ -74,8 +80,8 @@ impl Daemon {
     /// A daemon that closes every answer with `reply` after `rows`.
     fn replying(rows: Vec<Row>, reply: Reply) -> Self {
         Self::new(move |_| {
-            let rows = rows.iter().cloned().map(|row| Send::Message(ServerMessage::Row(row)));
-            rows.chain([Send::Message(ServerMessage::Done(reply.clone()))]).collect()
+            let rows = rows.iter().cloned().map(|row| Send::message(ServerMessage::Row(row)));
+            rows.chain([Send::message(ServerMessage::Done(reply.clone()))]).collect()
         })
     }
 
@@ -92,7 +98,7 @@ fn serve(mut peer: UnixStream, answer: &impl Fn(&Request) -> Vec<Send>, log: &Mu
             let sends = match decode(&body).unwrap() {
                 ClientMessage::Hello { protocol, .. } => {
                     assert_eq!(protocol, PROTOCOL);
-                    vec![Send::Message(ServerMessage::Hello {
+                    vec![Send::message(ServerMessage::Hello {
                         protocol,
                         version: "0.1.0".to_owned(),
                         pid: 42,
@@ -105,7 +111,7 @@ fn serve(mut peer: UnixStream, answer: &impl Fn(&Request) -> Vec<Send>, log: &Mu
             };
             for send in sends {
                 match send {
-                    Send::Message(message) => peer.write_all(&encode(&message).unwrap()).unwrap(),
+                    Send::Message(message) => peer.write_all(&encode(&*message).unwrap()).unwrap(),
                     Send::Raw(bytes) => peer.write_all(&bytes).unwrap(),
                     Send::Close => return,
                     Send::Silence => {
@@ -700,7 +706,7 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
 #[test]
 fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
     let daemon = Daemon::new(|request| {
-        let event = |event| Send::Message(ServerMessage::Event(event));
+        let event = |event| Send::message(ServerMessage::Event(event));
         let done = match request {
             Request::TaskWatch(_) => Reply::Listed(Listed { rows: 0 }),
             _ => Reply::Attached(Attached {
@@ -719,7 +725,7 @@ fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
             event(Event::Note("waiting for fence: vol-02\n".to_owned())),
             event(Event::Plex { group, volume, plex, state, mode: PlexMode::WriteOnly }),
             event(Event::Progress(task(204_800 * 512, TaskState::Done))),
-            Send::Message(ServerMessage::Done(done)),
+            Send::message(ServerMessage::Done(done)),
         ]
     });
     let (code, out, err) = daemon.run("snapstart vol");
@@ -774,7 +780,7 @@ fn every_kind_of_refusal_has_its_exit_code() {
     for kind in KINDS {
         let daemon = Daemon::new(move |_| {
             let refusal = Refusal::new(kind, "a.b", "v", "is so", "do that");
-            vec![Send::Message(ServerMessage::Refused(*refusal))]
+            vec![Send::message(ServerMessage::Refused(*refusal))]
         });
         let code = i32::from(kind.exit_code());
         assert_eq!(daemon.run("verify v"), (code, String::new(), "cleave: v: is so; do that\n".to_owned()));
@@ -793,7 +799,7 @@ fn every_kind_of_refusal_has_its_exit_code() {
 #[test]
 fn later_requests_are_not_sent_after_a_refusal() {
     let daemon = Daemon::new(|_| {
-        vec![Send::Message(ServerMessage::Refused(*Refusal::new(
+        vec![Send::message(ServerMessage::Refused(*Refusal::new(
             Kind::NotFound,
             "volume.unknown",
             "a",
