@@ -1,6 +1,9 @@
 //! The span that the mover holds while it works on it.
 
+use std::sync::Arc;
+
 use crate::base::ByteRange;
+use crate::volume::{Held, Volume};
 
 /// What keeps the writes of a volume away from the piece that the mover works on.
 pub trait Windows {
@@ -20,4 +23,11 @@ pub struct NoWindows;
 impl Windows for NoWindows {
     type Guard = ();
     async fn claim(&self, _: ByteRange) {}
+}
+
+impl<M: Clone + Send + Sync + 'static> Windows for Arc<Volume<M>> {
+    type Guard = Held;
+    async fn claim(&self, range: ByteRange) -> Held {
+        self.window(range).await
+    }
 }
