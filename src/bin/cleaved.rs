@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     if let [_, verb, point, limit] = &words[..]
         && verb == "freeze-guard"
     {
-        let limit = limit.to_str().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+        let limit =
+            limit.to_str().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
         return ExitCode::from(freeze::guard_main(point.as_ref(), limit));
     }
     let arguments = Arguments::parse();

@@ -210,7 +210,13 @@ impl<F: StateFiles> Catalog<F> {
     /// or is another group's; as [`Catalog::commit`].
     pub fn adopt(&mut self, from: &str, text: &[u8], group: &Group) -> Result<(Committed, Group), Refused> {
         let damaged = |what: String| {
-            Refusal::new(Kind::Damaged, "group.damaged", from, what, "leave the medium out, or erase its label")
+            Refusal::new(
+                Kind::Damaged,
+                "group.damaged",
+                from,
+                what,
+                "leave the medium out, or erase its label",
+            )
         };
         let (generation, found) =
             config::decode::<Group>(text).map_err(|error| damaged(format!("its configuration {error}")))?;
@@ -276,9 +282,9 @@ impl<F: StateFiles> Catalog<F> {
     /// Two texts of one generation with different content, apart from a next one that was never renamed.
     fn refuse_two_heads(&self, texts: &[Text]) -> Result<(), Refused> {
         for (at, text) in texts.iter().enumerate() {
-            let twin = texts[at + 1..].iter().find(|other| {
-                other.generation == text.generation && other.bytes != text.bytes
-            });
+            let twin = texts[at + 1..]
+                .iter()
+                .find(|other| other.generation == text.generation && other.bytes != text.bytes);
             if let Some(twin) = twin {
                 let other = format!("{}/{}", self.files.place(), twin.name);
                 return Err(two_heads(self.files.place(), &text.name, &other, text.generation));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::*;
 use crate::base::Uuid;
 use crate::base::limits::MIB;
-use crate::state::change::{self, MakeArgs, Made, Presence, Site, StartArgs};
+use crate::state::change::{self, Made, MakeArgs, Presence, Site, StartArgs};
 use crate::state::{Ids, MediumPath, PoolMedium};
 
 fn ids(seed: u8) -> Ids {
@@ -441,6 +441,10 @@ fn the_text_of_a_full_configuration_is_the_golden_one() {
     if std::env::var_os("CLEAVE_WRITE_GOLDEN").is_some() {
         std::fs::write(golden, &text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(golden).unwrap(), text, "a change of the format says so in its commit");
+    assert_eq!(
+        std::fs::read_to_string(golden).unwrap(),
+        text,
+        "a change of the format says so in its commit"
+    );
     assert_eq!(config::decode::<Group>(text.as_bytes()), Ok((Generation(17), busy_group())));
 }
