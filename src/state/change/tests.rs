@@ -416,7 +416,8 @@ fn after_a_crash_the_source_of_the_resync_is_recorded_before_the_device_is_made(
 fn a_plex_that_is_behind_never_starts_alone_unless_it_is_named() {
     let group = after_restart(&pair(), &[], &mut ids(5)).unwrap().group;
     let [first, second] = group.volume("v").unwrap().plexes() else { panic!("two plexes") };
-    let behind = (second.uuid(), Presence::Behind("its label is of run 1, the others are of run 3".to_owned()));
+    let behind =
+        (second.uuid(), Presence::Behind("its label is of run 1, the others are of run 3".to_owned()));
     let media = [(first.uuid(), Presence::Present(None)), behind.clone()];
     let change = start_with(&group, "v", &media, None).unwrap();
     assert_eq!(states(&change.group, "v"), "ACTIVE v-01=ACTIVE v-02=STALE");
