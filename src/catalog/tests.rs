@@ -225,7 +225,7 @@ fn a_commit_that_is_cut_off_anywhere_leaves_the_old_or_the_new_configuration() {
 
 #[test]
 fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
-    for step in 0..6 {
+    for step in 0..5 {
         let (files, mut catalog, group) = with_history(3);
         files.left.set(Some(step));
         match catalog.commit(&numbered(&group, 500)) {
@@ -245,9 +245,6 @@ fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
         let (_, loaded) = Catalog::open_on(files).unwrap();
         assert_eq!((loaded.generation, number_of(&loaded.group)), (Generation(5), Some(501)));
         assert_eq!(loaded.warnings, [""; 0]);
-        if step == 5 {
-            break;
-        }
     }
 }
 
