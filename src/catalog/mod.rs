@@ -255,13 +255,19 @@ impl<F: StateFiles> Catalog<F> {
         self.files.rename_if_there(NEXT, HEAD)?;
         self.head = Some(generation);
         self.files.sync_directory()?;
-        let mut past: Vec<_> =
-            self.files.names()?.into_iter().filter(|name| past_generation(name).is_some()).collect();
+        self.forget_oldest();
+        Ok(())
+    }
+
+    /// Remove past generations beyond those that are kept. What fails here is repeated after the next commit: the one
+    /// that was just made stands.
+    fn forget_oldest(&self) {
+        let mut past: Vec<_> = self.files.names().unwrap_or_default();
+        past.retain(|name| past_generation(name).is_some());
         past.sort_unstable();
         for name in past.iter().rev().skip(PAST_KEPT) {
-            self.files.remove(name)?;
+            let _ = self.files.remove(name);
         }
-        Ok(())
     }
 
     /// The names under which a configuration may stand, the head first.
