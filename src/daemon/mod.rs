@@ -1,4 +1,5 @@
 //! `cleaved`: owner loop, workers, start-up, recovery, stop.
 
+pub mod freeze;
 pub mod links;
 pub mod mounts;
