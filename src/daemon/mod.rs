@@ -3,3 +3,5 @@
 pub mod freeze;
 pub mod links;
 pub mod mounts;
+pub mod rows;
+pub mod tasks;

@@ -4,18 +4,19 @@
 //!   who runs the work ── start, ended ──►  Tasks  ◄── pause, resume, abort, throttle, list ── requests
 //!          ▲                                 │
 //!          └────────── TaskControl ──────────┤
-//!                                            └── Watch::next ──► clients that wait
+//!                                            └── subscribe ──► clients that wait
 //! ```
 //!
-//! Transitions are those of the pure machine in [`crate::state::task`]. Changes of state are broadcast; progress is fetched by
-//! each watch for itself, a few times a second and only while one is being waited on: a registry that nobody listens to wakes
-//! nobody up. The last ended tasks are kept, so that one who asks late still learns how a task ended.
+//! Transitions are those of the pure machine in [`crate::state::task`]. Each change of state is broadcast. Progress is broadcast a
+//! few times a second, by a pump that runs only while somebody listens and some task moves: otherwise the registry wakes nobody
+//! up. The last ended tasks are kept, so that one who asks late still learns how a task ended.
 //!
-//! Handles are for one thread; the runtime is tokio's.
+//! It is for one thread, inside a `LocalSet` of tokio.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::num::NonZeroU64;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -25,6 +26,7 @@ use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::Event;
 use crate::control::row::TaskRow;
 use crate::control::words;
+use crate::mover::Control;
 use crate::state::task::{TaskEvent, TaskState};
 
 /// Ended tasks that can still be asked for.
@@ -33,7 +35,7 @@ const KEPT_ENDED: usize = 64;
 /// Between two looks at the progress of running tasks.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
 
-/// Events that a slow watch may lag behind; past it, it is told the present state of its tasks instead.
+/// Events that a slow listener may lag behind; past it, it misses some and looks at the rows again.
 const EVENTS: usize = 256;
 
 /// How far a task is.
@@ -65,36 +67,11 @@ pub trait TaskControl {
     fn progress(&self) -> Progress;
 }
 
-/// What a task works on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Subject {
-    /// The group.
-    pub group: Name,
-    /// The volume's identity.
-    pub volume: Uuid,
-    /// The volume's name.
-    pub volume_name: Name,
-    /// The plex, where it is about one.
-    pub plex: Option<(Uuid, Name)>,
-}
-
-/// Which tasks a list or a watch is about.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Filter {
-    /// All.
-    #[default]
-    All,
-    /// These numbers.
-    Tasks(Vec<u64>),
-    /// Those of a group.
-    Group(Name),
-    /// Those of a volume.
-    Volume(Uuid),
-}
-
 struct Entry {
     kind: words::TaskKind,
-    subject: Subject,
+    group: Name,
+    volume: (Uuid, Name),
+    plex: Option<Name>,
     state: TaskState,
     began: Instant,
     /// `None` once it has ended.
@@ -106,44 +83,48 @@ struct Entry {
     fault: Option<Refused>,
 }
 
-struct Inner {
+/// The registry.
+pub struct Tasks {
     entries: RefCell<BTreeMap<u64, Entry>>,
     last: Cell<u64>,
     events: broadcast::Sender<Event>,
-}
-
-/// The registry. Clones are the same registry.
-#[derive(Clone)]
-pub struct Tasks(Rc<Inner>);
-
-impl Default for Tasks {
-    fn default() -> Self {
-        Self::new()
-    }
+    pumping: Cell<bool>,
+    this: Weak<Self>,
 }
 
 impl Tasks {
     /// An empty registry.
     #[must_use]
-    pub fn new() -> Self {
-        let events = broadcast::Sender::new(EVENTS);
-        Self(Rc::new(Inner { entries: RefCell::default(), last: Cell::new(0), events }))
+    pub fn new() -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            entries: RefCell::default(),
+            last: Cell::new(0),
+            events: broadcast::Sender::new(EVENTS),
+            pumping: Cell::new(false),
+            this: this.clone(),
+        })
     }
 
     /// Enters a task that runs from now on and goes through `total` bytes, 0 if that is not known yet. Returns its number,
     /// which no other task of this daemon's life gets; [`ended`](Self::ended) must follow.
+    #[expect(clippy::too_many_arguments, reason = "each is a column of the row")]
     pub fn start(
         &self,
         kind: words::TaskKind,
-        subject: Subject,
+        group: &Name,
+        volume: Uuid,
+        volume_name: &Name,
+        plex: Option<&Name>,
         total: u64,
         control: Box<dyn TaskControl>,
     ) -> u64 {
-        let id = self.0.last.get() + 1;
-        self.0.last.set(id);
+        let id = self.last.get() + 1;
+        self.last.set(id);
         let entry = Entry {
             kind,
-            subject,
+            group: group.clone(),
+            volume: (volume, volume_name.clone()),
+            plex: plex.cloned(),
             state: TaskState::Running,
             began: Instant::now(),
             control: Some(Rc::from(control)),
@@ -152,47 +133,49 @@ impl Tasks {
             limit: None,
             fault: None,
         };
-        self.0.entries.borrow_mut().insert(id, entry);
+        self.entries.borrow_mut().insert(id, entry);
         self.announce(id);
+        self.pump();
         id
     }
 
     /// Enters how a task ended. An outcome of kind [`Kind::Aborted`] says that it ended on request, by whomever. A task that has
     /// ended before, or was never started, is left as it is.
     pub fn ended(&self, id: u64, outcome: Result<(), Refused>) {
-        let steps: &[TaskEvent] = match &outcome {
-            Ok(()) => &[TaskEvent::Finish],
-            Err(refused) if refused.kind == Kind::Aborted => &[TaskEvent::Abort, TaskEvent::Drained],
-            Err(_) => &[TaskEvent::Fail],
-        };
         {
-            let mut entries = self.0.entries.borrow_mut();
+            let mut entries = self.entries.borrow_mut();
             let Some(entry) = entries.get_mut(&id).filter(|entry| !entry.state.has_ended()) else { return };
+            let steps: &[TaskEvent] = match &outcome {
+                Ok(()) => &[TaskEvent::Finish],
+                Err(refused) if refused.kind == Kind::Aborted => &[TaskEvent::Abort, TaskEvent::Drained],
+                Err(_) => &[TaskEvent::Fail],
+            };
             for step in steps {
                 match entry.state.step(*step, id) {
                     Ok(next) => entry.state = next,
                     Err(refused) => tracing::error!(task = id, "an end that does not fit: {refused}"),
                 }
             }
-            entry.progress = entry.current();
-            entry.progress.rate = 0;
-            entry.progress.eta_ms = None;
+            entry.progress = Progress { rate: 0, eta_ms: None, ..entry.current() };
             if outcome.is_ok() {
                 entry.progress.done = entry.progress.total;
             }
             entry.elapsed = entry.began.elapsed();
             entry.control = None;
             entry.fault = outcome.err();
-            let ended: Vec<_> =
-                entries.iter().filter(|(_, entry)| entry.state.has_ended()).map(|(id, _)| *id).collect();
-            for old in ended.iter().take(ended.len().saturating_sub(KEPT_ENDED)) {
-                // The one that ended right now is told about below, however long it ran.
-                if *old != id {
-                    entries.remove(old);
-                }
-            }
         }
         self.announce(id);
+        self.forget_old();
+    }
+
+    /// Forget the oldest of the ended tasks. Numbers rise, so the lowest number is the oldest task.
+    fn forget_old(&self) {
+        let mut entries = self.entries.borrow_mut();
+        let ended: Vec<_> =
+            entries.iter().filter(|(_, entry)| entry.state.has_ended()).map(|(id, _)| *id).collect();
+        for old in ended.iter().take(ended.len().saturating_sub(KEPT_ENDED)) {
+            entries.remove(old);
+        }
     }
 
     /// The row of a task.
@@ -200,116 +183,93 @@ impl Tasks {
     /// # Errors
     /// `task.unknown`.
     pub fn row(&self, id: u64) -> Result<TaskRow, Refused> {
-        let entries = self.0.entries.borrow();
-        entries.get(&id).map(|entry| entry.row(id)).ok_or_else(|| unknown(id))
+        self.entries.borrow().get(&id).map(|entry| entry.row(id)).ok_or_else(|| unknown(id))
     }
 
-    /// The rows of the tasks that have not ended, in the order in which they began.
+    /// The rows of all tasks, or those of `group`, in the order in which they began; ended ones as long as they are kept.
     #[must_use]
-    pub fn list(&self, filter: &Filter) -> Vec<TaskRow> {
-        let entries = self.0.entries.borrow();
-        let live = entries.iter().filter(|(id, entry)| !entry.state.has_ended() && filter.takes(**id, entry));
-        live.map(|(id, entry)| entry.row(*id)).collect()
+    pub fn list(&self, group: Option<&Name>) -> Vec<TaskRow> {
+        self.rows(|entry| group.is_none_or(|group| entry.group == *group))
     }
 
-    /// The rows of the tasks that have ended and are still known, in the order in which they began.
+    /// The rows of the tasks on `volume` that have not ended, in the order in which they began.
     #[must_use]
-    pub fn list_ended(&self, filter: &Filter) -> Vec<TaskRow> {
-        let entries = self.0.entries.borrow();
-        let ended = entries.iter().filter(|(id, entry)| entry.state.has_ended() && filter.takes(**id, entry));
-        ended.map(|(id, entry)| entry.row(*id)).collect()
+    pub fn of_volume(&self, volume: Uuid) -> Vec<TaskRow> {
+        self.rows(|entry| entry.volume.0 == volume && !entry.state.has_ended())
     }
 
-    /// How many tasks have not ended.
+    fn rows(&self, take: impl Fn(&Entry) -> bool) -> Vec<TaskRow> {
+        let entries = self.entries.borrow();
+        entries.iter().filter(|(_, entry)| take(entry)).map(|(id, entry)| entry.row(*id)).collect()
+    }
+
+    /// Why the latest task on `volume` that did not end well failed or was aborted.
     #[must_use]
-    pub fn live(&self) -> u64 {
-        self.0.entries.borrow().values().filter(|entry| !entry.state.has_ended()).count() as u64
+    pub fn last_failure(&self, volume: Uuid) -> Option<Refused> {
+        let entries = self.entries.borrow();
+        entries.values().rev().filter(|entry| entry.volume.0 == volume).find_map(|entry| entry.fault.clone())
     }
 
-    /// The live task that works on plex `plex`.
-    #[must_use]
-    pub fn of_plex(&self, plex: Uuid) -> Option<u64> {
-        let entries = self.0.entries.borrow();
-        let on_plex = |entry: &Entry| entry.subject.plex.as_ref().is_some_and(|(uuid, _)| *uuid == plex);
-        entries.iter().find(|(_, entry)| !entry.state.has_ended() && on_plex(entry)).map(|(id, _)| *id)
-    }
-
-    /// The live tasks that work on volume `volume`, oldest first.
-    #[must_use]
-    pub fn of_volume(&self, volume: Uuid) -> Vec<u64> {
-        let entries = self.0.entries.borrow();
-        let live = entries.iter().filter(|(_, entry)| !entry.state.has_ended() && entry.subject.volume == volume);
-        live.map(|(id, _)| *id).collect()
-    }
-
-    /// Pauses a task; whether it was not so already.
+    /// Pauses a task; a paused one stays so.
     ///
     /// # Errors
     /// `task.unknown`, `task.ended`, `task.state`.
-    pub fn pause(&self, id: u64) -> Result<bool, Refused> {
+    pub fn pause(&self, id: u64) -> Result<(), Refused> {
         self.steer(id, TaskEvent::Pause, |control| control.pause())
     }
 
-    /// Resumes a task; whether it was not running already.
+    /// Resumes a task; a running one stays so.
     ///
     /// # Errors
     /// As [`pause`](Self::pause).
-    pub fn resume(&self, id: u64) -> Result<bool, Refused> {
+    pub fn resume(&self, id: u64) -> Result<(), Refused> {
         self.steer(id, TaskEvent::Resume, |control| control.resume())
     }
 
-    /// Tells a task to end; whether it was not told so already. [`wait`](Self::wait) tells when it has.
+    /// Tells a task to end; [`ended`](Self::ended) tells when it has.
     ///
     /// # Errors
     /// As [`pause`](Self::pause).
-    pub fn abort(&self, id: u64) -> Result<bool, Refused> {
+    pub fn abort(&self, id: u64) -> Result<(), Refused> {
         self.steer(id, TaskEvent::Abort, |control| control.abort())
     }
 
-    /// Limits the rate of a task in bytes a second, or frees it; whether that changed anything.
+    /// Limits the rate of a task in bytes a second, or frees it.
     ///
     /// # Errors
     /// `task.unknown`, `task.ended`; `task.limit` for a limit of zero.
-    pub fn throttle(&self, id: u64, bytes_per_second: Option<u64>) -> Result<bool, Refused> {
-        if bytes_per_second == Some(0) {
-            return Err(Refusal::new(
-                Kind::Usage,
-                "task.limit",
-                format!("task {id}"),
-                "a limit of 0 bytes a second would never let it end",
-                format!("pause it with: cleave task pause {id}"),
-            ));
-        }
+    pub fn throttle(&self, id: u64, bytes_per_second: Option<u64>) -> Result<(), Refused> {
         let control = {
-            let mut entries = self.0.entries.borrow_mut();
+            let mut entries = self.entries.borrow_mut();
             let entry = entries.get_mut(&id).ok_or_else(|| unknown(id))?;
-            let Some(control) = &entry.control else {
+            let Some(control) = entry.control.clone() else {
                 // The machine words the refusal for a task that has ended.
-                return entry.state.step(TaskEvent::Resume, id).map(|_| false);
+                return entry.state.step(TaskEvent::Resume, id).map(drop);
             };
-            if entry.limit == bytes_per_second {
-                return Ok(false);
+            if bytes_per_second == Some(0) {
+                return Err(Refusal::new(
+                    Kind::Usage,
+                    "task.limit",
+                    format!("task {id}"),
+                    "a limit of 0 bytes a second would never let it end",
+                    format!("pause it with: cleave task pause {id}"),
+                ));
             }
             entry.limit = bytes_per_second;
-            Rc::clone(control)
+            control
         };
         control.throttle(bytes_per_second);
         self.announce(id);
-        Ok(true)
+        Ok(())
     }
 
-    fn steer(
-        &self,
-        id: u64,
-        event: TaskEvent,
-        tell: impl FnOnce(&dyn TaskControl),
-    ) -> Result<bool, Refused> {
+    fn steer(&self, id: u64, event: TaskEvent, tell: impl FnOnce(&dyn TaskControl)) -> Result<(), Refused> {
         let control = {
-            let mut entries = self.0.entries.borrow_mut();
+            let mut entries = self.entries.borrow_mut();
             let entry = entries.get_mut(&id).ok_or_else(|| unknown(id))?;
             let next = entry.state.step(event, id)?;
             if std::mem::replace(&mut entry.state, next) == next {
-                return Ok(false);
+                return Ok(());
             }
             entry.control.clone()
         };
@@ -318,58 +278,90 @@ impl Tasks {
             tell(&*control);
         }
         self.announce(id);
-        Ok(true)
+        self.pump();
+        Ok(())
     }
 
-    /// How task `id` ends, once it has.
-    ///
-    /// # Errors
-    /// The fault that ended it, of kind [`Kind::Aborted`] when it was aborted; `task.unknown`.
-    pub async fn wait(&self, id: u64) -> Result<(), Refused> {
-        let mut events = self.0.events.subscribe();
-        loop {
-            if let Some(outcome) = self.outcome(id)? {
-                return outcome;
-            }
-            // Whatever comes, also that some was lost, the registry is looked at again. `self` keeps the sender.
-            let _ = events.recv().await;
-        }
-    }
-
-    /// How task `id` ended; `None` while it has not.
-    ///
-    /// # Errors
-    /// `task.unknown`.
-    pub fn outcome(&self, id: u64) -> Result<Option<Result<(), Refused>>, Refused> {
-        let entries = self.0.entries.borrow();
-        let entry = entries.get(&id).ok_or_else(|| unknown(id))?;
-        Ok(entry.state.has_ended().then(|| entry.fault.clone().map_or(Ok(()), Err)))
-    }
-
-    /// Tells `event`, as that of a plex or volume that changed its state, to all who watch.
-    pub fn tell(&self, event: Event) {
-        // Nobody may be listening.
-        let _ = self.0.events.send(event);
-    }
-
-    /// The events from now on: those of the tasks that `filter` takes, and whatever is [told](Self::tell).
+    /// The events from now on: a task's row at each change of its state and, while it moves, a few times a second. The last
+    /// row of a task is that of its end. A listener that lags behind looks at [`row`](Self::row) again.
     #[must_use]
-    pub fn watch(&self, filter: Filter) -> Watch {
-        Watch {
-            events: self.0.events.subscribe(),
-            tasks: self.clone(),
-            filter,
-            shown: BTreeMap::new(),
-            due: Vec::new(),
-            next_look: Instant::now() + PROGRESS_INTERVAL,
-        }
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        let events = self.events.subscribe();
+        self.pump();
+        events
     }
 
     fn announce(&self, id: u64) {
-        if self.0.events.receiver_count() > 0
+        if self.events.receiver_count() > 0
             && let Ok(row) = self.row(id)
         {
-            self.tell(Event::Progress(row));
+            // A listener may go at any time.
+            let _ = self.events.send(Event::Progress(row));
+        }
+    }
+
+    /// The rows of the tasks that can move.
+    fn moving(&self) -> Vec<TaskRow> {
+        self.rows(|entry| matches!(entry.state, TaskState::Running | TaskState::Aborting))
+    }
+
+    /// See that progress is told while somebody listens and some task moves.
+    fn pump(&self) {
+        if self.pumping.get() || self.events.receiver_count() == 0 || self.moving().is_empty() {
+            return;
+        }
+        self.pumping.set(true);
+        let this = self.this.clone();
+        tokio::task::spawn_local(async move {
+            let mut shown: BTreeMap<u64, Seen> = BTreeMap::new();
+            loop {
+                tokio::time::sleep(PROGRESS_INTERVAL).await;
+                let Some(tasks) = this.upgrade() else { return };
+                let rows = tasks.moving();
+                if rows.is_empty() || tasks.events.receiver_count() == 0 {
+                    tasks.pumping.set(false);
+                    return;
+                }
+                for row in rows {
+                    let seen = (row.done_bytes, row.copied_bytes);
+                    if shown.insert(row.task, seen) != Some(seen) {
+                        let _ = tasks.events.send(Event::Progress(row));
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// What makes a row worth telling again: bytes done, bytes copied.
+type Seen = (u64, u64);
+
+impl TaskControl for Control {
+    fn pause(&self) {
+        // An aborted job drains anyway; the machine has refused before.
+        Self::pause(self);
+    }
+
+    fn resume(&self) {
+        Self::resume(self);
+    }
+
+    fn abort(&self) {
+        Self::abort(self);
+    }
+
+    fn throttle(&self, bytes_per_second: Option<u64>) {
+        self.limit_rate(bytes_per_second.and_then(NonZeroU64::new));
+    }
+
+    fn progress(&self) -> Progress {
+        let progress = Self::progress(self);
+        Progress {
+            done: progress.done_bytes,
+            total: progress.total_bytes,
+            copied: progress.written_bytes,
+            rate: progress.bytes_per_second,
+            eta_ms: progress.remaining.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }
@@ -393,9 +385,9 @@ impl Entry {
             task: id,
             kind: self.kind,
             state: state_word(self.state),
-            group: self.subject.group.clone(),
-            volume: self.subject.volume_name.clone(),
-            plex: self.subject.plex.as_ref().map(|(_, name)| name.clone()),
+            group: self.group.clone(),
+            volume: self.volume.1.clone(),
+            plex: self.plex.clone(),
             done_bytes: progress.done,
             total_bytes: progress.total,
             copied_bytes: progress.copied,
@@ -405,96 +397,6 @@ impl Entry {
             limit_bytes: self.limit,
             fault: self.fault.as_deref().cloned(),
         }
-    }
-}
-
-impl Filter {
-    fn takes(&self, id: u64, entry: &Entry) -> bool {
-        match self {
-            Self::All => true,
-            Self::Tasks(ids) => ids.contains(&id),
-            Self::Group(group) => entry.subject.group == *group,
-            Self::Volume(volume) => entry.subject.volume == *volume,
-        }
-    }
-}
-
-/// A listener. Dropping it ends the listening.
-pub struct Watch {
-    events: broadcast::Receiver<Event>,
-    tasks: Tasks,
-    filter: Filter,
-    /// What was told last of each live task.
-    shown: BTreeMap<u64, Seen>,
-    /// Rows to be told before anything else is waited for.
-    due: Vec<TaskRow>,
-    next_look: Instant,
-}
-
-/// What makes a row worth telling again.
-type Seen = (words::TaskState, u64, u64, Option<u64>);
-
-fn seen(row: &TaskRow) -> Seen {
-    (row.state, row.done_bytes, row.copied_bytes, row.limit_bytes)
-}
-
-impl Watch {
-    /// The next event. A task's rows come at each change of its state and, while it moves, a few times a second; the last row
-    /// of a task is that of its end. Never completes while nothing happens. May be dropped and called again.
-    pub async fn next(&mut self) -> Event {
-        loop {
-            if let Some(row) = self.due.pop() {
-                return Event::Progress(row);
-            }
-            let running = self.tasks.list(&self.filter).iter().any(|row| row.state != words::TaskState::Paused);
-            let news = tokio::select! {
-                biased;
-                news = self.events.recv() => Some(news),
-                () = tokio::time::sleep_until(self.next_look), if running => None,
-            };
-            match news {
-                Some(Ok(Event::Progress(row))) => {
-                    if self.is_news(&row) {
-                        return Event::Progress(row);
-                    }
-                }
-                Some(Ok(event)) => return event,
-                // Some were lost, ends of tasks maybe among them: tell of all that are still known.
-                Some(Err(broadcast::error::RecvError::Lagged(_))) => {
-                    self.due = self.tasks.list(&self.filter);
-                    let shown = &self.shown;
-                    let ended = self.tasks.list_ended(&self.filter).into_iter();
-                    self.due.extend(ended.filter(|row| shown.contains_key(&row.task)));
-                    self.shown.clear();
-                }
-                // `self.tasks` keeps the sender.
-                Some(Err(broadcast::error::RecvError::Closed)) => std::future::pending().await,
-                None => self.look(),
-            }
-        }
-    }
-
-    /// Notes `row` as told; false when it is not of this watch, or has been told already.
-    fn is_news(&mut self, row: &TaskRow) -> bool {
-        let taken = {
-            let entries = self.tasks.0.entries.borrow();
-            entries.get(&row.task).is_some_and(|entry| self.filter.takes(row.task, entry))
-        };
-        if !taken {
-            return false;
-        }
-        if row.state.ended() {
-            self.shown.remove(&row.task);
-            return true;
-        }
-        self.shown.insert(row.task, seen(row)).as_ref() != Some(&seen(row))
-    }
-
-    /// Puts what moved since the last look on the list of what is due.
-    fn look(&mut self) {
-        self.next_look = Instant::now() + PROGRESS_INTERVAL;
-        let rows = self.tasks.list(&self.filter);
-        self.due = rows.into_iter().filter(|row| self.shown.insert(row.task, seen(row)) != Some(seen(row))).collect();
     }
 }
 
@@ -519,4 +421,197 @@ fn unknown(id: u64) -> Refused {
         "no such task",
         "list the tasks with: cleave task list",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    const VOLUME: Uuid = Uuid::from_bytes([7; 16]);
+
+    /// Work that notes what it is told, and moves by 10 bytes at each look.
+    #[derive(Default)]
+    struct Work {
+        told: RefCell<Vec<String>>,
+        looks: Cell<u64>,
+    }
+
+    struct Handle(Rc<Work>);
+
+    impl Handle {
+        fn note(&self, what: &str) {
+            self.0.told.borrow_mut().push(what.to_owned());
+        }
+    }
+
+    impl TaskControl for Handle {
+        fn pause(&self) {
+            self.note("pause");
+        }
+        fn resume(&self) {
+            self.note("resume");
+        }
+        fn abort(&self) {
+            self.note("abort");
+        }
+        fn throttle(&self, bytes_per_second: Option<u64>) {
+            self.note(&format!("throttle {bytes_per_second:?}"));
+        }
+        fn progress(&self) -> Progress {
+            self.0.looks.set(self.0.looks.get() + 1);
+            Progress { done: self.0.looks.get() * 10, total: 0, copied: 5, rate: 3, eta_ms: Some(9) }
+        }
+    }
+
+    fn begin(tasks: &Tasks, volume: Uuid) -> (u64, Rc<Work>) {
+        let work = Rc::new(Work::default());
+        let control = Box::new(Handle(Rc::clone(&work)));
+        let kind = words::TaskKind::SnapStart;
+        (tasks.start(kind, &name("dg"), volume, &name("v"), Some(&name("v-02")), 100, control), work)
+    }
+
+    fn failed(kind: Kind) -> Refused {
+        Refusal::new(kind, "x", "v-02", "went wrong", "")
+    }
+
+    #[test]
+    fn commands_reach_the_work_once_and_rows_follow() {
+        let tasks = Tasks::new();
+        let (id, work) = begin(&tasks, VOLUME);
+        tasks.pause(id).unwrap();
+        tasks.pause(id).unwrap();
+        let row = tasks.row(id).unwrap();
+        assert_eq!((row.state, row.rate_bytes, row.eta_ms), (words::TaskState::Paused, 0, None));
+        tasks.resume(id).unwrap();
+        tasks.throttle(id, Some(1 << 20)).unwrap();
+        assert_eq!(tasks.throttle(id, Some(0)).unwrap_err().id, "task.limit");
+        let row = tasks.row(id).unwrap();
+        assert_eq!((row.state, row.limit_bytes), (words::TaskState::Running, Some(1 << 20)));
+        assert_eq!((row.total_bytes, row.copied_bytes, row.rate_bytes, row.eta_ms), (100, 5, 3, Some(9)));
+        assert_eq!((row.group, row.volume, row.plex), (name("dg"), name("v"), Some(name("v-02"))));
+        tasks.abort(id).unwrap();
+        assert_eq!(tasks.resume(id).unwrap_err().id, "task.state");
+        assert_eq!(*work.told.borrow(), ["pause", "resume", "throttle Some(1048576)", "abort"]);
+        for refused in [tasks.pause(99), tasks.throttle(99, None), tasks.row(99).map(drop)] {
+            assert_eq!(refused.unwrap_err().id, "task.unknown");
+        }
+    }
+
+    #[test]
+    fn each_end_has_its_state_and_is_kept_for_a_while() {
+        let tasks = Tasks::new();
+        let other = Uuid::from_bytes([8; 16]);
+        let ends = [
+            (Ok(()), words::TaskState::Done),
+            (Err(failed(Kind::Io)), words::TaskState::Failed),
+            (Err(failed(Kind::Aborted)), words::TaskState::Aborted),
+        ];
+        for (outcome, state) in ends {
+            let (id, work) = begin(&tasks, VOLUME);
+            assert_eq!(tasks.of_volume(VOLUME).len(), 1);
+            tasks.ended(id, outcome.clone());
+            let row = tasks.row(id).unwrap();
+            assert_eq!(
+                (row.state, row.fault, row.rate_bytes),
+                (state, outcome.clone().err().map(|fault| *fault), 0)
+            );
+            assert_eq!(row.done_bytes == row.total_bytes, outcome.is_ok());
+            // The work is let go; what comes late changes nothing.
+            assert_eq!(Rc::strong_count(&work), 1);
+            tasks.ended(id, Err(failed(Kind::System)));
+            assert_eq!(tasks.row(id).unwrap().state, state);
+            assert_eq!(tasks.abort(id).unwrap_err().id, "task.ended");
+            assert_eq!(tasks.throttle(id, None).unwrap_err().id, "task.ended");
+        }
+        assert_eq!(tasks.last_failure(VOLUME).unwrap().kind, Kind::Aborted);
+        assert_eq!((tasks.last_failure(other), tasks.of_volume(VOLUME)), (None, Vec::new()));
+        let (long, _work) = begin(&tasks, other);
+        for _ in 0..100 {
+            let (id, _) = begin(&tasks, VOLUME);
+            tasks.ended(id, Ok(()));
+        }
+        assert_eq!(tasks.list(None).len(), 1 + KEPT_ENDED);
+        assert_eq!(tasks.list(Some(&name("other"))), []);
+        assert!(tasks.row(1).is_err() && tasks.row(long).is_ok() && tasks.row(long + 100).is_ok());
+        tasks.ended(long, Ok(()));
+    }
+
+    fn on_a_local_set(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn a_listener_hears_each_change_of_state_and_progress_between() {
+        on_a_local_set(async {
+            let tasks = Tasks::new();
+            let mut events = tasks.subscribe();
+            let (id, _work) = begin(&tasks, VOLUME);
+            tasks.pause(id).unwrap();
+            tasks.resume(id).unwrap();
+            let mut states = Vec::new();
+            let mut last = 0;
+            while states.len() < 5 {
+                let Ok(Event::Progress(row)) = events.recv().await else { panic!("no row") };
+                assert!(row.task == id && row.done_bytes >= last);
+                last = row.done_bytes;
+                states.push(row.state.word());
+            }
+            tasks.ended(id, Ok(()));
+            let Ok(Event::Progress(row)) = events.recv().await else { panic!("no row") };
+            states.push(row.state.word());
+            assert_eq!(states, ["running", "paused", "running", "running", "running", "done"]);
+            assert!(row.elapsed_ms >= 2 * PROGRESS_INTERVAL.as_millis() as u64);
+        });
+    }
+
+    #[test]
+    fn nothing_wakes_up_when_nobody_listens_or_nothing_moves() {
+        on_a_local_set(async {
+            let tasks = Tasks::new();
+            let (id, work) = begin(&tasks, VOLUME);
+            tokio::time::sleep(PROGRESS_INTERVAL * 2).await;
+            assert_eq!((work.looks.get(), tasks.pumping.get()), (0, false));
+            let mut events = tasks.subscribe();
+            assert!(tasks.pumping.get());
+            tasks.pause(id).unwrap();
+            tokio::time::sleep(PROGRESS_INTERVAL * 2).await;
+            assert!(!tasks.pumping.get(), "a paused task keeps the pump running");
+            let Ok(Event::Progress(row)) = events.try_recv() else { panic!("no row") };
+            assert_eq!(row.state, words::TaskState::Paused);
+            assert_eq!(events.try_recv(), Err(TryRecvError::Empty));
+            tasks.resume(id).unwrap();
+            assert!(tasks.pumping.get());
+            drop(events);
+            tokio::time::sleep(PROGRESS_INTERVAL * 2).await;
+            let looks = work.looks.get();
+            tokio::time::sleep(PROGRESS_INTERVAL * 2).await;
+            assert_eq!((work.looks.get(), tasks.pumping.get()), (looks, false));
+            tasks.ended(id, Ok(()));
+        });
+    }
+
+    #[test]
+    fn the_mover_is_steered_through_the_registry() {
+        let tasks = Tasks::new();
+        let control = Control::default();
+        let kind = words::TaskKind::Verify;
+        let id = tasks.start(kind, &name("dg"), VOLUME, &name("v"), None, 1 << 30, Box::new(control.clone()));
+        tasks.throttle(id, Some(7)).unwrap();
+        tasks.pause(id).unwrap();
+        assert_eq!(
+            (control.wanted(), control.rate_limit()),
+            (crate::mover::Wanted::Pause, NonZeroU64::new(7))
+        );
+        assert_eq!(tasks.row(id).unwrap().total_bytes, 1 << 30);
+        tasks.abort(id).unwrap();
+        assert_eq!(control.wanted(), crate::mover::Wanted::Abort);
+        tasks.ended(id, Err(failed(Kind::Aborted)));
+        assert_eq!(tasks.row(id).unwrap().state, words::TaskState::Aborted);
+    }
 }
