@@ -7,6 +7,7 @@ use cleave::device::{BlockDevice, Buffer, Clock, Geometry, Host, OwnedBuffer, Re
 use cleave::export::ublk::{
     self, DataMode, DeviceOptions, DeviceState, ExportFault, QueueHost, QueueSubmitter, Stopped, UblkDevice,
 };
+use cleave::probe::{self, DeviceNumber, Holder};
 use cleave::ring::{Allocation, Medium, Opening, RingDevice};
 use futures_util::future::join_all;
 use std::cell::RefCell;
@@ -179,10 +180,22 @@ fn file_system_on(data: DataMode, names: &[&str]) {
         pattern(300_000, index).with_bytes(|bytes| file.write_all(bytes)).unwrap();
         file.sync_all().unwrap();
     }
+    let number = DeviceNumber::of_node(&device.path()).unwrap();
+    let held = probe::holders(number);
+    assert!(matches!(&held[..], [Holder::Mount(found)] if found.point == mount), "{held:?}");
+    let disk = Some(vec![format!("ublkb{}", device.id())]);
+    assert_eq!(probe::ublk_below(&mount.join("file1")).unwrap(), disk);
+    assert_eq!(probe::ublk_below(directory.path()).unwrap(), None);
     fs::remove_file(mount.join("file3")).unwrap();
     run("fstrim", &[mount.to_str().unwrap()]);
     run("umount", &[mount.to_str().unwrap()]);
     run("fsck.ext4", &["-f", "-n", node]);
+    let opened = fs::File::open(node).unwrap();
+    let held = probe::holders(number);
+    let me = |holder: &Holder| matches!(holder, Holder::Process { pid, writes: false, .. } if *pid == std::process::id());
+    assert!(held.len() == 1 && me(&held[0]), "{held:?}");
+    drop(opened);
+    assert_eq!(probe::holders(number), []);
     assert!(device.is_serving());
     device.stop(LIMIT).unwrap();
     no_device_is_left();
