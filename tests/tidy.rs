@@ -19,7 +19,13 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("export", &["device", "ring"]),
     ("control", &[]),
     ("probe", &["device", "export"]),
-    ("daemon", &["bitmap", "format", "state", "device", "ring", "catalog", "volume", "mover", "export", "control", "probe"]),
+    (
+        "daemon",
+        &[
+            "bitmap", "format", "state", "device", "ring", "catalog", "volume", "mover", "export", "control",
+            "probe",
+        ],
+    ),
     ("cli", &["control", "probe"]),
 ];
 
@@ -73,12 +79,18 @@ fn imports(text: &str) -> Vec<(usize, String)> {
 fn the_table_of_rooms_has_no_circle_and_no_forgotten_room() {
     for (row, (room, uses)) in ROOMS.iter().enumerate() {
         for used in *uses {
-            assert!(ROOMS[..row].iter().any(|(above, _)| above == used), "{room} uses {used}, which stands below it");
+            assert!(
+                ROOMS[..row].iter().any(|(above, _)| above == used),
+                "{room} uses {used}, which stands below it"
+            );
         }
     }
     for entry in fs::read_dir(root().join("src")).unwrap().flatten().filter(|e| e.path().is_dir()) {
         let name = entry.file_name().into_string().unwrap();
-        assert!(name == "bin" || name == "guide" || ROOMS.iter().any(|(room, _)| *room == name), "room {name} is not in the table");
+        assert!(
+            name == "bin" || name == "guide" || ROOMS.iter().any(|(room, _)| *room == name),
+            "room {name} is not in the table"
+        );
     }
 }
 
@@ -100,11 +112,10 @@ fn rooms_import_only_what_the_table_allows() {
 
 #[test]
 fn the_import_check_sees_a_wrong_import() {
-    assert_eq!(imports("use crate::daemon::x;\n// crate::cli\nlet y = crate::base::z(crate::ring::w);"), [
-        (1, "daemon".to_owned()),
-        (3, "base".to_owned()),
-        (3, "ring".to_owned())
-    ]);
+    assert_eq!(
+        imports("use crate::daemon::x;\n// crate::cli\nlet y = crate::base::z(crate::ring::w);"),
+        [(1, "daemon".to_owned()), (3, "base".to_owned()), (3, "ring".to_owned())]
+    );
 }
 
 #[test]
@@ -116,7 +127,11 @@ fn unsafe_stands_only_where_it_may() {
         }
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
             let code = line.split("//").next().unwrap();
-            assert!(!code.contains("unsafe {") && !code.contains("unsafe impl") && !code.contains("unsafe fn"), "{path}:{}: unsafe code", number + 1);
+            assert!(
+                !code.contains("unsafe {") && !code.contains("unsafe impl") && !code.contains("unsafe fn"),
+                "{path}:{}: unsafe code",
+                number + 1
+            );
         }
     }
 }
@@ -127,7 +142,10 @@ fn only_the_ublk_face_names_libublk() {
         let path = relative(&file);
         if !path.starts_with("src/export/ublk") {
             let text = fs::read_to_string(&file).unwrap();
-            assert!(!text.lines().any(|line| line.split("//").next().unwrap().contains("libublk::")), "{path} names libublk");
+            assert!(
+                !text.lines().any(|line| line.split("//").next().unwrap().contains("libublk::")),
+                "{path} names libublk"
+            );
         }
     }
 }
@@ -142,7 +160,8 @@ fn every_room_says_what_it_is_for() {
 
 #[test]
 fn nothing_unfinished_is_left_behind() {
-    let words = ["todo!", "unimplemented!", concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X"), "dbg!("];
+    let words =
+        ["todo!", "unimplemented!", concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X"), "dbg!("];
     let mut files = rust_files(&root().join("src"));
     files.extend(rust_files(&root().join("tests")));
     for file in files.iter().filter(|file| !file.ends_with("tidy.rs")) {

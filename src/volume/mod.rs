@@ -1,1 +1,190 @@
-//! The data path: route, intent, change maps, gate, cut, fan-out, read choice.
+//! The data path: gate, intent, route, change maps, fan-out, read choice, and the cut.
+//!
+//! A [`Volume`] is what all threads share. A [`VolumeQueue`] is one thread's way into it and a block device itself; a
+//! [`Keeper`] is the one place that commits intent pages, clears them again, persists change maps and decides which plex
+//! is lost. The order of a write:
+//!
+//! 1. take its range ([`gate`]): overlapping writes keep one order, the mover's window is respected;
+//! 2. enter the lane: a cut can wait for it from here on;
+//! 3. intent: the bits over it are durable, or are made so;
+//! 4. load the route, mark the change maps;
+//! 5. submit to all plexes in the write path at once;
+//! 6. failures go to the keeper, who takes the plex out durably or lets the write fail;
+//! 7. leave the lane, release the range, acknowledge.
+//!
+//! The route is loaded after intent is set. The keeper, who takes a plex out, publishes the new route first and then
+//! seeds the lost plex's map with all intent: so each write either goes by the new route or is in the seed.
+//!
+//! The room knows nothing of catalogues, tasks or ublk; what must be recorded durably is asked of a [`Ledger`].
+
+pub mod cut;
+mod fault;
+pub mod gate;
+pub mod hold;
+mod intent;
+mod keeper;
+mod ledger;
+pub mod map_file;
+mod queue;
+mod route;
+mod sync;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use cut::{CutError, CutReport, Member};
+pub use fault::Verdict;
+pub use gate::{Gate, Held};
+pub use hold::Hold;
+pub use intent::Intent;
+pub use keeper::{Keeper, KeeperOptions};
+pub use ledger::{Ledger, Loss};
+pub use map_file::MapFile;
+pub use queue::VolumeQueue;
+pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
+
+use crate::base::{ByteRange, RegionSize, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::device::Geometry;
+use fault::Faults;
+
+/// What a volume is made of; constant while it is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Identity of the volume.
+    pub uuid: Uuid,
+    /// Length, block size and memory alignment: the maxima over the plexes, fixed when the volume was made.
+    pub geometry: Geometry,
+    /// Unit of its change maps.
+    pub region_size: RegionSize,
+}
+
+/// Counters of a volume since it was started.
+#[derive(Default)]
+pub struct Counters {
+    /// Reads completed.
+    pub reads: AtomicU64,
+    /// Bytes read.
+    pub read_bytes: AtomicU64,
+    /// Writes, discards and zeroes completed.
+    pub writes: AtomicU64,
+    /// Bytes written, discarded or zeroed.
+    pub write_bytes: AtomicU64,
+    /// Flushes completed.
+    pub flushes: AtomicU64,
+    /// Reads that one plex failed and another served.
+    pub read_fallbacks: AtomicU64,
+}
+
+/// A started volume, shared by its queue threads, its keeper and the mover.
+pub struct Volume<M> {
+    shape: Shape,
+    gate: Arc<Gate>,
+    intent: Intent,
+    route: Mutex<Arc<Route<M>>>,
+    version: AtomicU64,
+    faults: Faults,
+    counters: Counters,
+    /// Nanoseconds that a write waits for a write-only plex after the others completed it.
+    write_only_limit: AtomicU64,
+    /// Writes to plexes that were left behind, still in flight. None may be when such a plex is attached again.
+    stragglers: AtomicU32,
+}
+
+impl<M: Clone + Send + Sync + 'static> Volume<M> {
+    /// A volume of `shape` that takes `route`, with the intent map as it was loaded.
+    #[must_use]
+    pub fn new(shape: Shape, intent: Intent, route: Route<M>) -> Arc<Self> {
+        Arc::new(Self {
+            shape,
+            gate: Arc::new(Gate::new()),
+            intent,
+            version: AtomicU64::new(route.version),
+            route: Mutex::new(Arc::new(route)),
+            faults: Faults::default(),
+            counters: Counters::default(),
+            write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
+            stragglers: AtomicU32::new(0),
+        })
+    }
+
+    /// What the volume is made of.
+    #[must_use]
+    pub const fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The gate, for the mover's windows and for holds.
+    #[must_use]
+    pub const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The intent map.
+    #[must_use]
+    pub const fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// What the volume did so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The route in force.
+    #[must_use]
+    pub fn route(&self) -> Arc<Route<M>> {
+        Arc::clone(&self.route.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Version of the route in force: what a queue compares its cached route with.
+    fn route_version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Put `change` of the present route in force. Requests in flight go on by the old one: a caller who cannot have that
+    /// holds the gate drained ([`cut::swap`]).
+    fn publish(&self, change: impl FnOnce(&Route<M>) -> Route<M>) -> Arc<Route<M>> {
+        let mut current = self.route.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = change(&current);
+        next.version = current.version + 1;
+        *current = Arc::new(next);
+        self.version.store(current.version, Ordering::Release);
+        Arc::clone(&current)
+    }
+
+    /// Hold the window over `range`: no write in it is in flight while the guard lives (ordering rule 7).
+    pub async fn window(&self, range: ByteRange) -> Held {
+        self.gate.acquire(range).await
+    }
+
+    /// How long a write waits for a write-only plex after the others completed it (ordering rule 6).
+    pub fn set_write_only_limit(&self, limit: std::time::Duration) {
+        self.write_only_limit.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Writes to plexes that were left behind, still in flight: a plex is attached again only when there are none.
+    #[must_use]
+    pub fn stragglers(&self) -> u32 {
+        self.stragglers.load(Ordering::Acquire)
+    }
+
+    /// Track the absent plexes no longer that `gone` names: nothing is recorded of them any more.
+    pub fn forget_absent(&self, gone: impl Fn(Uuid) -> bool) {
+        self.publish(|route| {
+            let mut route = route.clone();
+            route.absent.retain(|plex| !gone(plex.uuid));
+            route
+        });
+    }
+
+    /// Mark writes in `map` no longer: nothing is recorded of it any more.
+    pub fn forget_mark(&self, map: &Arc<ChangeMap>) {
+        self.publish(|route| {
+            let mut route = route.clone();
+            route.marks.retain(|known| !Arc::ptr_eq(known, map));
+            route
+        });
+    }
+}

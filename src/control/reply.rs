@@ -1,0 +1,168 @@
+//! What closes an answer that went well.
+
+use crate::base::{Name, Uuid};
+use serde::{Deserialize, Serialize};
+
+/// The end of a good answer. Lengths are in bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done, and whether anything had to be changed for it.
+    Changed(Changed),
+    /// The list is complete.
+    Listed(Listed),
+    /// A volume was made.
+    Made(Made),
+    /// Plexes were added, are being copied, or are ready.
+    Attached(Attached),
+    /// Snapshots were cut.
+    Cut(Cut),
+    /// Plexes of a snapshot went back.
+    Returned(Returned),
+    /// Objects were removed.
+    Removed(Removed),
+    /// Plexes were compared.
+    Verified(Verified),
+    /// How the daemon is.
+    Status(Status),
+}
+
+/// See [`Reply::Changed`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// False when all was so already.
+    pub changed: bool,
+}
+
+/// See [`Reply::Listed`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// How many rows were sent: a client that counted fewer has lost some.
+    pub rows: u64,
+}
+
+/// See [`Reply::Made`]: its rows came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// The volume.
+    pub volume: Name,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// The task that makes the plexes equal, when one is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+}
+
+/// See [`Reply::Attached`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attached {
+    /// The volume.
+    pub volume: Name,
+    /// The plexes that were added or waited for.
+    pub plexes: Vec<Name>,
+    /// The tasks that copy them; empty when they are ready.
+    #[serde(default)]
+    pub tasks: Vec<u64>,
+    /// Bytes written to them, when they are ready.
+    pub copied_bytes: u64,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Cut`]: a row for each snapshot came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// Microseconds for which writes were held.
+    pub hold_us: u64,
+    /// Microseconds of these in which what was in flight drained.
+    pub drain_us: u64,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+    /// When it was cut, in milliseconds since 1970 (UTC).
+    pub taken_ms: u64,
+}
+
+/// See [`Reply::Returned`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Returned {
+    /// The volume that they went back to.
+    pub volume: Name,
+    /// The plexes.
+    pub plexes: Vec<Name>,
+    /// Regions of the volume.
+    pub regions: u64,
+    /// Regions that differed, or may have.
+    pub dirty_regions: u64,
+    /// Bytes a region.
+    pub region_bytes: u64,
+    /// Bytes written to the plexes; 0 so far when a task still copies.
+    pub copied_bytes: u64,
+    /// Whether the snapshot volume went with its last plex.
+    pub snapshot_removed: bool,
+    /// The tasks that copy; empty when the plexes are SNAPDONE.
+    #[serde(default)]
+    pub tasks: Vec<u64>,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Removed`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removed {
+    /// The volume, when one went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+    /// The plexes that went.
+    pub plexes: Vec<Name>,
+    /// Bytes given back to the media.
+    pub freed_bytes: u64,
+    /// Bytes in regions of a snapshot that had changed since its cut and went with it.
+    pub lost_bytes: u64,
+}
+
+/// See [`Reply::Verified`]: difference rows came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// The volume.
+    pub volume: Name,
+    /// How many plexes were compared.
+    pub plexes: u64,
+    /// Bytes of the volume that were compared.
+    pub compared_bytes: u64,
+    /// Bytes of blocks that differ, 0 when all plexes are equal.
+    pub differing_bytes: u64,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Status`]: notes came before as rows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// The daemon's process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The protocol it speaks.
+    pub protocol: u32,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Groups known.
+    pub groups: u64,
+    /// Volumes known.
+    pub volumes: u64,
+    /// Volumes started.
+    pub started: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+}

@@ -1,0 +1,508 @@
+//! What can be asked of the daemon: one struct a verb.
+
+use super::words::{Consistency, DataPath, Init};
+use crate::base::{Name, RegionSize};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Who may ask: the answer of [`Request::access`], held against the peer's credentials by the daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Shows, changes nothing: whoever may open the socket.
+    Read,
+    /// Changes something: root or the admin group; logged with uid and pid.
+    Change,
+}
+
+/// A request. All lengths are in bytes, all paths absolute.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Makes a group. Answer: [`Changed`](super::Reply::Changed).
+    GroupCreate(GroupCreate),
+    /// Removes an empty group. Answer: [`Changed`](super::Reply::Changed).
+    GroupDestroy(GroupDestroy),
+    /// Lists groups and their media. Answer: group and medium rows, [`Listed`](super::Reply::Listed).
+    GroupList,
+    /// Lists objects: what `list`, `show` and `vxprint` print. Answer: rows, [`Listed`](super::Reply::Listed).
+    Query(Query),
+    /// Makes and starts a volume. Answer: events, its volume and plex rows, [`Made`](super::Reply::Made).
+    Make(Make),
+    /// Adds mirrors. Answer: events, [`Attached`](super::Reply::Attached).
+    Mirror(Mirror),
+    /// Removes a plex of a mirror. Answer: [`Removed`](super::Reply::Removed).
+    RemoveMirror(RemoveMirror),
+    /// Starts a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
+    Start(Start),
+    /// Stops a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
+    Stop(Stop),
+    /// Starts every stopped volume of a group. Answer: a row for each volume that was started, or a failure row,
+    /// then [`Changed`](super::Reply::Changed).
+    StartAll(StartAll),
+    /// Stops every started volume of a group. Answer: as for [`StartAll`](Self::StartAll).
+    StopAll(StopAll),
+    /// Adds snapshot mirrors and copies them. Answer: events, [`Attached`](super::Reply::Attached).
+    SnapStart(SnapStart),
+    /// Waits until enough snapshot mirrors are SNAPDONE. Answer: events, [`Attached`](super::Reply::Attached).
+    SnapWait(SnapWait),
+    /// Breaks snapshot mirrors off, all at one cut. Answer: a snapshot row for each volume, [`Cut`](super::Reply::Cut).
+    Snapshot(Snapshot),
+    /// Removes a snapshot mirror that is not yet broken off. Answer: [`Removed`](super::Reply::Removed).
+    SnapAbort(SnapAbort),
+    /// Gives plexes of a snapshot volume back. Answer: events, [`Returned`](super::Reply::Returned).
+    SnapBack(SnapBack),
+    /// Removes a volume, or a plex that is not associated. Answer: [`Removed`](super::Reply::Removed).
+    Remove(Remove),
+    /// Compares all plexes. Answer: events, difference rows, [`Verified`](super::Reply::Verified).
+    Verify(Verify),
+    /// Lists tasks. Answer: task rows, [`Listed`](super::Reply::Listed).
+    TaskList(TaskList),
+    /// Follows tasks until they end. Answer: events, the ended tasks' rows, [`Listed`](super::Reply::Listed).
+    TaskWatch(TaskWatch),
+    /// Pauses a task. Answer: its row, [`Changed`](super::Reply::Changed).
+    TaskPause(TaskRef),
+    /// Resumes a task. Answer: its row, [`Changed`](super::Reply::Changed).
+    TaskResume(TaskRef),
+    /// Ends a task as after an I/O error; returns when it has backed out. Answer: its row, [`Changed`](super::Reply::Changed).
+    TaskAbort(TaskRef),
+    /// Limits the rate of a task. Answer: its row, [`Changed`](super::Reply::Changed).
+    TaskThrottle(TaskThrottle),
+    /// How the daemon is. Answer: note rows, [`Status`](super::Reply::Status).
+    Status,
+    /// Ends the daemon. Answer: [`Changed`](super::Reply::Changed), before it ends.
+    Shutdown(Shutdown),
+}
+
+impl Request {
+    /// The verb, as logs and `--json` name it.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::GroupCreate(_) => "group-create",
+            Self::GroupDestroy(_) => "group-destroy",
+            Self::GroupList => "group-list",
+            Self::Query(_) => "query",
+            Self::Make(_) => "make",
+            Self::Mirror(_) => "mirror",
+            Self::RemoveMirror(_) => "remove-mirror",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::StartAll(_) => "start-all",
+            Self::StopAll(_) => "stop-all",
+            Self::SnapStart(_) => "snap-start",
+            Self::SnapWait(_) => "snap-wait",
+            Self::Snapshot(_) => "snapshot",
+            Self::SnapAbort(_) => "snap-abort",
+            Self::SnapBack(_) => "snap-back",
+            Self::Remove(_) => "remove",
+            Self::Verify(_) => "verify",
+            Self::TaskList(_) => "task-list",
+            Self::TaskWatch(_) => "task-watch",
+            Self::TaskPause(_) => "task-pause",
+            Self::TaskResume(_) => "task-resume",
+            Self::TaskAbort(_) => "task-abort",
+            Self::TaskThrottle(_) => "task-throttle",
+            Self::Status => "status",
+            Self::Shutdown(_) => "shutdown",
+        }
+    }
+
+    /// What the peer must be allowed to do.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::GroupList
+            | Self::Query(_)
+            | Self::SnapWait(_)
+            | Self::TaskList(_)
+            | Self::TaskWatch(_)
+            | Self::Status => Access::Read,
+            // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
+            Self::Verify(_) => Access::Change,
+            Self::GroupCreate(_)
+            | Self::GroupDestroy(_)
+            | Self::Make(_)
+            | Self::Mirror(_)
+            | Self::RemoveMirror(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::StartAll(_)
+            | Self::StopAll(_)
+            | Self::SnapStart(_)
+            | Self::Snapshot(_)
+            | Self::SnapAbort(_)
+            | Self::SnapBack(_)
+            | Self::Remove(_)
+            | Self::TaskPause(_)
+            | Self::TaskResume(_)
+            | Self::TaskAbort(_)
+            | Self::TaskThrottle(_)
+            | Self::Shutdown(_) => Access::Change,
+        }
+    }
+}
+
+/// The group that is meant when none is named.
+///
+/// # Panics
+/// Never: the word is a good name.
+#[must_use]
+pub fn default_group() -> Name {
+    Name::new("default").expect("`default` is a good name")
+}
+
+/// A medium for a new group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediumSpec {
+    /// Its name in the group; the daemon chooses one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// A directory for plex files, or a block device.
+    pub path: PathBuf,
+}
+
+/// See [`Request::GroupCreate`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupCreate {
+    /// The new group.
+    pub group: Name,
+    /// Where its plexes may lie; empty for a directory below its state directory.
+    pub media: Vec<MediumSpec>,
+}
+
+/// See [`Request::GroupDestroy`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupDestroy {
+    /// The group.
+    pub group: Name,
+}
+
+/// See [`Request::Query`]: each volume row is followed by the rows of its plexes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// The group; all groups when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Only these volumes, or the volumes of these plexes; all when empty. An unknown name refuses the request.
+    #[serde(default)]
+    pub objects: Vec<Name>,
+    /// Whether group and medium rows come before the volumes of each group.
+    #[serde(default)]
+    pub media: bool,
+    /// Whether the task rows of the volumes follow.
+    #[serde(default)]
+    pub tasks: bool,
+}
+
+/// See [`Request::Make`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Make {
+    /// The group; `default` is made on first use.
+    pub group: Name,
+    /// The new volume.
+    pub volume: Name,
+    /// Its length in bytes.
+    pub length_bytes: u64,
+    /// How many plexes; at least the number of `plexes`.
+    pub nmirror: u32,
+    /// Media to choose from, by name; all of the group when empty.
+    pub media: Vec<Name>,
+    /// Files or block devices to use as plexes, in order.
+    pub plexes: Vec<PathBuf>,
+    /// Whether new plex files are left sparse.
+    pub sparse: bool,
+    /// Bytes a region of its change maps; chosen by length when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionSize>,
+    /// How the plexes become equal.
+    pub init: Init,
+    /// How data travel.
+    pub data: DataPath,
+    /// Whether a device that carries a foreign file system may be used.
+    pub force: bool,
+}
+
+/// See [`Request::Mirror`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// How many plexes are added.
+    pub nmirror: u32,
+    /// Media to choose from; all of the group when empty.
+    pub media: Vec<Name>,
+    /// Files or block devices to use, in order.
+    pub plexes: Vec<PathBuf>,
+    /// Whether new plex files are left sparse.
+    pub sparse: bool,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+    /// Whether a device that carries a foreign file system may be used.
+    pub force: bool,
+}
+
+/// See [`Request::RemoveMirror`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveMirror {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// The plex; the newest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plex: Option<Name>,
+}
+
+/// See [`Request::Start`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Whether an older plex may start alone, or a changed one is believed.
+    pub force: bool,
+    /// The plex whose content counts where plexes disagree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Name>,
+}
+
+/// See [`Request::Stop`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Whether tasks on it are aborted first. Never stops an open volume.
+    pub force: bool,
+}
+
+/// See [`Request::StartAll`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartAll {
+    /// The group.
+    pub group: Name,
+}
+
+/// See [`Request::StopAll`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopAll {
+    /// The group.
+    pub group: Name,
+}
+
+/// See [`Request::SnapStart`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapStart {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// How many snapshot mirrors are added.
+    pub nmirror: u32,
+    /// Media to choose from; all of the group when empty.
+    pub media: Vec<Name>,
+    /// Files or block devices to use, in order.
+    pub plexes: Vec<PathBuf>,
+    /// Whether new plex files are left sparse.
+    pub sparse: bool,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+    /// Whether a device that carries a foreign file system may be used.
+    pub force: bool,
+}
+
+/// See [`Request::SnapWait`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapWait {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// How many snapshot mirrors must be SNAPDONE.
+    pub nmirror: u32,
+}
+
+/// One volume of a cut.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutMember {
+    /// The volume.
+    pub volume: Name,
+    /// The snapshot volume's name; by the pattern when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Name>,
+}
+
+/// See [`Request::Snapshot`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The group.
+    pub group: Name,
+    /// The volumes of the cut; empty means every volume of the group, and then each must have a SNAPDONE mirror.
+    pub members: Vec<CutMember>,
+    /// How snapshots without a name are called: `%v` the volume, `%d` a serial number. `SNAP-%v`, then `SNAP%d-%v`, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// How consistent.
+    pub consistency: Consistency,
+    /// How many SNAPDONE mirrors of each volume are broken off.
+    pub nmirror: u32,
+}
+
+/// See [`Request::SnapAbort`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapAbort {
+    /// The group.
+    pub group: Name,
+    /// The volume whose snapshot mirrors are removed.
+    pub volume: Name,
+    /// How many; one that is still copied is taken first.
+    pub nmirror: u32,
+}
+
+/// See [`Request::SnapBack`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapBack {
+    /// The group.
+    pub group: Name,
+    /// The snapshot volume.
+    pub snapshot: Name,
+    /// How many of its plexes go back; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nmirror: Option<u32>,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+}
+
+/// See [`Request::Remove`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    /// The group.
+    pub group: Name,
+    /// The volume or plex.
+    pub object: Name,
+    /// Whether a volume's plexes go with it.
+    pub recursive: bool,
+    /// Whether a started volume is stopped first. Never removes an open volume.
+    pub force: bool,
+}
+
+/// See [`Request::Verify`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+}
+
+/// See [`Request::TaskList`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskList {
+    /// Only tasks of this group; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+}
+
+/// See [`Request::TaskWatch`]: all present tasks when both are absent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskWatch {
+    /// Only this task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// The group of `volume`.
+    pub group: Name,
+    /// Only tasks on this volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+}
+
+/// A task by its number.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRef {
+    /// The number that `task list` shows.
+    pub task: u64,
+}
+
+/// See [`Request::TaskThrottle`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskThrottle {
+    /// The number that `task list` shows.
+    pub task: u64,
+    /// The most bytes a second that it may copy; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// See [`Request::Shutdown`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// Whether volumes are stopped first, refusing while one is open. Otherwise devices stay and wait for the next daemon.
+    pub stop_volumes: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{decode, encode};
+
+    #[test]
+    fn only_what_changes_nothing_is_open_to_readers() {
+        let volume = Name::new("v").unwrap();
+        let group = default_group();
+        let wait = Request::SnapWait(SnapWait { group: group.clone(), volume: volume.clone(), nmirror: 1 });
+        assert_eq!((wait.verb(), wait.access()), ("snap-wait", Access::Read));
+        for request in [
+            Request::Verify(Verify { group: group.clone(), volume: volume.clone() }),
+            Request::TaskPause(TaskRef { task: 1 }),
+            Request::StopAll(StopAll { group }),
+            Request::Shutdown(Shutdown { stop_volumes: false }),
+        ] {
+            assert_eq!(request.access(), Access::Change, "{}", request.verb());
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_pass_the_decoder() {
+        for name in ["../x", "", "-rf", "a\\u0000"] {
+            let body = format!(r#"{{"verify":{{"group":"default","volume":"{name}"}}}}"#);
+            assert!(decode::<Request>(body.as_bytes()).is_err(), "{name}");
+        }
+        let body = br#"{"make":{"group":"g","volume":"v","length_bytes":1,"nmirror":1,"media":[],"plexes":[],"sparse":false,"region":5,"init":"sync","data":"auto","force":false}}"#;
+        assert!(decode::<Request>(body).unwrap_err().to_string().contains("region size"));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_an_error_and_no_panic() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
+        assert!(encode(&MediumSpec { name: None, path }).is_err());
+    }
+}

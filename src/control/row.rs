@@ -1,0 +1,259 @@
+//! The rows of lists and the members of answers, one frame each.
+
+use super::words::{Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState};
+use crate::base::{Name, Refusal, Uuid};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One row. Lengths are in bytes, times of day in milliseconds since 1970 (UTC).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Row {
+    /// A group; its media follow.
+    Group(GroupRow),
+    /// A medium of the group before it.
+    Medium(MediumRow),
+    /// A volume; its plexes follow.
+    Volume(VolumeRow),
+    /// A plex.
+    Plex(PlexRow),
+    /// A task.
+    Task(TaskRow),
+    /// A snapshot volume that a cut made.
+    Snapshot(SnapshotRow),
+    /// A place where plexes differ.
+    Difference(DifferenceRow),
+    /// A member of a request on many objects failed.
+    Failure(Refusal),
+    /// A line for the administrator, as "waiting for fence: PLEX".
+    Note(String),
+}
+
+/// A group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRow {
+    /// Its name.
+    pub group: Name,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Its state directory.
+    pub state_directory: PathBuf,
+    /// How many volumes it has.
+    pub volumes: u64,
+    /// Generation of its configuration.
+    pub generation: u64,
+}
+
+/// A medium.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediumRow {
+    /// Its group.
+    pub group: Name,
+    /// Its name in the group.
+    pub medium: Name,
+    /// A directory for plex files, or a block device.
+    pub path: PathBuf,
+    /// Bytes in all, 0 when unknown.
+    pub length_bytes: u64,
+    /// Bytes free for plexes, 0 when unknown.
+    pub free_bytes: u64,
+    /// Whether it can be used now.
+    pub online: bool,
+}
+
+/// Where a snapshot volume comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotOf {
+    /// The volume it was taken from.
+    pub source: Name,
+    /// When it was cut.
+    pub taken_ms: u64,
+    /// How consistent it is.
+    pub grade: Grade,
+    /// Regions that differ, or may differ, since then.
+    pub dirty_regions: u64,
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeRow {
+    /// Its group.
+    pub group: Name,
+    /// Its name.
+    pub volume: Name,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Whether it serves I/O.
+    pub kernel_state: KernelState,
+    /// Its state.
+    pub state: VolumeState,
+    /// Its length.
+    pub length_bytes: u64,
+    /// Logical block size.
+    pub block_bytes: u32,
+    /// Bytes a region of its change maps.
+    pub region_bytes: u64,
+    /// How it chooses the plex to read from.
+    pub read_policy: ReadPolicy,
+    /// The plex preferred by [`ReadPolicy::Prefer`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_plex: Option<Name>,
+    /// The device node, when started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PathBuf>,
+    /// The stable links to it, when started.
+    #[serde(default)]
+    pub links: Vec<PathBuf>,
+    /// Where it comes from, when it is a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotOf>,
+    /// How data travel, as read back from the device: `copy` or `zero`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_path: Option<String>,
+    /// Things the administrator should know, as "an old daemon still holds plex v-01".
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A plex.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume it belongs to, `None` when dissociated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+    /// Its name.
+    pub plex: Name,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Whether it takes part in I/O.
+    pub kernel_state: KernelState,
+    /// Its state.
+    pub state: PlexState,
+    /// What it does for the volume.
+    pub mode: PlexMode,
+    /// Its length.
+    pub length_bytes: u64,
+    /// The medium it lies on, `None` when its path was named by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Name>,
+    /// The file or block device.
+    pub path: PathBuf,
+    /// Whether the file may have holes.
+    pub sparse: bool,
+    /// Regions that it is known to lack or may lack.
+    pub dirty_regions: u64,
+    /// Why it left, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// A task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRow {
+    /// Its number, not used again while the daemon lives.
+    pub task: u64,
+    /// What it does.
+    pub kind: TaskKind,
+    /// Its state.
+    pub state: TaskState,
+    /// Its group.
+    pub group: Name,
+    /// The volume it works on.
+    pub volume: Name,
+    /// The plex it works on, when one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plex: Option<Name>,
+    /// Bytes gone through: copied, compared or skipped.
+    pub done_bytes: u64,
+    /// Bytes to go through in all.
+    pub total_bytes: u64,
+    /// Bytes really written to the target.
+    pub copied_bytes: u64,
+    /// Bytes a second, lately.
+    pub rate_bytes: u64,
+    /// Milliseconds to the end at this rate, when it can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_ms: Option<u64>,
+    /// Milliseconds since it began.
+    pub elapsed_ms: u64,
+    /// The limit in bytes a second, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// Why it failed, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Refusal>,
+}
+
+/// A snapshot volume that a cut made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRow {
+    /// The group of both.
+    pub group: Name,
+    /// The volume it was taken from.
+    pub volume: Name,
+    /// The snapshot volume.
+    pub snapshot: Name,
+    /// The plexes that were broken off.
+    pub plexes: Vec<Name>,
+    /// The grade reached.
+    pub grade: Grade,
+    /// Milliseconds for which the file system was frozen, when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_ms: Option<u64>,
+    /// The snapshot's device node.
+    pub device: PathBuf,
+    /// The stable links to it.
+    pub links: Vec<PathBuf>,
+}
+
+/// A place where plexes differ.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DifferenceRow {
+    /// The plex that was compared with.
+    pub reference: Name,
+    /// The plex that differs from it.
+    pub plex: Name,
+    /// First differing byte.
+    pub offset_bytes: u64,
+    /// Bytes of the blocks that differ.
+    pub length_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{ServerMessage, encode};
+
+    #[test]
+    fn the_largest_plex_row_fits_a_frame() {
+        let name = Name::new(&"n".repeat(128)).unwrap();
+        // PATH_MAX bytes, each of which takes six in JSON.
+        let path = PathBuf::from("\u{1}".repeat(4096));
+        let row = Row::Plex(PlexRow {
+            group: name.clone(),
+            volume: Some(name.clone()),
+            plex: name.clone(),
+            uuid: Uuid::NIL,
+            kernel_state: KernelState::Disabled,
+            state: PlexState::Snapdone,
+            mode: PlexMode::WriteOnly,
+            length_bytes: u64::MAX,
+            medium: Some(name),
+            fault: Some(path.display().to_string()),
+            path,
+            sparse: false,
+            dirty_regions: u64::MAX,
+        });
+        assert!(encode(&ServerMessage::Row(row)).is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! The intent map as the data path sees it, and the committer that makes bits durable.
+//!
+//! Three maps with one bit an extent:
+//!
+//! * `live`: durable on disk and not being cleaned. A write whose extents are all live goes on after one load.
+//! * `durable`: what may stand on disk, a superset of `live`. It is the crash's view: all that a lost plex may miss.
+//! * `touched`: written since the cleaner last looked.
+//!
+//! A write that finds an extent not live asks the committer and waits (ordering rule 1). The committer serves all that
+//! wait together: one page write for many bits. It is the only one who changes `durable` and the pages, and it runs on
+//! one thread, so that set and clear of one page never cross.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::base::{ByteRange, Errno, Extent};
+use crate::bitmap::ExtentMap;
+
+/// A write that waits for its bits.
+pub(super) struct Wanted {
+    range: ByteRange,
+    answer: oneshot::Sender<Result<(), Errno>>,
+}
+
+/// The intent map in memory, shared by queue threads and the keeper.
+pub struct Intent {
+    live: ExtentMap,
+    durable: ExtentMap,
+    touched: ExtentMap,
+    wanted: Mutex<Vec<Wanted>>,
+    /// Tells the committer that somebody waits.
+    pub(super) asked: Notify,
+    /// Tells the cleaner that there is something to clean.
+    pub(super) dirtied: Notify,
+    /// Cuts between PREPARED and commit: while above zero no bit is cleared (ordering rule 11).
+    pinned: AtomicU32,
+    /// Ordering rule 18: pages cannot be written, every bit counts as set.
+    lost: AtomicBool,
+}
+
+impl Intent {
+    /// The map of a volume of `length` bytes, with `durable` bits set on disk already.
+    #[must_use]
+    pub fn new(length: u64, durable: ExtentMap) -> Self {
+        let live = ExtentMap::new(length);
+        live.or_from(&durable);
+        Self {
+            live,
+            durable,
+            touched: ExtentMap::new(length),
+            wanted: Mutex::default(),
+            asked: Notify::new(),
+            dirtied: Notify::new(),
+            pinned: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// Make sure that the bits over `range` are durable.
+    ///
+    /// # Errors
+    /// When neither the page nor the "intent lost" mark could be written: the write must not be submitted.
+    pub async fn cover(&self, range: ByteRange) -> Result<(), Errno> {
+        if self.live.covered(range) {
+            self.touched.set(range);
+            return Ok(());
+        }
+        let (answer, done) = oneshot::channel();
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(Wanted { range, answer });
+        self.asked.notify_one();
+        // A committer that is gone took the volume with it.
+        done.await.unwrap_or(Err(Errno::IO))
+    }
+
+    /// What may stand on disk: every extent that may hold writes not flushed everywhere.
+    #[must_use]
+    pub const fn durable(&self) -> &ExtentMap {
+        &self.durable
+    }
+
+    /// Extents whose bits are durable and not being cleaned.
+    #[must_use]
+    pub const fn live(&self) -> &ExtentMap {
+        &self.live
+    }
+
+    /// Whether intent was lost and every write counts as covered.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Keep every bit until [`Intent::unpin`].
+    pub fn pin(&self) {
+        self.pinned.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Bits may be cleared again.
+    pub fn unpin(&self) {
+        let before = self.pinned.fetch_sub(1, Ordering::AcqRel);
+        assert!(before > 0, "unpin without pin");
+        self.dirtied.notify_one();
+    }
+
+    /// Whether no bit may be cleared.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Acquire) > 0
+    }
+
+    /// Take the extents of a finished quiet span out of `live`, so that the next write in them asks again. The caller
+    /// holds their window: no write is in flight there.
+    pub(super) fn retire(&self, extents: &[Extent]) {
+        for extent in extents {
+            self.live.clear(*extent);
+        }
+    }
+
+    /// Extents that may stand on disk and were not written since the last call.
+    pub(super) fn quiet(&self) -> Vec<Extent> {
+        let quiet = self.durable.extents().filter(|extent| !self.touched.bits().get(extent.0)).collect();
+        self.touched.clear_all();
+        quiet
+    }
+
+    /// All that wait for bits now; the bits are set in `durable` and their pages are due to be written.
+    pub(super) fn take_wanted(&self) -> Vec<Wanted> {
+        let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        for want in &wanted {
+            self.durable.set(want.range);
+        }
+        wanted
+    }
+
+    /// The batch's bits are durable: let its writes go on.
+    pub(super) fn grant(&self, batch: Vec<Wanted>) {
+        for want in &batch {
+            self.live.set(want.range);
+            self.touched.set(want.range);
+        }
+        self.dirtied.notify_one();
+        for want in batch {
+            // A write that is gone does not want its answer.
+            let _ = want.answer.send(Ok(()));
+        }
+    }
+
+    /// The batch's bits cannot be made durable: fail its writes. Their bits stay in `durable`, since a page may have
+    /// reached the disk after all.
+    pub(super) fn refuse(&self, batch: Vec<Wanted>, errno: Errno) {
+        for want in batch {
+            let _ = want.answer.send(Err(errno));
+        }
+    }
+
+    /// Ordering rule 18: from now on every extent counts as set.
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.durable.set_all();
+        self.live.set_all();
+    }
+
+    /// Clear in `durable` those of `extents` that were not written since they were retired; their pages are due to be
+    /// written. False when nothing may be cleared now.
+    pub(super) fn forget(&self, extents: &[Extent]) -> bool {
+        if self.is_pinned() || self.is_lost() {
+            return false;
+        }
+        for extent in extents.iter().filter(|extent| !self.live.bits().get(extent.0)) {
+            self.durable.clear(*extent);
+        }
+        true
+    }
+}

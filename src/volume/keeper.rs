@@ -1,0 +1,444 @@
+//! The keeper: the one place of a volume that commits intent pages and clears them again, persists change maps, and
+//! decides which plex is lost. Its three loops are tasks of one thread, so its decisions come one after the other.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+
+use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::device::{BlockDevice, Clock, Host, Request};
+
+use super::fault::{Report, Verdict};
+use super::{Ledger, Loss, MapFile, Role, Route, Volume};
+
+/// How the keeper paces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct KeeperOptions {
+    /// An extent's intent bit is cleared when it saw no write for one to two of these.
+    pub clean_interval: Duration,
+}
+
+impl Default for KeeperOptions {
+    /// Two seconds: long enough that a working set stays set, short enough that a crash later resyncs little.
+    fn default() -> Self {
+        Self { clean_interval: Duration::from_secs(2) }
+    }
+}
+
+/// Extents that one cleaning window spans at most: the window only waits for what is in flight there.
+const WINDOW_EXTENTS: u64 = 8;
+
+struct Persisted<D> {
+    map: Arc<ChangeMap>,
+    file: Rc<MapFile<D>>,
+}
+
+struct Inner<H: Host, L> {
+    volume: Arc<Volume<H::Medium>>,
+    host: H,
+    ledger: L,
+    options: KeeperOptions,
+    intent_file: MapFile<H::Device>,
+    /// One writer of intent pages at a time: a page's two slots alternate.
+    intent_pages: tokio::sync::Mutex<()>,
+    maps: RefCell<Vec<Persisted<H::Device>>>,
+    map_pages: tokio::sync::Mutex<()>,
+    stopping: Cell<bool>,
+    stop: Notify,
+    loops: Cell<u32>,
+    ended: Notify,
+}
+
+/// Handle of a volume's keeper, on the thread where it runs.
+pub struct Keeper<H: Host, L: Ledger> {
+    inner: Rc<Inner<H, L>>,
+}
+
+impl<H: Host, L: Ledger> Clone for Keeper<H, L> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<H: Host, L: Ledger> Keeper<H, L> {
+    /// Start the keeper of `volume` on the thread of `host`, before the volume's first request.
+    pub fn start(
+        host: H,
+        volume: Arc<Volume<H::Medium>>,
+        intent_file: MapFile<H::Device>,
+        ledger: L,
+        options: KeeperOptions,
+    ) -> Self {
+        let inner = Rc::new(Inner {
+            volume,
+            host: host.clone(),
+            ledger,
+            options,
+            intent_file,
+            intent_pages: tokio::sync::Mutex::new(()),
+            maps: RefCell::default(),
+            map_pages: tokio::sync::Mutex::new(()),
+            stopping: Cell::new(false),
+            stop: Notify::new(),
+            loops: Cell::new(3),
+            ended: Notify::new(),
+        });
+        let keeper = Self { inner };
+        host.spawn(keeper.clone().until_end(|keeper| async move { keeper.inner.commit_loop().await }));
+        host.spawn(keeper.clone().until_end(|keeper| async move { keeper.inner.clean_loop().await }));
+        host.spawn(keeper.clone().until_end(|keeper| async move { keeper.inner.fault_loop().await }));
+        keeper
+    }
+
+    async fn until_end<F: Future<Output = ()>>(self, run: impl FnOnce(Self) -> F) {
+        run(self.clone()).await;
+        self.inner.loops.set(self.inner.loops.get() - 1);
+        self.inner.ended.notify_waiters();
+    }
+
+    /// Persist `map` in `file` from now on. Every map of the route has a file before the route is put in force.
+    pub fn add_map(&self, map: Arc<ChangeMap>, file: MapFile<H::Device>) {
+        self.inner.maps.borrow_mut().push(Persisted { map, file: Rc::new(file) });
+    }
+
+    /// Persist `map` no longer: it is in no route any more.
+    pub fn remove_map(&self, map: &Arc<ChangeMap>) {
+        self.inner.maps.borrow_mut().retain(|persisted| !Arc::ptr_eq(&persisted.map, map));
+    }
+
+    /// Make every change map durable.
+    ///
+    /// # Errors
+    /// When a page could not be written; it stays due.
+    pub async fn persist_maps(&self) -> Result<(), Errno> {
+        self.inner.persist_maps().await
+    }
+
+    /// Flush every plex that is in the write path. A plex that fails is lost as by a failed write.
+    ///
+    /// # Errors
+    /// When the last readable plex failed or a loss could not be recorded.
+    pub async fn flush_plexes(&self) -> Result<(), Errno> {
+        self.inner.flush_plexes().await
+    }
+
+    /// Clear what intent bits may be cleared now, without waiting for a quiet span.
+    ///
+    /// # Errors
+    /// When a plex, a map or a page could not be written; the bits stay set.
+    pub async fn clean(&self) -> Result<(), Errno> {
+        let all: Vec<_> = self.inner.volume.intent.durable().extents().collect();
+        self.inner.clean(all).await
+    }
+
+    /// Note in the intent map's file and in those of all change maps that the run ended with the clean stop `stop`
+    /// (ordering rule 15). Comes after a [`Keeper::stop`] that went well.
+    ///
+    /// # Errors
+    /// A file could not be written: it is that of a crashed run then.
+    pub async fn end_runs(&self, stop: Generation) -> Result<(), Errno> {
+        let inner = &self.inner;
+        inner.intent_file.end_run(inner.volume.intent.durable().bits(), stop).await?;
+        let maps: Vec<_> = inner.maps.borrow().iter().map(|one| (Arc::clone(&one.map), Rc::clone(&one.file))).collect();
+        for (map, file) in maps {
+            file.end_run(map.bits(), stop).await?;
+        }
+        Ok(())
+    }
+
+    /// End the keeper after the last request: everything flushed, maps durable, intent clear (ordering rule 15).
+    ///
+    /// # Errors
+    /// As for [`Keeper::clean`]: the stop is not a clean one then. The keeper has ended all the same.
+    pub async fn stop(&self) -> Result<(), Errno> {
+        let clean = async {
+            self.flush_plexes().await?;
+            self.persist_maps().await?;
+            self.clean().await
+        }
+        .await;
+        let inner = &self.inner;
+        inner.stopping.set(true);
+        inner.stop.notify_waiters();
+        loop {
+            let ended = inner.ended.notified();
+            if inner.loops.get() == 0 {
+                return clean;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl<H: Host, L: Ledger> Inner<H, L> {
+    /// Wait for `work`, or for the stop: false then.
+    async fn next(&self, work: &Notify) -> bool {
+        let stop = self.stop.notified();
+        if self.stopping.get() {
+            return false;
+        }
+        futures_util::future::select(std::pin::pin!(work.notified()), std::pin::pin!(stop)).await;
+        !self.stopping.get()
+    }
+
+    async fn commit_loop(&self) {
+        let intent = &self.volume.intent;
+        while self.next(&intent.asked).await {
+            loop {
+                let batch = intent.take_wanted();
+                if batch.is_empty() {
+                    break;
+                }
+                match self.write_intent_pages().await {
+                    Ok(()) => intent.grant(batch),
+                    Err(errno) => {
+                        tracing::error!(volume = %self.volume.shape.uuid, %errno, "an intent page cannot be written");
+                        // Ordering rule 18.
+                        if intent.is_lost() || self.ledger.intent_lost().await.is_ok() {
+                            intent.lose();
+                            intent.grant(batch);
+                        } else {
+                            intent.refuse(batch, Errno::IO);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write_intent_pages(&self) -> Result<(), Errno> {
+        let _one = self.intent_pages.lock().await;
+        let bits = self.volume.intent.durable().bits();
+        let due = bits.take_dirty_pages();
+        let result = self.intent_file.write_pages(bits, &due).await;
+        if result.is_err() {
+            due.iter().for_each(|page| bits.mark_page(*page));
+        }
+        result
+    }
+
+    async fn persist_maps(&self) -> Result<(), Errno> {
+        let _one = self.map_pages.lock().await;
+        let maps: Vec<_> = self
+            .maps
+            .borrow()
+            .iter()
+            .map(|persisted| (Arc::clone(&persisted.map), Rc::clone(&persisted.file)))
+            .collect();
+        let mut outcome = Ok(());
+        for (map, file) in maps {
+            let due = map.bits().take_dirty_pages();
+            if let Err(errno) = file.write_pages(map.bits(), &due).await {
+                due.iter().for_each(|page| map.bits().mark_page(*page));
+                outcome = Err(errno);
+            }
+        }
+        outcome
+    }
+
+    async fn flush_plexes(&self) -> Result<(), Errno> {
+        let route = self.volume.route();
+        let flush = |plex: &super::RoutePlex<H::Medium>| {
+            let (uuid, device) = (plex.uuid, self.host.open(&plex.medium));
+            async move { (uuid, device.submit(Request::Flush).await) }
+        };
+        let results = join_all(route.plexes.iter().map(flush)).await;
+        let failed: Vec<_> = results
+            .into_iter()
+            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let range = ByteRange::new(0, 0);
+        match self.volume.faults.ask(|verdict| Report::Write { range, failed, verdict }).await {
+            Verdict::Acknowledge => Ok(()),
+            Verdict::Fail(errno) => Err(errno),
+        }
+    }
+
+    async fn clean_loop(&self) {
+        let intent = &self.volume.intent;
+        while self.next(&intent.dirtied).await {
+            while !intent.durable().is_clean() && !intent.is_pinned() && !intent.is_lost() {
+                let pause = self.host.clock().sleep(self.options.clean_interval);
+                let stop = self.stop.notified();
+                if self.stopping.get() {
+                    return;
+                }
+                futures_util::future::select(std::pin::pin!(pause), std::pin::pin!(stop)).await;
+                if self.stopping.get() {
+                    return;
+                }
+                if let Err(errno) = self.clean(intent.quiet()).await {
+                    tracing::warn!(volume = %self.volume.shape.uuid, %errno, "intent bits stay set");
+                }
+            }
+        }
+    }
+
+    /// Clear the intent bits of `extents` that see no write meanwhile (ordering rule 2).
+    async fn clean(&self, extents: Vec<Extent>) -> Result<(), Errno> {
+        let (volume, intent) = (&self.volume, &self.volume.intent);
+        if extents.is_empty() || intent.is_pinned() || intent.is_lost() {
+            return Ok(());
+        }
+        let length = volume.shape.geometry.length;
+        for run in runs(&extents) {
+            let (first, last) = (run[0].bytes(length), run[run.len() - 1].bytes(length));
+            // No write is in flight here while the window is held; one that comes later asks the committer anew.
+            let window = volume.window(ByteRange::new(first.offset, last.end() - first.offset)).await;
+            intent.retire(run);
+            drop(window);
+        }
+        self.flush_plexes().await?;
+        self.persist_maps().await?;
+        // A map that is not recorded yet has no file: what it collects rests on the intent bits.
+        if volume.route().has_unrecorded() || !intent.forget(&extents) {
+            return Ok(());
+        }
+        self.write_intent_pages().await
+    }
+
+    async fn fault_loop(&self) {
+        while self.next(&self.volume.faults.told).await {
+            loop {
+                let reports = self.volume.faults.take();
+                if reports.is_empty() {
+                    break;
+                }
+                self.judge(reports).await;
+            }
+        }
+    }
+
+    async fn judge(&self, reports: Vec<Report>) {
+        let mut waiting: Vec<(oneshot::Sender<Verdict>, Option<Errno>)> = Vec::new();
+        for report in reports {
+            match report {
+                Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
+                Report::Read { plex, range, errno, last: false } => {
+                    self.ledger.read_failed(plex, range, errno)
+                }
+                Report::Settle { verdict } => waiting.push((verdict, None)),
+                Report::Write { range, failed, verdict } => {
+                    let failure = self.take_out(range, &failed);
+                    waiting.push((verdict, failure));
+                }
+            }
+        }
+        let recorded = self.record_losses().await;
+        for (verdict, failure) in waiting {
+            let answer = match (failure, recorded) {
+                (Some(errno), _) | (None, Err(errno)) => Verdict::Fail(errno),
+                (None, Ok(())) => Verdict::Acknowledge,
+            };
+            // A request that is gone does not want its answer.
+            let _ = verdict.send(answer);
+        }
+    }
+
+    /// Take the failed plexes out of the write path, all but the last readable one; the error of the request if that one
+    /// is among them (ordering rule 3).
+    fn take_out(&self, range: ByteRange, failed: &[(Uuid, Errno)]) -> Option<Errno> {
+        let volume = &self.volume;
+        let route = volume.route();
+        let has_failed = |uuid: Uuid| failed.iter().any(|(plex, _)| *plex == uuid);
+        // EINVAL says that we asked wrongly: no plex is lost for it, and what may differ now is not read from it.
+        if let Some((_, errno)) = failed.iter().find(|(_, errno)| *errno == Errno::INVALID) {
+            tracing::error!(volume = %volume.shape.uuid, %range, "a plex refused a request as invalid");
+            if !route.readable().all(|plex| has_failed(plex.uuid)) {
+                route.plexes.iter().filter(|plex| has_failed(plex.uuid)).for_each(|plex| {
+                    plex.behind.mark(range);
+                });
+            }
+            return Some(*errno);
+        }
+        // The plex to keep when all readable ones failed: one that lacks nothing.
+        let kept = route
+            .readable()
+            .all(|plex| has_failed(plex.uuid))
+            .then(|| route.readable().find(|plex| plex.behind.is_clean()).or_else(|| route.readable().next()))
+            .flatten()
+            .map(|plex| plex.uuid);
+        for (uuid, errno) in failed.iter().filter(|(uuid, _)| Some(*uuid) != kept) {
+            if route.plex(*uuid).is_some() {
+                tracing::warn!(volume = %volume.shape.uuid, plex = %uuid, %errno, "plex leaves the write path");
+                // The new route first, then the seed: a write that still goes by the old route has its intent set.
+                volume.publish(|route| authority_kept(route.without(*uuid, *errno)));
+                // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                for absent in volume.route().absent.iter().filter(|absent| absent.uuid == *uuid) {
+                    absent.behind.or_extents(volume.intent.durable());
+                }
+            }
+            for absent in volume.route().absent.iter().filter(|absent| absent.uuid == *uuid) {
+                absent.behind.mark(range);
+            }
+        }
+        kept.map(|uuid| {
+            let errno = failed.iter().find(|(plex, _)| *plex == uuid).map_or(Errno::IO, |(_, errno)| *errno);
+            self.ledger.last_plex_failed(uuid, errno);
+            Errno::IO
+        })
+    }
+
+    /// Have every loss recorded that is not yet.
+    async fn record_losses(&self) -> Result<(), Errno> {
+        let route = self.volume.route();
+        let mut outcome = Ok(());
+        for plex in route.absent.iter().filter(|plex| !plex.recorded) {
+            match self.ledger.plex_lost(plex.uuid, plex.errno).await {
+                Ok(loss) => {
+                    self.volume.publish(|route| recorded(route, plex.uuid, loss));
+                }
+                Err(errno) => outcome = Err(errno),
+            }
+        }
+        outcome
+    }
+}
+
+/// `route` with the loss of `uuid` recorded.
+fn recorded<M: Clone>(route: &Route<M>, uuid: Uuid, loss: Loss) -> Route<M> {
+    let mut route = route.clone();
+    match loss {
+        Loss::Removed => route.absent.retain(|absent| absent.uuid != uuid),
+        Loss::Tracked => {
+            for absent in route.absent.iter_mut().filter(|absent| absent.uuid == uuid) {
+                absent.recorded = true;
+            }
+        }
+    }
+    route
+}
+
+/// `route` with a readable plex that lacks nothing: when the source of a resync after a crash was lost, the plex that
+/// lacks least becomes the authority over what it holds (ordering rule 14), and the others may differ from it there.
+fn authority_kept<M: Clone>(mut route: Route<M>) -> Route<M> {
+    if route.readable().any(|plex| plex.behind.is_clean()) {
+        return route;
+    }
+    let heir = route.readable().min_by_key(|plex| plex.behind.dirty_regions()).map(|plex| plex.uuid);
+    let Some(heir) = heir else { return route };
+    let lacked = route.plex(heir).map(|plex| plex.behind.copy());
+    for plex in route.plexes.iter_mut().filter(|plex| plex.role == Role::ReadWrite) {
+        if plex.uuid == heir {
+            plex.behind.clear_all();
+        } else if let Some(lacked) = &lacked {
+            plex.behind.or_from(lacked);
+        }
+    }
+    route
+}
+
+/// Consecutive extents, at most [`WINDOW_EXTENTS`] together.
+fn runs(extents: &[Extent]) -> impl Iterator<Item = &[Extent]> {
+    extents.chunk_by(|a, b| a.0 + 1 == b.0).flat_map(|run| run.chunks(WINDOW_EXTENTS as usize))
+}

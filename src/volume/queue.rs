@@ -1,0 +1,342 @@
+//! One thread's way into a volume: the path of every request. The order of its steps is in the room's documentation.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+
+use crate::base::{ByteRange, Errno, Uuid};
+use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
+
+use super::fault::{Report, Verdict};
+use super::{ReadPolicy, Role, Route, Volume};
+
+/// How long a write waits for a write-only plex after all others completed it (ordering rule 6): longer than any
+/// healthy disk takes, shorter than what makes an application time out.
+pub(super) const WRITE_ONLY_LIMIT: Duration = Duration::from_secs(2);
+
+/// A route with this thread's handles of its plexes.
+struct View<H: Host> {
+    route: Arc<Route<H::Medium>>,
+    /// In the order of `route.plexes`.
+    devices: Vec<Rc<H::Device>>,
+    has_write_only: bool,
+    /// Whether every plex reads zero after a discard: else discards go out as zeroes (ordering rule 9).
+    discard_zeroes: bool,
+}
+
+type Failures = Vec<(Uuid, Errno)>;
+type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), Errno>> + 'a>>;
+
+/// One thread's way into a volume; a block device itself.
+pub struct VolumeQueue<H: Host> {
+    volume: Arc<Volume<H::Medium>>,
+    host: H,
+    lane: usize,
+    view: RefCell<Rc<View<H>>>,
+    next_reader: Cell<usize>,
+}
+
+/// A request that is counted in its lane until this is dropped.
+struct InFlight<'a, H: Host>(&'a VolumeQueue<H>);
+
+impl<H: Host> Drop for InFlight<'_, H> {
+    fn drop(&mut self) {
+        self.0.volume.gate.leave(self.0.lane);
+    }
+}
+
+impl<H: Host> VolumeQueue<H> {
+    /// A way into `volume` for the thread of `host`; `None` when all lanes of its gate are taken.
+    pub fn new(host: H, volume: Arc<Volume<H::Medium>>) -> Option<Self> {
+        let lane = volume.gate.take_lane()?;
+        let view = RefCell::new(Rc::new(open_view(&host, volume.route(), None)));
+        Some(Self { volume, host, lane, view, next_reader: Cell::new(0) })
+    }
+
+    /// The view of the route in force: one load when it has not changed.
+    fn view(&self) -> Rc<View<H>> {
+        if self.view.borrow().route.version != self.volume.route_version() {
+            let view = open_view(&self.host, self.volume.route(), Some(&self.view.borrow()));
+            *self.view.borrow_mut() = Rc::new(view);
+        }
+        Rc::clone(&self.view.borrow())
+    }
+
+    async fn enter(&self) -> InFlight<'_, H> {
+        let gate = &self.volume.gate;
+        gate.enter(self.lane, |hold| {
+            let (gate, clock) = (Arc::clone(gate), self.host.clock().clone());
+            // The queue enforces the deadline itself: a holder that hangs cannot hang the application.
+            self.host.spawn(async move {
+                clock.sleep_until(hold.deadline()).await;
+                if hold.expire() {
+                    gate.release(&hold);
+                }
+            });
+        })
+        .await;
+        InFlight(self)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Errno> {
+        let Geometry { length, block_size, .. } = self.volume.shape.geometry;
+        let range = request.range();
+        let aligned = (range.offset | range.length).is_multiple_of(u64::from(block_size));
+        if aligned && range.end() <= length { Ok(()) } else { Err(Errno::INVALID) }
+    }
+
+    async fn read(&self, offset: u64, buffer: Buffer) -> Result<(), Errno> {
+        let _in_flight = self.enter().await;
+        let view = self.view();
+        let range = ByteRange::new(offset, buffer.len() as u64);
+        match self.read_one(&view, range, &buffer).await {
+            Some(result) => result,
+            // No plex is in step over the whole range, but one is over each region.
+            None => {
+                for piece in range.pieces(self.volume.shape.region_size.bytes()) {
+                    let part = buffer.slice((piece.offset - offset) as usize, piece.length as usize);
+                    self.read_one(&view, piece, &part).await.unwrap_or(Err(Errno::IO))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Read from one plex after the other until one serves; `None` when none is in step over the whole range.
+    async fn read_one(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Option<Result<(), Errno>> {
+        let plexes = &view.route.plexes;
+        let first = match view.route.policy {
+            ReadPolicy::Round => {
+                let turn = self.next_reader.get();
+                self.next_reader.set(turn.wrapping_add(1));
+                turn
+            }
+            ReadPolicy::Prefer(uuid) => plexes.iter().position(|plex| plex.uuid == uuid).unwrap_or(0),
+        };
+        let mut last = None;
+        for step in 0..plexes.len() {
+            let at = first.wrapping_add(step) % plexes.len();
+            let plex = &plexes[at];
+            // Ordering rules 6 and 14: a write-only plex serves nothing, one that is behind nothing it lacks.
+            if plex.role == Role::WriteOnly || plex.behind.is_marked(range) {
+                continue;
+            }
+            if let Some((failed, errno)) = last.replace((plex.uuid, Errno::IO)) {
+                self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
+                self.volume.faults.tell(Report::Read { plex: failed, range, errno, last: false });
+            }
+            match view.devices[at]
+                .submit(Request::Read { offset: range.offset, buffer: buffer.clone() })
+                .await
+            {
+                Ok(()) => return Some(Ok(())),
+                Err(errno) => last = Some((plex.uuid, errno)),
+            }
+        }
+        last.map(|(plex, errno)| {
+            self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
+            Err(Errno::IO)
+        })
+    }
+
+    async fn write(&self, request: Request) -> Result<(), Errno> {
+        let range = request.range();
+        let _held = self.volume.gate.acquire(range).await;
+        let _in_flight = self.enter().await;
+        // Ordering rule 1: before anything is submitted.
+        self.volume.intent.cover(range).await?;
+        let view = self.view();
+        // Ordering rule 5: in memory, before anything is submitted.
+        view.route.mark(range);
+        let request = match request {
+            Request::Discard { range } if !view.discard_zeroes => Request::WriteZeroes {
+                range,
+                space: Space::Release,
+                durability: crate::device::Durability::Volatile,
+            },
+            other => other,
+        };
+        let failed = self.fan_out(&view, &request).await;
+        self.settle(&view, range, failed).await
+    }
+
+    async fn flush(&self) -> Result<(), Errno> {
+        let _in_flight = self.enter().await;
+        let view = self.view();
+        let readable =
+            view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role == Role::ReadWrite);
+        // Ordering rule 4: every ACTIVE plex.
+        let results = join_all(
+            readable.map(|(plex, device)| async move { (plex.uuid, device.submit(Request::Flush).await) }),
+        )
+        .await;
+        let failed = results
+            .into_iter()
+            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
+            .collect();
+        self.settle(&view, ByteRange::new(0, 0), failed).await
+    }
+
+    /// Acknowledge, or have the failures dealt with first (ordering rule 3).
+    async fn settle(&self, view: &View<H>, range: ByteRange, failed: Failures) -> Result<(), Errno> {
+        if failed.is_empty() && !view.route.has_unrecorded() {
+            return Ok(());
+        }
+        let verdict = self
+            .volume
+            .faults
+            .ask(|verdict| match failed.is_empty() {
+                true => Report::Settle { verdict },
+                false => Report::Write { range, failed, verdict },
+            })
+            .await;
+        match verdict {
+            Verdict::Acknowledge => Ok(()),
+            Verdict::Fail(errno) => Err(errno),
+        }
+    }
+
+    /// Submit to every plex in the write path at once; who failed.
+    async fn fan_out(&self, view: &View<H>, request: &Request) -> Failures {
+        let plexes = &view.route.plexes;
+        if view.has_write_only {
+            return self.fan_out_with_limit(view, request).await;
+        }
+        let named = |at: usize, result: Result<(), Errno>| result.err().map(|errno| (plexes[at].uuid, errno));
+        match &view.devices[..] {
+            [one] => named(0, one.submit(request.clone()).await).into_iter().collect(),
+            [one, two] => {
+                let (first, second) = join(one.submit(request.clone()), two.submit(request.clone())).await;
+                named(0, first).into_iter().chain(named(1, second)).collect()
+            }
+            many => {
+                let results = join_all(many.iter().map(|device| device.submit(request.clone()))).await;
+                results.into_iter().enumerate().filter_map(|(at, result)| named(at, result)).collect()
+            }
+        }
+    }
+
+    /// As [`Self::fan_out`], but a write-only plex that is late is left behind (ordering rule 6): its write goes on in a task
+    /// of its own, which keeps the buffer.
+    async fn fan_out_with_limit(&self, view: &View<H>, request: &Request) -> Failures {
+        let mut failed = Failures::new();
+        let mut waiting: Vec<(Uuid, Role, Option<Pending<'static>>)> = Vec::with_capacity(view.devices.len());
+        for (plex, device) in view.route.plexes.iter().zip(&view.devices) {
+            let (device, request) = (Rc::clone(device), request.clone());
+            waiting.push((plex.uuid, plex.role, Some(Box::pin(async move { device.submit(request).await }))));
+        }
+        // Pages of the request itself cannot be given back before every medium has answered.
+        let may_leave = !matches!(request, Request::Write { buffer: Buffer::Registered(_), .. });
+        let limit = Duration::from_nanos(self.volume.write_only_limit.load(Ordering::Relaxed));
+        let mut timer: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+        std::future::poll_fn(|cx| {
+            for (uuid, _, slot) in &mut waiting {
+                if let Some(pending) = slot
+                    && let Poll::Ready(result) = pending.as_mut().poll(cx)
+                {
+                    *slot = None;
+                    failed.extend(result.err().map(|errno| (*uuid, errno)));
+                }
+            }
+            let left = |role: Role| waiting.iter().any(|(_, of, slot)| *of == role && slot.is_some());
+            if left(Role::ReadWrite) {
+                return Poll::Pending;
+            }
+            if !left(Role::WriteOnly) {
+                return Poll::Ready(());
+            }
+            if !may_leave {
+                return Poll::Pending;
+            }
+            let clock = self.host.clock();
+            timer.get_or_insert_with(|| Box::pin(clock.sleep(limit))).as_mut().poll(cx)
+        })
+        .await;
+        for (uuid, _, slot) in waiting {
+            if let Some(late) = slot {
+                failed.push((uuid, Errno::TIMED_OUT));
+                let volume = Arc::clone(&self.volume);
+                volume.stragglers.fetch_add(1, Ordering::AcqRel);
+                self.host.spawn(async move {
+                    // What it ends with does not matter any more: the plex is out and tracked.
+                    let _ = late.await;
+                    volume.stragglers.fetch_sub(1, Ordering::AcqRel);
+                });
+            }
+        }
+        failed
+    }
+
+    fn count(&self, request: &Request, length: u64) {
+        let counters = &self.volume.counters;
+        let (operations, bytes) = match request {
+            Request::Read { .. } => (&counters.reads, Some(&counters.read_bytes)),
+            Request::Flush => (&counters.flushes, None),
+            Request::Write { .. } | Request::WriteZeroes { .. } | Request::Discard { .. } => {
+                (&counters.writes, Some(&counters.write_bytes))
+            }
+        };
+        operations.fetch_add(1, Ordering::Relaxed);
+        if let Some(bytes) = bytes {
+            bytes.fetch_add(length, Ordering::Relaxed);
+        }
+    }
+}
+
+fn open_view<H: Host>(host: &H, route: Arc<Route<H::Medium>>, before: Option<&View<H>>) -> View<H> {
+    let known = |uuid: Uuid| {
+        let before = before?;
+        before.route.plexes.iter().position(|plex| plex.uuid == uuid).map(|at| Rc::clone(&before.devices[at]))
+    };
+    let devices: Vec<_> = route
+        .plexes
+        .iter()
+        .map(|plex| known(plex.uuid).unwrap_or_else(|| Rc::new(host.open(&plex.medium))))
+        .collect();
+    let has_write_only = route.plexes.iter().any(|plex| plex.role == Role::WriteOnly);
+    let discard_zeroes = devices.iter().all(|device| device.geometry().discard_zeroes);
+    View { route, devices, has_write_only, discard_zeroes }
+}
+
+impl<H: Host> BlockDevice for VolumeQueue<H> {
+    fn geometry(&self) -> Geometry {
+        self.volume.shape.geometry
+    }
+
+    async fn submit(&self, request: Request) -> Result<(), Errno> {
+        self.check(&request)?;
+        self.count(&request, request.range().length);
+        match request {
+            Request::Read { offset, buffer } => self.read(offset, buffer).await,
+            Request::Flush => self.flush().await,
+            Request::Write { .. } | Request::WriteZeroes { .. } | Request::Discard { .. } => {
+                self.write(request).await
+            }
+        }
+    }
+
+    async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        let _in_flight = self.enter().await;
+        let view = self.view();
+        let in_step = |at: &usize| {
+            let plex = &view.route.plexes[*at];
+            plex.role == Role::ReadWrite && !plex.behind.is_marked(span)
+        };
+        match (0..view.devices.len()).find(in_step) {
+            Some(at) => view.devices[at].next_data(span).await,
+            None => Ok((!span.is_empty()).then_some(span)),
+        }
+    }
+}
+
+impl<H: Host> Drop for VolumeQueue<H> {
+    fn drop(&mut self) {
+        self.volume.gate.return_lane(self.lane);
+    }
+}
