@@ -642,7 +642,7 @@ fn what_is_no_device_is_refused() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(10));
     }
-    drop(device);
+    assert_eq!(device.stop(LIMIT), Ok(Stopped::Drained), "what is gone already is stopped");
     no_device_is_left();
 }
 

@@ -504,7 +504,10 @@ impl UblkDevice {
         if watchdog.join().unwrap_or(true) {
             how = Stopped::CutOff;
         }
-        stopped?;
+        // Somebody else may have ended it already.
+        if exists(id) {
+            stopped?;
+        }
         drop(self.device);
         let deadline = Instant::now() + CUT_OFF_LIMIT;
         for queue in self.queues {
@@ -513,7 +516,9 @@ impl UblkDevice {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        delete_device(id, CUT_OFF_LIMIT)?;
+        if exists(id) {
+            delete_device(id, CUT_OFF_LIMIT)?;
+        }
         Ok(how)
     }
 }
