@@ -13,24 +13,16 @@
 //! so, and copied before the one that calls the copy complete. A keeper that needs a transaction itself, because a plex is
 //! lost, therefore never waits for one that waits for it.
 
-<<<<<<< HEAD
-pub mod freeze;
-=======
 pub mod bringup;
 pub mod effects;
 pub mod freeze;
 pub mod jobs;
 pub mod keepers;
 mod labels;
->>>>>>> main
 pub mod links;
 pub mod live;
 mod make;
 pub mod mounts;
-<<<<<<< HEAD
-pub mod rows;
-pub mod tasks;
-=======
 pub mod owner;
 pub mod rows;
 pub mod server;
@@ -40,4 +32,3 @@ pub mod startup;
 pub mod tasks;
 
 pub use startup::{Options, run};
->>>>>>> main
