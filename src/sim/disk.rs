@@ -166,17 +166,23 @@ impl SimDisk {
         state.poke(offset, bytes);
     }
 
-    /// The first block, as byte offset, in which this disk and `other` read differently inside `range`.
+    /// The blocks, as byte offsets in ascending order, in which this disk and `other` read differently inside `range`.
     ///
     /// # Panics
     /// When the block sizes differ.
     #[must_use]
-    pub fn first_difference(&self, other: &Self, range: ByteRange) -> Option<u64> {
+    pub fn differences(&self, other: &Self, range: ByteRange) -> Vec<u64> {
         let block = u64::from(self.geometry().block_size);
         assert_eq!(block, u64::from(other.geometry().block_size), "block by block needs one block size");
         let (ours, theirs) = (self.current().contents(range), other.current().contents(range));
-        let differs = |at: &&u64| ours.get(at) != theirs.get(at);
-        ours.keys().chain(theirs.keys()).filter(differs).min().map(|at| at * block)
+        let mut found: Vec<u64> = ours
+            .iter()
+            .filter(|(at, bytes)| theirs.get(at) != Some(bytes))
+            .map(|(at, _)| at * block)
+            .chain(theirs.keys().filter(|at| !ours.contains_key(at)).map(|at| at * block))
+            .collect();
+        found.sort_unstable();
+        found
     }
 }
 
