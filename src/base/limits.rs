@@ -54,7 +54,7 @@ pub const MAX_CONFIG_BYTES: usize = (LABEL_AREA_BYTES / 2) as usize - PAGE_BYTES
 /// Bytes of the longest name of a group, volume or plex: `TAG-NAME-NN.img` and `SNAPn-NAME` must still fit NAME_MAX.
 pub const MAX_NAME_BYTES: usize = 128;
 
-const _: () = assert!(EXTENT_BYTES % REGION_BYTES_MIN as u64 == 0);
-const _: () = assert!(MAX_DISCARD_BYTES as u64 % EXTENT_BYTES == 0);
+const _: () = assert!(EXTENT_BYTES.is_multiple_of(REGION_BYTES_MIN as u64));
+const _: () = assert!((MAX_DISCARD_BYTES as u64).is_multiple_of(EXTENT_BYTES));
 const _: () = assert!(MAX_REQUEST_BYTES as u64 <= EXTENT_BYTES, "a request touches at most two extents");
-const _: () = assert!(MAX_CONFIG_BYTES % PAGE_BYTES == 0);
+const _: () = assert!(MAX_CONFIG_BYTES.is_multiple_of(PAGE_BYTES));

@@ -12,9 +12,9 @@
 //! setter that loaded the mark first and skipped a mark that it found set would break this: the pass could take the mark
 //! and read the old bits. So the mark is always a read-modify-write; it is paid only when a bit really changes.
 
-#[cfg(loom)]
+#[cfg(feature = "model-check")]
 use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(loom))]
+#[cfg(not(feature = "model-check"))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One mark a page.

@@ -11,13 +11,16 @@ use crate::device::{Clock, Moment};
 
 use super::{Hold, Route, Volume};
 
+/// What becomes of a route.
+pub type Swap<M> = Box<dyn FnOnce(&Route<M>) -> Route<M> + Send>;
+
 /// A volume of the set, with what becomes of its route. The swap runs while all I/O of the set stands still: it only
 /// moves what was prepared before.
 pub struct Member<M> {
     /// The volume.
     pub volume: Arc<Volume<M>>,
     /// Its new route from the present one.
-    pub swap: Box<dyn FnOnce(&Route<M>) -> Route<M>>,
+    pub swap: Swap<M>,
 }
 
 /// Why a cut did not happen; nothing was changed.

@@ -23,13 +23,13 @@ use super::hold::Hold;
 use super::sync::{Arc, AtomicBool, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, fence, lock};
 
 /// Shards of the range table; one for the model checker, whose state space grows with every lock.
-const SHARDS: usize = if cfg!(loom) { 1 } else { 64 };
+const SHARDS: usize = if cfg!(feature = "model-check") { 1 } else { 64 };
 
 /// Bytes of consecutive addresses that share a shard: most requests and windows then lie in one or two.
 const SHARD_BYTES: u64 = MIB;
 
 /// Queues, and other hands that submit to the volume, that can exist at once: queue threads and the restore path.
-const LANES: usize = if cfg!(loom) { 2 } else { 64 };
+const LANES: usize = if cfg!(feature = "model-check") { 2 } else { 64 };
 
 /// A counter alone on its cache line: each lane is written by one thread all the time.
 #[repr(align(128))]
@@ -91,9 +91,9 @@ impl Gate {
 
     /// A lane for a queue thread, until it is given back by [`Gate::return_lane`]; `None` when all are taken.
     pub fn take_lane(&self) -> Option<usize> {
-        self.lanes
-            .iter()
-            .position(|lane| lane.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+        self.lanes.iter().position(|lane| {
+            lane.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
     }
 
     /// Give back a lane that nothing is in flight on.
@@ -149,10 +149,11 @@ impl Gate {
         // Release: what the request did is seen by who finds the lane empty.
         counter.store(left, Ordering::Release);
         fence(Ordering::SeqCst);
-        if left == 0 && self.held.load(Ordering::Acquire) {
-            if let Some(hold) = lock(&self.hold).as_ref() {
-                hold.wake();
-            }
+        if left == 0
+            && self.held.load(Ordering::Acquire)
+            && let Some(hold) = lock(&self.hold).as_ref()
+        {
+            hold.wake();
         }
     }
 
@@ -244,8 +245,10 @@ impl Gate {
     fn insert(&self, range: ByteRange) -> (u64, Option<Arc<Waiter>>) {
         let mut shards = self.lock_shards(range);
         let ticket = self.next_ticket();
-        let blockers: usize =
-            shards.iter().map(|shard| shard.entries.iter().filter(|entry| entry.range.overlaps(range)).count()).sum();
+        let blockers: usize = shards
+            .iter()
+            .map(|shard| shard.entries.iter().filter(|entry| entry.range.overlaps(range)).count())
+            .sum();
         let waiter = (blockers > 0)
             .then(|| Arc::new(Waiter { blockers: AtomicUsize::new(blockers), waker: Mutex::new(None) }));
         for shard in &mut shards {
@@ -325,7 +328,7 @@ impl Drop for Held {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "model-check")))]
 mod tests {
     use super::*;
     use std::pin::pin;
@@ -362,7 +365,10 @@ mod tests {
         let window = poll(pin!(gate.acquire(ByteRange::new(3 * SHARD_BYTES, SHARD_BYTES)))).unwrap();
         let mut wide = pin!(gate.acquire(ByteRange::new(0, 80 * SHARD_BYTES)));
         assert!(poll(wide.as_mut()).is_none());
-        assert!(gate.try_acquire(ByteRange::new(70 * SHARD_BYTES, 1)).is_none(), "it stands behind the wide one");
+        assert!(
+            gate.try_acquire(ByteRange::new(70 * SHARD_BYTES, 1)).is_none(),
+            "it stands behind the wide one"
+        );
         drop(window);
         drop(poll(wide).unwrap());
         assert!(gate.try_acquire(ByteRange::new(70 * SHARD_BYTES, 1)).is_some());
@@ -401,7 +407,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "model-check"))]
 mod model {
     use super::*;
     use crate::device::Moment;

@@ -69,7 +69,7 @@ impl Hold {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "model-check")))]
 mod tests {
     use super::*;
 

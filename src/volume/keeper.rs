@@ -210,8 +210,12 @@ impl<H: Host, L: Ledger> Inner<H, L> {
 
     async fn persist_maps(&self) -> Result<(), Errno> {
         let _one = self.map_pages.lock().await;
-        let maps: Vec<_> =
-            self.maps.borrow().iter().map(|persisted| (Arc::clone(&persisted.map), Rc::clone(&persisted.file))).collect();
+        let maps: Vec<_> = self
+            .maps
+            .borrow()
+            .iter()
+            .map(|persisted| (Arc::clone(&persisted.map), Rc::clone(&persisted.file)))
+            .collect();
         let mut outcome = Ok(());
         for (map, file) in maps {
             let due = map.bits().take_dirty_pages();
@@ -230,8 +234,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             async move { (uuid, device.submit(Request::Flush).await) }
         };
         let results = join_all(route.plexes.iter().map(flush)).await;
-        let failed: Vec<_> =
-            results.into_iter().filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno))).collect();
+        let failed: Vec<_> = results
+            .into_iter()
+            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
+            .collect();
         if failed.is_empty() {
             return Ok(());
         }
@@ -302,7 +308,9 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         for report in reports {
             match report {
                 Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
-                Report::Read { plex, range, errno, last: false } => self.ledger.read_failed(plex, range, errno),
+                Report::Read { plex, range, errno, last: false } => {
+                    self.ledger.read_failed(plex, range, errno)
+                }
                 Report::Settle { verdict } => waiting.push((verdict, None)),
                 Report::Write { range, failed, verdict } => {
                     let failure = self.take_out(range, &failed);
@@ -415,7 +423,5 @@ fn authority_kept<M: Clone>(mut route: Route<M>) -> Route<M> {
 
 /// Consecutive extents, at most [`WINDOW_EXTENTS`] together.
 fn runs(extents: &[Extent]) -> impl Iterator<Item = &[Extent]> {
-    extents
-        .chunk_by(|a, b| a.0 + 1 == b.0)
-        .flat_map(|run| run.chunks(WINDOW_EXTENTS as usize))
+    extents.chunk_by(|a, b| a.0 + 1 == b.0).flat_map(|run| run.chunks(WINDOW_EXTENTS as usize))
 }

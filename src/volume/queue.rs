@@ -131,7 +131,10 @@ impl<H: Host> VolumeQueue<H> {
                 self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
                 self.volume.faults.tell(Report::Read { plex: failed, range, errno, last: false });
             }
-            match view.devices[at].submit(Request::Read { offset: range.offset, buffer: buffer.clone() }).await {
+            match view.devices[at]
+                .submit(Request::Read { offset: range.offset, buffer: buffer.clone() })
+                .await
+            {
                 Ok(()) => return Some(Ok(())),
                 Err(errno) => last = Some((plex.uuid, errno)),
             }
@@ -152,9 +155,11 @@ impl<H: Host> VolumeQueue<H> {
         // Ordering rule 5: in memory, before anything is submitted.
         view.route.mark(range);
         let request = match request {
-            Request::Discard { range } if !view.discard_zeroes => {
-                Request::WriteZeroes { range, space: Space::Release, durability: crate::device::Durability::Volatile }
-            }
+            Request::Discard { range } if !view.discard_zeroes => Request::WriteZeroes {
+                range,
+                space: Space::Release,
+                durability: crate::device::Durability::Volatile,
+            },
             other => other,
         };
         let failed = self.fan_out(&view, &request).await;
@@ -164,10 +169,17 @@ impl<H: Host> VolumeQueue<H> {
     async fn flush(&self) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
         let view = self.view();
-        let readable = view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role == Role::ReadWrite);
+        let readable =
+            view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role == Role::ReadWrite);
         // Ordering rule 4: every ACTIVE plex.
-        let results = join_all(readable.map(|(plex, device)| async move { (plex.uuid, device.submit(Request::Flush).await) })).await;
-        let failed = results.into_iter().filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno))).collect();
+        let results = join_all(
+            readable.map(|(plex, device)| async move { (plex.uuid, device.submit(Request::Flush).await) }),
+        )
+        .await;
+        let failed = results
+            .into_iter()
+            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
+            .collect();
         self.settle(&view, ByteRange::new(0, 0), failed).await
     }
 
@@ -225,11 +237,11 @@ impl<H: Host> VolumeQueue<H> {
         let mut timer: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
         std::future::poll_fn(|cx| {
             for (uuid, _, slot) in &mut waiting {
-                if let Some(pending) = slot {
-                    if let Poll::Ready(result) = pending.as_mut().poll(cx) {
-                        *slot = None;
-                        failed.extend(result.err().map(|errno| (*uuid, errno)));
-                    }
+                if let Some(pending) = slot
+                    && let Poll::Ready(result) = pending.as_mut().poll(cx)
+                {
+                    *slot = None;
+                    failed.extend(result.err().map(|errno| (*uuid, errno)));
                 }
             }
             let left = |role: Role| waiting.iter().any(|(_, of, slot)| *of == role && slot.is_some());
@@ -303,7 +315,9 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
         match request {
             Request::Read { offset, buffer } => self.read(offset, buffer).await,
             Request::Flush => self.flush().await,
-            Request::Write { .. } | Request::WriteZeroes { .. } | Request::Discard { .. } => self.write(request).await,
+            Request::Write { .. } | Request::WriteZeroes { .. } | Request::Discard { .. } => {
+                self.write(request).await
+            }
         }
     }
 

@@ -1,0 +1,206 @@
+//! Keepers of the started volumes, on a ring thread of their own, behind a handle that the owner can hold.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::{Errno, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::device::Host;
+use crate::ring::{Medium, RingHandle, RingHost};
+use crate::volume::{Keeper, KeeperOptions, Ledger, Loss, MapFile, Volume};
+
+/// What the data path asks of the owner, who keeps the catalogue; one of each volume's messages at a time.
+pub enum Plea {
+    /// Record that a plex has left.
+    PlexLost {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+        /// Why.
+        errno: Errno,
+        /// What was recorded.
+        answer: oneshot::Sender<Result<Loss, Errno>>,
+    },
+    /// Record that the intent map cannot be trusted.
+    IntentLost {
+        /// The volume.
+        volume: Uuid,
+        /// Whether it was recorded.
+        answer: oneshot::Sender<Result<(), Errno>>,
+    },
+    /// A read failed on one plex and was served by another.
+    ReadFailed {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+        /// Where.
+        range: crate::base::ByteRange,
+        /// How.
+        errno: Errno,
+    },
+    /// The last readable plex failed a request.
+    LastPlexFailed {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+        /// How.
+        errno: Errno,
+    },
+}
+
+/// The ledger of one volume: every question goes to the owner.
+struct OwnersLedger {
+    volume: Uuid,
+    pleas: mpsc::UnboundedSender<Plea>,
+}
+
+impl OwnersLedger {
+    async fn ask<T>(&self, plea: impl FnOnce(oneshot::Sender<Result<T, Errno>>) -> Plea) -> Result<T, Errno> {
+        let (answer, outcome) = oneshot::channel();
+        // An owner that is gone takes the process with it; until then nothing is recorded.
+        self.pleas.send(plea(answer)).map_err(|_| Errno::IO)?;
+        outcome.await.unwrap_or(Err(Errno::IO))
+    }
+}
+
+impl Ledger for OwnersLedger {
+    async fn plex_lost(&self, plex: Uuid, errno: Errno) -> Result<Loss, Errno> {
+        let volume = self.volume;
+        self.ask(|answer| Plea::PlexLost { volume, plex, errno, answer }).await
+    }
+
+    async fn intent_lost(&self) -> Result<(), Errno> {
+        let volume = self.volume;
+        self.ask(|answer| Plea::IntentLost { volume, answer }).await
+    }
+
+    fn read_failed(&self, plex: Uuid, range: crate::base::ByteRange, errno: Errno) {
+        // Told, not asked: see `ask` for an owner that is gone.
+        let _ = self.pleas.send(Plea::ReadFailed { volume: self.volume, plex, range, errno });
+    }
+
+    fn last_plex_failed(&self, plex: Uuid, errno: Errno) {
+        let _ = self.pleas.send(Plea::LastPlexFailed { volume: self.volume, plex, errno });
+    }
+}
+
+enum Command {
+    AddMap { map: Arc<ChangeMap>, file: MapFile<Medium>, done: oneshot::Sender<Result<(), Errno>> },
+    RemoveMap { map: Arc<ChangeMap> },
+    Persist { done: oneshot::Sender<Result<(), Errno>> },
+    Flush { done: oneshot::Sender<Result<(), Errno>> },
+    Stop { done: oneshot::Sender<Result<(), Errno>> },
+}
+
+/// Handle of one volume's keeper.
+#[derive(Clone)]
+pub struct KeeperHandle {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl KeeperHandle {
+    /// Start a keeper for `volume` on the thread of `ring`. `intent` and the files of `maps` are the state files of what
+    /// `volume` was made with.
+    pub fn start(
+        ring: &RingHandle,
+        volume: Arc<Volume<Medium>>,
+        intent: MapFile<Medium>,
+        maps: Vec<(Arc<ChangeMap>, MapFile<Medium>)>,
+        pleas: mpsc::UnboundedSender<Plea>,
+    ) -> Self {
+        let (commands, received) = mpsc::unbounded_channel();
+        // The task ends with its last handle or by `Stop`; nobody waits for it otherwise.
+        drop(ring.run(move |host: RingHost| async move {
+            let ledger = OwnersLedger { volume: volume.shape().uuid, pleas };
+            let file = intent.on(|medium| host.open(medium));
+            let keeper = Keeper::start(host.clone(), volume, file, ledger, KeeperOptions::default());
+            for (map, file) in maps {
+                keeper.add_map(map, file.on(|medium| host.open(medium)));
+            }
+            obey(host, keeper, received).await;
+        }));
+        Self { commands }
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<Result<(), Errno>>) -> Command) -> Result<(), Errno> {
+        let (done, outcome) = oneshot::channel();
+        self.commands.send(command(done)).map_err(|_| Errno::IO)?;
+        outcome.await.unwrap_or(Err(Errno::IO))
+    }
+
+    /// Persist `map` in `file` from now on, and make it durable once.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn add_map(&self, map: Arc<ChangeMap>, file: MapFile<Medium>) -> Result<(), Errno> {
+        self.ask(|done| Command::AddMap { map, file, done }).await
+    }
+
+    /// Persist `map` no longer.
+    pub fn remove_map(&self, map: Arc<ChangeMap>) {
+        // A keeper that has ended persists nothing.
+        let _ = self.commands.send(Command::RemoveMap { map });
+    }
+
+    /// Make every change map durable.
+    ///
+    /// # Errors
+    /// When one could not be written.
+    pub async fn persist(&self) -> Result<(), Errno> {
+        self.ask(|done| Command::Persist { done }).await
+    }
+
+    /// Flush every plex in the write path.
+    ///
+    /// # Errors
+    /// When the last readable plex failed.
+    pub async fn flush(&self) -> Result<(), Errno> {
+        self.ask(|done| Command::Flush { done }).await
+    }
+
+    /// End the keeper after the last request, with everything flushed and intent clear.
+    ///
+    /// # Errors
+    /// When the end is not a clean one.
+    pub async fn stop(&self) -> Result<(), Errno> {
+        self.ask(|done| Command::Stop { done }).await
+    }
+}
+
+async fn obey(
+    host: RingHost,
+    keeper: Keeper<RingHost, OwnersLedger>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::AddMap { map, file, done } => {
+                keeper.add_map(map, file.on(|medium| host.open(medium)));
+                let keeper = keeper.clone();
+                host.spawn(async move { answer(done, keeper.persist_maps().await) });
+            }
+            Command::RemoveMap { map } => keeper.remove_map(&map),
+            Command::Persist { done } => {
+                let keeper = keeper.clone();
+                host.spawn(async move { answer(done, keeper.persist_maps().await) });
+            }
+            Command::Flush { done } => {
+                let keeper = keeper.clone();
+                host.spawn(async move { answer(done, keeper.flush_plexes().await) });
+            }
+            Command::Stop { done } => {
+                answer(done, keeper.stop().await);
+                return;
+            }
+        }
+    }
+}
+
+fn answer(done: oneshot::Sender<Result<(), Errno>>, outcome: Result<(), Errno>) {
+    // Who asked may have given up waiting.
+    let _ = done.send(outcome);
+}

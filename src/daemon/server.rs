@@ -1,0 +1,272 @@
+//! The control socket: who may ask, frames in, answers out. A client can be slow, hostile or gone; nobody else notices.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+use std::{cell::RefCell, future::Future};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::base::{Kind, Refusal, Refused};
+use crate::control::{
+    ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row, ServerMessage,
+    decode, encode,
+};
+
+/// Connections that one user may hold at once; further ones are closed unanswered.
+const CONNECTIONS_PER_USER: usize = 64;
+
+/// Messages that wait for a slow client before its request is held up; a progress event is dropped instead.
+const WAITING_MESSAGES: usize = 256;
+
+/// How long a client may take to accept a message before it counts as gone.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent between two requests.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// User id, from the kernel.
+    pub uid: u32,
+    /// Process id, from the kernel; 0 when it is of no name space that we see.
+    pub pid: i32,
+}
+
+/// Where the answer of one request goes.
+#[derive(Clone)]
+pub struct Answer {
+    messages: mpsc::Sender<ServerMessage>,
+}
+
+impl Answer {
+    /// Send a row; waits for a slow client, and gives up on one that is gone.
+    pub async fn row(&self, row: Row) {
+        // A client that is gone ends its waiting, not the work.
+        let _ = self.messages.send(ServerMessage::Row(row)).await;
+    }
+
+    /// Tell an event, unless the client is too slow for news.
+    pub fn event(&self, event: Event) {
+        let _ = self.messages.try_send(ServerMessage::Event(event));
+    }
+
+    /// Whether the client has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+
+    /// Completes when the client has gone.
+    pub async fn closed(&self) {
+        self.messages.closed().await;
+    }
+}
+
+/// What serves the requests.
+pub trait Service: 'static {
+    /// Serve `request`: rows and events go to `answer`, what is returned closes it.
+    fn serve(self: Rc<Self>, peer: Peer, request: Request, answer: Answer) -> impl Future<Output = Result<Reply, Refused>>;
+}
+
+/// Listen on `path`: the file is made anew, for root and the group of its directory.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Accept connections for ever. Each is a task of its own on the calling thread.
+pub async fn accept<S: Service>(listener: UnixListener, service: Rc<S>) {
+    let counts: Rc<RefCell<HashMap<u32, usize>>> = Rc::default();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: those who hold some give them back soon.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(credentials) = stream.peer_cred() else { continue };
+        let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
+        let mut held = counts.borrow_mut();
+        let count = held.entry(peer.uid).or_default();
+        if *count >= CONNECTIONS_PER_USER {
+            continue;
+        }
+        *count += 1;
+        drop(held);
+        let (service, counts) = (Rc::clone(&service), Rc::clone(&counts));
+        tokio::task::spawn_local(async move {
+            converse(stream, peer, service).await;
+            if let Some(count) = counts.borrow_mut().get_mut(&peer.uid) {
+                *count -= 1;
+            }
+        });
+    }
+}
+
+/// Frames of one client.
+struct Reader {
+    stream: OwnedReadHalf,
+    decoder: Decoder,
+}
+
+impl Reader {
+    /// The next message; `None` when the client has gone, an error when what it sent is none.
+    async fn next(&mut self, idle: Duration) -> Result<Option<ClientMessage>, Refused> {
+        let mut bytes = [0; 4096];
+        let mut started = false;
+        let mut deadline = tokio::time::Instant::now() + idle;
+        loop {
+            let body = self.decoder.next_body().map_err(|error| error.refusal("client"))?;
+            if let Some(body) = body {
+                return decode(&body).map(Some).map_err(|error| error.refusal("client"));
+            }
+            if self.decoder.in_frame() && !started {
+                started = true;
+                deadline = tokio::time::Instant::now() + FRAME_LIMIT;
+            }
+            match tokio::time::timeout_at(deadline, self.stream.read(&mut bytes)).await {
+                Ok(Ok(0)) => return self.decoder.finish().map(|()| None).map_err(|error| error.refusal("client")),
+                Ok(Ok(count)) => self.decoder.feed(&bytes[..count]),
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut OwnedWriteHalf, message: &ServerMessage) -> bool {
+    let frame = match encode(message) {
+        Ok(frame) => frame,
+        Err(error) => match encode(&ServerMessage::Refused(*error.refusal("daemon"))) {
+            Ok(frame) => frame,
+            Err(_) => return false,
+        },
+    };
+    matches!(tokio::time::timeout(SEND_LIMIT, stream.write_all(&frame)).await, Ok(Ok(())))
+}
+
+async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
+    let (read, mut write) = stream.into_split();
+    let mut reader = Reader { stream: read, decoder: Decoder::new() };
+    match reader.next(FRAME_LIMIT).await {
+        Ok(Some(ClientMessage::Hello { protocol: PROTOCOL, .. })) => {
+            let hello = ServerMessage::Hello {
+                protocol: PROTOCOL,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+            };
+            if !send(&mut write, &hello).await {
+                return;
+            }
+        }
+        Ok(Some(_)) => {
+            send(&mut write, &ServerMessage::Refused(*wrong_protocol())).await;
+            return;
+        }
+        Ok(None) => return,
+        Err(refused) => {
+            send(&mut write, &ServerMessage::Refused(*refused)).await;
+            return;
+        }
+    }
+    loop {
+        match reader.next(IDLE_LIMIT).await {
+            Ok(Some(ClientMessage::Request(request))) => {
+                if !answer(&mut reader, &mut write, peer, request, &service).await {
+                    return;
+                }
+            }
+            Ok(Some(ClientMessage::Hello { .. })) => {
+                send(&mut write, &ServerMessage::Refused(*wrong_protocol())).await;
+                return;
+            }
+            Ok(None) => return,
+            Err(refused) => {
+                send(&mut write, &ServerMessage::Refused(*refused)).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Serve one request; false when the connection is over. The work itself is a task of its own: it ends by itself or by
+/// an abort, never because its client went away in the middle of it.
+async fn answer<S: Service>(reader: &mut Reader, write: &mut OwnedWriteHalf, peer: Peer, request: Request, service: &Rc<S>) -> bool {
+    let verb = request.verb();
+    if request.access() == Access::Change {
+        if peer.uid != 0 {
+            let refused = Refusal::new(
+                Kind::Permission,
+                "control.not-root",
+                verb,
+                format!("user {} may only look", peer.uid),
+                "ask as root",
+            );
+            return send(write, &ServerMessage::Refused(*refused)).await;
+        }
+        tracing::info!(verb, uid = peer.uid, pid = peer.pid, ?request, "request");
+    }
+    let (messages, mut outgoing) = mpsc::channel(WAITING_MESSAGES);
+    let answer = Answer { messages };
+    let last = answer.clone();
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        let end = match service.serve(peer, request, answer).await {
+            Ok(reply) => ServerMessage::Done(reply),
+            Err(refused) => {
+                tracing::info!(verb, id = refused.id, "refused: {refused}");
+                ServerMessage::Refused(*refused)
+            }
+        };
+        let _ = last.messages.send(end).await;
+    });
+    let mut bytes = [0; 4096];
+    loop {
+        tokio::select! {
+            message = outgoing.recv() => {
+                // The task always closes the answer; without it the daemon is ending.
+                let Some(message) = message else { return false };
+                let closes = matches!(message, ServerMessage::Done(_) | ServerMessage::Refused(_));
+                if !send(write, &message).await {
+                    return false;
+                }
+                if closes {
+                    return true;
+                }
+            }
+            () = tokio::time::sleep(ALIVE_INTERVAL) => {
+                if !send(write, &ServerMessage::Event(Event::Alive)).await {
+                    return false;
+                }
+            }
+            // What a client sends ahead is kept for its turn, up to what the decoder takes; its end ends the waiting.
+            count = reader.stream.read(&mut bytes), if !reader.decoder.in_frame() => match count {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => reader.decoder.feed(&bytes[..count]),
+            },
+        }
+    }
+}
+
+fn wrong_protocol() -> Refused {
+    Refusal::new(
+        Kind::DaemonTalk,
+        "control.protocol",
+        "client",
+        format!("does not open with a hello of protocol {PROTOCOL}"),
+        "use the cleave command of the daemon's version",
+    )
+}

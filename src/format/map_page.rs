@@ -1,0 +1,379 @@
+//! A page of an intent map or change map: 4 KiB that know their place and check themselves.
+//!
+//! Invariants:
+//! * The checksum covers all other bytes of the page.
+//! * A page is written alternately to its two slots, to slot `sequence % 2`; its predecessor stays until the next write.
+//! * The sequence number of a page rises with each of its writes.
+//! * `run` is the run generation of the daemon's run that wrote the page; `stop` is that of the clean stop that ended the
+//!   run, or zero while it lasts.
+//! * Bit `i` of the map is bit `i % PAGE_BITS` of page `i / PAGE_BITS`, least significant bit of the first byte first.
+//!
+//! ```text
+//! offset  size  field
+//!      0     8  magic "CLVMPAGE"
+//!      8     4  CRC-32C of the page, this field as zero
+//!     12     2  version, 1
+//!     14     1  kind: 1 intent, 2 change
+//!     15     1  zero
+//!     16    16  owner: UUID of the volume (intent) or of the map (change)
+//!     32     8  index of the page
+//!     40     8  sequence number
+//!     48     8  run generation
+//!     56     8  stop generation, 0 while running
+//!     64    64  zero
+//!    128  3968  bits
+//! ```
+
+use crate::base::limits::PAGE_BYTES;
+use crate::base::{Generation, Uuid};
+use crate::bitmap::{PAGE_BITS, PAGE_MAP_BYTES};
+
+use super::Damage;
+use super::layout::{Head, fields};
+
+fields! {
+    MAGIC: 8, "magic \"CLVMPAGE\"";
+    CRC: 4, "CRC-32C of the page, this field as zero";
+    VERSION: 2, "version, 1";
+    KIND: 1, "kind: 1 intent, 2 change";
+    ZERO: 1, "zero";
+    OWNER: 16, "owner: UUID of the volume (intent) or of the map (change)";
+    INDEX: 8, "index of the page";
+    SEQUENCE: 8, "sequence number";
+    RUN: 8, "run generation";
+    STOP: 8, "stop generation, 0 while running";
+    RESERVED: 64, "zero";
+    BITS: PAGE_MAP_BYTES, "bits";
+}
+
+const _: () = assert!(END == PAGE_BYTES);
+const _: () = assert!(BITS.at == 128);
+const _: () = assert!(BITS.size as u64 * 8 == PAGE_BITS);
+const _: () = assert!(INDEX.at.is_multiple_of(8) && BITS.at.is_multiple_of(8));
+// 1 TiB in extents of 4 MiB is nine pages.
+const _: () = assert!((1u64 << 18).div_ceil(PAGE_BITS) == 9);
+
+const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
+const MAGIC_BYTES: &[u8; 8] = b"CLVMPAGE";
+const NEWEST: u16 = 1;
+
+/// Which map a page or file belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MapKind {
+    /// Intent map of a volume: one bit an extent.
+    Intent,
+    /// Change map: one bit a region.
+    Change,
+}
+
+impl MapKind {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Intent => 1,
+            Self::Change => 2,
+        }
+    }
+
+    pub(super) const fn of_code(code: u8) -> Result<Self, Damage> {
+        match code {
+            1 => Ok(Self::Intent),
+            2 => Ok(Self::Change),
+            _ => Err(Damage::Absurd("unknown kind of map")),
+        }
+    }
+}
+
+/// One of the two places of a page or header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Slot {
+    /// Taken by even sequence numbers.
+    Even,
+    /// Taken by odd sequence numbers.
+    Odd,
+}
+
+impl Slot {
+    /// Both, in the order in which they lie.
+    pub const BOTH: [Self; 2] = [Self::Even, Self::Odd];
+
+    /// The slot that the write numbered `sequence` goes to.
+    #[must_use]
+    pub const fn of(sequence: u64) -> Self {
+        if sequence.is_multiple_of(2) { Self::Even } else { Self::Odd }
+    }
+
+    /// 0 or 1: which of the two neighbouring places it is.
+    #[must_use]
+    pub const fn index(self) -> u64 {
+        match self {
+            Self::Even => 0,
+            Self::Odd => 1,
+        }
+    }
+}
+
+/// Where a page is expected, and whose it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Kind of the map.
+    pub kind: MapKind,
+    /// UUID of the volume (intent) or of the map (change).
+    pub owner: Uuid,
+    /// Index of the page in its map.
+    pub index: u64,
+    /// Which of the page's two slots was read.
+    pub slot: Slot,
+}
+
+/// A page of a map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MapPage {
+    /// Kind of the map.
+    pub kind: MapKind,
+    /// UUID of the volume (intent) or of the map (change).
+    pub owner: Uuid,
+    /// Index of the page in its map.
+    pub index: u64,
+    /// Number of the write; it chooses the slot.
+    pub sequence: u64,
+    /// Run generation in which the page was written.
+    pub run: Generation,
+    /// Stop generation, once the run has ended cleanly.
+    pub stop: Option<Generation>,
+    /// The bits, as [`BitMap::page_bytes`](crate::bitmap::BitMap::page_bytes) gives and
+    /// [`load_page`](crate::bitmap::BitMap::load_page) takes them.
+    pub bits: [u8; PAGE_MAP_BYTES],
+}
+
+impl MapPage {
+    /// The page's 4096 bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; PAGE_BYTES] {
+        let mut block = [0; PAGE_BYTES];
+        KIND.put(&mut block, &[self.kind.code()]);
+        OWNER.put_uuid(&mut block, self.owner);
+        INDEX.put_u64(&mut block, self.index);
+        SEQUENCE.put_u64(&mut block, self.sequence);
+        RUN.put_u64(&mut block, self.run.0);
+        STOP.put_stop(&mut block, self.stop);
+        BITS.put(&mut block, &self.bits);
+        HEAD.seal(&mut block, MAGIC_BYTES, NEWEST);
+        block
+    }
+
+    /// The page in `block`, which was read at `place`.
+    ///
+    /// # Errors
+    /// [`Damage`]; also for a sound page that belongs to another place, slot or owner.
+    pub fn decode(block: &[u8], place: &Place) -> Result<Self, Damage> {
+        HEAD.check(block, PAGE_BYTES, MAGIC_BYTES, NEWEST)?;
+        let kind = MapKind::of_code(KIND.u8(block))?;
+        if kind != place.kind {
+            return Err(Damage::Absurd("page of another kind of map"));
+        }
+        let owner = OWNER.uuid(block);
+        if owner != place.owner {
+            return Err(Damage::WrongOwner { found: owner, expected: place.owner });
+        }
+        let index = INDEX.u64(block);
+        if index != place.index {
+            return Err(Damage::WrongAddress { found: index, expected: place.index });
+        }
+        let sequence = SEQUENCE.u64(block);
+        if Slot::of(sequence) != place.slot {
+            return Err(Damage::Absurd("page in its other slot"));
+        }
+        if !ZERO.is_zero(block) || !RESERVED.is_zero(block) {
+            return Err(Damage::Absurd("reserved bytes are not zero"));
+        }
+        let mut bits = [0; PAGE_MAP_BYTES];
+        bits.copy_from_slice(BITS.bytes(block));
+        Ok(Self {
+            kind,
+            owner,
+            index,
+            sequence,
+            run: Generation(RUN.u64(block)),
+            stop: STOP.stop(block),
+            bits,
+        })
+    }
+}
+
+/// The page that counts, of the two that were read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Newest<T> {
+    /// The one with the higher sequence number among the sound ones.
+    pub value: T,
+    /// The sequence number of the other slot, or why it could not be read. After a crash a slot that fails its checksum is
+    /// the last write, torn; nothing had come to rely on it. After a clean stop it is rot and may have been the newer one.
+    pub other: Result<u64, Damage>,
+}
+
+/// The newer of the two slots of a page.
+///
+/// # Errors
+/// The damage of both slots when neither can be read: the page then counts as all ones.
+pub fn newest(slots: [Result<MapPage, Damage>; 2]) -> Result<Newest<MapPage>, [Damage; 2]> {
+    newest_by(slots, |page| page.sequence)
+}
+
+pub(super) fn newest_by<T>(
+    slots: [Result<T, Damage>; 2],
+    sequence: impl Fn(&T) -> u64,
+) -> Result<Newest<T>, [Damage; 2]> {
+    match slots {
+        // Slots are told apart by the number's parity, so that two sound ones never have the same.
+        [Ok(even), Ok(odd)] if sequence(&even) > sequence(&odd) => {
+            Ok(Newest { other: Ok(sequence(&odd)), value: even })
+        }
+        [Ok(even), Ok(odd)] => Ok(Newest { other: Ok(sequence(&even)), value: odd }),
+        [Ok(value), Err(damage)] | [Err(damage), Ok(value)] => Ok(Newest { value, other: Err(damage) }),
+        [Err(even), Err(odd)] => Err([even, odd]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::testing::{diagram_is_in, every_flip_and_truncation, hex};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn page() -> MapPage {
+        let mut bits = [0; PAGE_MAP_BYTES];
+        (bits[0], bits[1], bits[PAGE_MAP_BYTES - 1]) = (0x81, 0x42, 0xff);
+        MapPage {
+            kind: MapKind::Change,
+            owner: Uuid::from_random([7; 16]),
+            index: 3,
+            sequence: 0x0102_0304_0506_0709,
+            run: Generation(21),
+            stop: None,
+            bits,
+        }
+    }
+
+    fn place() -> Place {
+        Place { kind: MapKind::Change, owner: Uuid::from_random([7; 16]), index: 3, slot: Slot::Odd }
+    }
+
+    /// `page()` with `change` applied to its bytes and the checksum made good.
+    fn forged(change: impl FnOnce(&mut [u8])) -> Result<MapPage, Damage> {
+        let mut block = page().encode();
+        change(&mut block);
+        let crc = crate::base::checksum::crc32c_without(&block, CRC.at);
+        CRC.put(&mut block, &crc.to_le_bytes());
+        MapPage::decode(&block, &place())
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let block = page().encode();
+        assert_eq!(hex(&block[..136]), [
+                "434c564d50414745",
+                "ba61bc98",
+                "0100",
+                "02",
+                "00",
+                "07070707070747078707070707070707",
+                "0300000000000000",
+                "0907060504030201",
+                "1500000000000000",
+                "0000000000000000",
+                "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+                "8142000000000000",
+            ]
+            .concat());
+        assert_eq!(hex(&block[4088..]), "00000000000000ff");
+    }
+
+    #[test]
+    fn the_diagram_is_the_layout() {
+        diagram_is_in(include_str!("map_page.rs"), FIELDS);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_seen() {
+        every_flip_and_truncation(&page().encode(), |block| MapPage::decode(block, &place()).is_err());
+    }
+
+    #[test]
+    fn a_page_torn_at_any_sector_is_seen_and_its_predecessor_stands() {
+        let old = page();
+        let mut new = page();
+        (new.sequence, new.bits) = (old.sequence + 2, [0xa5; PAGE_MAP_BYTES]);
+        let mut before = page();
+        before.sequence = old.sequence + 1;
+        for cut in (512..PAGE_BYTES).step_by(512) {
+            let mut torn = old.encode();
+            torn[..cut].copy_from_slice(&new.encode()[..cut]);
+            let odd = MapPage::decode(&torn, &place());
+            assert_eq!(odd, Err(Damage::BadChecksum), "cut at {cut}");
+            let even = MapPage::decode(&before.encode(), &Place { slot: Slot::Even, ..place() });
+            let newest = newest([even, odd]).unwrap();
+            assert_eq!(newest.value, before);
+            assert_eq!(newest.other, Err(Damage::BadChecksum));
+        }
+    }
+
+    #[test]
+    fn sound_pages_of_elsewhere_are_refused() {
+        let block = page().encode();
+        let decode = |place: Place| MapPage::decode(&block, &place).unwrap_err();
+        let other = Uuid::from_random([8; 16]);
+        assert_eq!(
+            decode(Place { owner: other, ..place() }),
+            Damage::WrongOwner { found: page().owner, expected: other }
+        );
+        assert_eq!(decode(Place { index: 4, ..place() }), Damage::WrongAddress { found: 3, expected: 4 });
+        assert!(matches!(decode(Place { slot: Slot::Even, ..place() }), Damage::Absurd(_)));
+        assert!(matches!(decode(Place { kind: MapKind::Intent, ..place() }), Damage::Absurd(_)));
+    }
+
+    #[test]
+    fn a_right_checksum_does_not_excuse_absurd_content() {
+        assert_eq!(forged(|b| b[VERSION.at] = 2), Err(Damage::UnknownVersion { found: 2, newest: 1 }));
+        assert!(matches!(forged(|b| b[VERSION.at] = 0), Err(Damage::Absurd(_))));
+        assert!(matches!(forged(|b| b[KIND.at] = 3), Err(Damage::Absurd(_))));
+        assert!(matches!(forged(|b| b[ZERO.at] = 1), Err(Damage::Absurd(_))));
+        assert!(matches!(forged(|b| b[RESERVED.at + 63] = 1), Err(Damage::Absurd(_))));
+        assert_eq!(MapPage::decode(&[0; PAGE_BYTES], &place()), Err(Damage::Blank));
+        assert_eq!(MapPage::decode(&[0xff; PAGE_BYTES], &place()), Err(Damage::BadMagic));
+    }
+
+    #[test]
+    fn the_higher_sequence_counts() {
+        let at = |sequence| Ok(MapPage { sequence, ..page() });
+        assert_eq!(newest([at(4), at(5)]).unwrap().value.sequence, 5);
+        assert_eq!(newest([at(6), at(5)]).unwrap().value.sequence, 6);
+        assert_eq!(newest([at(6), at(5)]).unwrap().other, Ok(5));
+        assert_eq!(newest([Err(Damage::Blank), at(5)]).unwrap().other, Err(Damage::Blank));
+        assert_eq!(
+            newest([Err(Damage::Blank), Err(Damage::BadMagic)]),
+            Err([Damage::Blank, Damage::BadMagic])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn pages_survive_the_round_trip(sequence: u64, index: u64, run: u64, stop: u64, seed: u8) {
+            let mut page = page();
+            (page.sequence, page.index, page.run) = (sequence, index, Generation(run));
+            page.stop = Some(Generation(stop)).filter(|stop| stop.0 != 0);
+            page.bits.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i as u8).wrapping_mul(seed));
+            let place = Place { index, slot: Slot::of(sequence), ..place() };
+            prop_assert_eq!(MapPage::decode(&page.encode(), &place), Ok(page));
+        }
+
+        #[test]
+        fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256), sound_head: bool) {
+            let mut block = vec![0; PAGE_BYTES];
+            block[..bytes.len()].copy_from_slice(&bytes);
+            if sound_head {
+                HEAD.seal(&mut block, MAGIC_BYTES, NEWEST);
+            }
+            let _ = MapPage::decode(&block, &place());
+            let _ = MapPage::decode(&bytes, &place());
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A medium as a block device on one thread.
+
+use io_uring::{opcode, squeue, types};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::medium::{Access, MediaKind, Medium, Zeroing};
+use super::submit::{Held, Submitter};
+use crate::base::{ByteRange, Errno};
+use crate::device::{BlockDevice, Buffer, Direction, Durability, Geometry, OwnedBuffer, Request, Space};
+
+/// Bytes of one write of zeroes, and of the buffer that all of them share.
+const ZEROES_BYTES: u64 = 1 << 20;
+
+/// Bytes that one fallocate may cover, so that none of them holds an inode or a disk for long.
+const FALLOCATE_BYTES: u64 = 64 << 20;
+
+/// One thread's handle of a [`Medium`].
+///
+/// * A discard zeroes, so that all plexes of a volume read the same after it (ordering rule 9). Space is given back only
+///   by disks and by files that are sparse already: a fully allocated file stays so.
+/// * On a medium behind the page cache each write is durable when it completes, or its failure would be told to nobody.
+/// * A short transfer is continued; where it ends inside a block, or at the medium's end, it is [`Errno::IO`].
+#[derive(Clone)]
+pub struct RingDevice<S> {
+    medium: Medium,
+    submitter: S,
+}
+
+/// How a range is zeroed without being written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// The space goes back; reads see zeroes.
+    Punch,
+    /// The space stays; reads see zeroes.
+    ZeroRange,
+}
+
+impl Way {
+    const fn mode(self) -> i32 {
+        match self {
+            Self::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            Self::ZeroRange => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
+        }
+    }
+
+    const fn allowed(self, zeroing: &Zeroing) -> &AtomicBool {
+        match self {
+            Self::Punch => &zeroing.punch,
+            Self::ZeroRange => &zeroing.zero_range,
+        }
+    }
+}
+
+/// The ways to zero, best first; after the last come written zeroes.
+fn ways(kind: MediaKind, sparse: bool, space: Space) -> &'static [Way] {
+    match (kind, sparse, space) {
+        // PUNCH_HOLE on a disk is a discard that must read as zero, or refused; ZERO_RANGE lets the kernel write where
+        // the disk has no command for it.
+        (MediaKind::Disk, _, Space::Release) => &[Way::Punch, Way::ZeroRange],
+        (MediaKind::File, true, Space::Release) => &[Way::Punch, Way::ZeroRange],
+        (MediaKind::File, false, _) | (_, _, Space::Keep) => &[Way::ZeroRange],
+    }
+}
+
+fn zeroes() -> &'static OwnedBuffer {
+    static ZEROES: OnceLock<OwnedBuffer> = OnceLock::new();
+    ZEROES.get_or_init(|| OwnedBuffer::zeroed(ZEROES_BYTES as usize))
+}
+
+impl<S: Submitter> RingDevice<S> {
+    /// A handle of `medium` that submits through `submitter`.
+    #[must_use]
+    pub const fn new(medium: Medium, submitter: S) -> Self {
+        Self { medium, submitter }
+    }
+
+    /// The medium.
+    #[must_use]
+    pub const fn medium(&self) -> &Medium {
+        &self.medium
+    }
+
+    fn fd(&self) -> types::Fd {
+        types::Fd(self.medium.raw_fd())
+    }
+
+    /// Submit, again after an interruption; the count of the completion or its error.
+    async fn count(&self, buffer: Option<&OwnedBuffer>, entry: &squeue::Entry) -> Result<u32, Errno> {
+        loop {
+            let held = Held { buffer: buffer.cloned(), medium: Some(self.medium.clone()) };
+            // SAFETY: every entry made in this file names the medium's descriptor, and memory of `buffer` alone or a slot
+            // of the ring's table.
+            let result = unsafe { self.submitter.submit(entry.clone(), held) }.await;
+            match u32::try_from(result) {
+                Ok(count) => return Ok(count),
+                Err(_) if result == -libc::EINTR || result == -libc::EAGAIN => {}
+                Err(_) => return Err(Errno::from_raw(-result)),
+            }
+        }
+    }
+
+    fn write_flags(&self, durability: Durability) -> i32 {
+        if durability == Durability::Durable || !self.medium.is_direct() { libc::RWF_DSYNC } else { 0 }
+    }
+
+    fn transfer_entry(&self, offset: u64, buffer: &Buffer, write: Option<Durability>) -> squeue::Entry {
+        let fd = self.fd();
+        // A request's length fits: the largest is far below 2 GiB.
+        let len = buffer.len() as u32;
+        let (address, slot) = match buffer {
+            Buffer::Owned(memory) => (memory.as_ptr(), self.submitter.registered(memory)),
+            // In the table of ublk's requests an address is an offset into the request.
+            Buffer::Registered(part) => (part.offset as usize as *mut u8, Some(part.slot)),
+        };
+        match (write, slot) {
+            (None, None) => opcode::Read::new(fd, address, len).offset(offset).build(),
+            (None, Some(slot)) => opcode::ReadFixed::new(fd, address, len, slot).offset(offset).build(),
+            (Some(durability), None) => opcode::Write::new(fd, address, len)
+                .offset(offset)
+                .rw_flags(self.write_flags(durability))
+                .build(),
+            (Some(durability), Some(slot)) => opcode::WriteFixed::new(fd, address, len, slot)
+                .offset(offset)
+                .rw_flags(self.write_flags(durability))
+                .build(),
+        }
+    }
+
+    async fn transfer(
+        &self,
+        mut offset: u64,
+        mut buffer: Buffer,
+        write: Option<Durability>,
+    ) -> Result<(), Errno> {
+        if let Buffer::Registered(part) = &buffer {
+            let wanted = if write.is_some() { Direction::Drain } else { Direction::Fill };
+            if !self.submitter.holds_requests() || part.direction != wanted {
+                return Err(Errno::INVALID);
+            }
+        }
+        if buffer.len() > i32::MAX as usize {
+            return Err(Errno::INVALID);
+        }
+        loop {
+            let entry = self.transfer_entry(offset, &buffer, write);
+            let count = self.count(buffer.owned(), &entry).await? as usize;
+            if count == buffer.len() {
+                return Ok(());
+            }
+            if count == 0 || count > buffer.len() || !count.is_multiple_of(self.medium.block_size() as usize)
+            {
+                return Err(Errno::IO);
+            }
+            offset += count as u64;
+            buffer = buffer.slice(count, buffer.len() - count);
+        }
+    }
+
+    async fn flush(&self) -> Result<(), Errno> {
+        let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
+        self.count(None, &entry).await.map(|_| ())
+    }
+
+    /// Zero without writing; `false` when the medium cannot do it this way.
+    async fn fallocate(&self, way: Way, range: ByteRange) -> Result<bool, Errno> {
+        for piece in range.pieces(FALLOCATE_BYTES) {
+            let entry =
+                opcode::Fallocate::new(self.fd(), piece.length).offset(piece.offset).mode(way.mode()).build();
+            match self.count(None, &entry).await {
+                Ok(_) => {}
+                // ENOSYS, ENODEV and ENOTTY: answers of layered file systems and drivers to a mode they do not have.
+                Err(errno)
+                    if errno == Errno::UNSUPPORTED
+                        || matches!(errno.raw(), libc::ENOSYS | libc::ENODEV | libc::ENOTTY) =>
+                {
+                    Zeroing::refuse(way.allowed(self.medium.zeroing()));
+                    return Ok(false);
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn write_zeroes(
+        &self,
+        range: ByteRange,
+        space: Space,
+        durability: Durability,
+    ) -> Result<(), Errno> {
+        for way in ways(self.medium.kind(), self.medium.is_sparse(), space) {
+            let allowed = way.allowed(self.medium.zeroing()).load(Ordering::Relaxed);
+            if allowed && self.fallocate(*way, range).await? {
+                return match durability {
+                    Durability::Durable => self.flush().await,
+                    Durability::Volatile => Ok(()),
+                };
+            }
+        }
+        for piece in range.pieces(ZEROES_BYTES) {
+            // The length of a piece is at most that of the buffer.
+            let part = Buffer::Owned(zeroes().slice(0, piece.length as usize));
+            self.transfer(piece.offset, part, Some(durability)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Submitter> BlockDevice for RingDevice<S> {
+    fn geometry(&self) -> Geometry {
+        let block_size = self.medium.block_size();
+        Geometry {
+            length: self.medium.length() / u64::from(block_size) * u64::from(block_size),
+            block_size,
+            memory_alignment: self.medium.memory_alignment(),
+            discard_zeroes: true,
+        }
+    }
+
+    async fn submit(&self, request: Request) -> Result<(), Errno> {
+        if request.changes() && self.medium.access() == Access::ReadOnly {
+            return Err(Errno::READ_ONLY);
+        }
+        if request.range().end() > self.medium.length() {
+            return Err(Errno::INVALID);
+        }
+        match request {
+            Request::Read { offset, buffer } => self.transfer(offset, buffer, None).await,
+            Request::Write { offset, buffer, durability } => {
+                self.transfer(offset, buffer, Some(durability)).await
+            }
+            Request::WriteZeroes { range, space, durability } => {
+                self.write_zeroes(range, space, durability).await
+            }
+            Request::Discard { range } => {
+                self.write_zeroes(range, Space::Release, Durability::Volatile).await
+            }
+            Request::Flush => self.flush().await,
+        }
+    }
+
+    async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        self.medium.next_data(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sparse_files_and_disks_give_space_back() {
+        for space in [Space::Keep, Space::Release] {
+            assert_eq!(ways(MediaKind::File, false, space), [Way::ZeroRange]);
+        }
+        assert_eq!(ways(MediaKind::File, true, Space::Keep), [Way::ZeroRange]);
+        assert_eq!(ways(MediaKind::Disk, false, Space::Keep), [Way::ZeroRange]);
+        assert_eq!(ways(MediaKind::File, true, Space::Release)[0], Way::Punch);
+        assert_eq!(ways(MediaKind::Disk, false, Space::Release)[0], Way::Punch);
+    }
+}

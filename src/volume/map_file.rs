@@ -1,0 +1,273 @@
+//! A map's file as it is written and read: pages in alternating slots, and the header that says which run they belong to.
+//!
+//! Whether the bits may be believed is ordering rule 15:
+//!
+//! | volume | header | the map is |
+//! | --- | --- | --- |
+//! | stopped cleanly | carries that stop, and the sum of the pages read | valid as it is |
+//! | crashed | carries the crashed run, or the clean stop before it | valid once OR-ed with intent |
+//! | any | anything else, or unreadable | all ones |
+//!
+//! A single page that fails its check counts as all ones, one that was never written as all zeroes.
+
+use std::cell::RefCell;
+
+use futures_util::future::join_all;
+
+use crate::base::limits::PAGE_BYTES;
+use crate::base::{ByteRange, Errno, Generation, Uuid};
+use crate::bitmap::{BitMap, ChangeMap, ExtentMap};
+use crate::device::{BlockDevice, Buffer, Durability, OwnedBuffer, Request};
+use crate::format::map_file::{self, MapHeader, Zone, file_size, page_count, slot_offset};
+use crate::format::map_page::{self, MapKind, MapPage, Place, Slot};
+
+/// Bytes of one read when a file is loaded.
+const LOAD_BYTES: u64 = 256 << 10;
+
+const _: () = assert!(LOAD_BYTES.is_multiple_of(2 * PAGE_BYTES as u64));
+
+/// Which map a file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapIdentity {
+    /// Intent or change map.
+    pub kind: MapKind,
+    /// The volume for an intent map, the map itself for a change map.
+    pub owner: Uuid,
+    /// The volume.
+    pub volume: Uuid,
+    /// Length in bits.
+    pub bits: u64,
+    /// Bytes that one bit stands for.
+    pub granularity: u64,
+}
+
+impl MapIdentity {
+    /// The intent map of `volume`.
+    #[must_use]
+    pub fn intent(volume: Uuid, map: &ExtentMap) -> Self {
+        let granularity = crate::base::limits::EXTENT_BYTES;
+        Self { kind: MapKind::Intent, owner: volume, volume, bits: map.bits().len(), granularity }
+    }
+
+    /// The change map `owner` of `volume`.
+    #[must_use]
+    pub fn change(owner: Uuid, volume: Uuid, map: &ChangeMap) -> Self {
+        let granularity = map.region_size().bytes();
+        Self { kind: MapKind::Change, owner, volume, bits: map.bits().len(), granularity }
+    }
+
+    /// Bytes of the file: it is preallocated to this length (ordering rule 18).
+    #[must_use]
+    pub const fn file_bytes(&self) -> u64 {
+        file_size(self.bits)
+    }
+}
+
+/// How the volume ended, as the catalogue has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// Generation of the last run.
+    pub run: Generation,
+    /// Generation of the last clean stop.
+    pub stop: Generation,
+    /// Whether the last run ended with that stop.
+    pub clean: bool,
+}
+
+/// What a loaded map is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Worth {
+    /// Exactly what was stored at the clean stop.
+    Exact,
+    /// A superset once it is OR-ed with the intent map.
+    WithIntent,
+    /// Nothing was known: all bits are set.
+    Nothing,
+}
+
+#[derive(Default)]
+struct Numbers {
+    header: u64,
+    pages: Vec<u64>,
+}
+
+/// The file of one map, on a medium or on a thread's handle of it.
+pub struct MapFile<T> {
+    on: T,
+    identity: MapIdentity,
+    run: Generation,
+    numbers: RefCell<Numbers>,
+}
+
+impl<T> MapFile<T> {
+    /// The file of the map `identity` on `on`, to be written in the run `run`. [`MapFile::load`] or
+    /// [`MapFile::create`] comes next.
+    pub fn new(on: T, identity: MapIdentity, run: Generation) -> Self {
+        let pages = vec![0; page_count(identity.bits) as usize];
+        Self { on, identity, run, numbers: RefCell::new(Numbers { header: 0, pages }) }
+    }
+
+    /// The same file by another handle.
+    pub fn on<U>(self, open: impl FnOnce(&T) -> U) -> MapFile<U> {
+        MapFile { on: open(&self.on), identity: self.identity, run: self.run, numbers: self.numbers }
+    }
+
+    /// Which map it holds.
+    pub const fn identity(&self) -> &MapIdentity {
+        &self.identity
+    }
+}
+
+impl<D: BlockDevice> MapFile<D> {
+    /// Write the header of a new file, whose pages read as zero.
+    ///
+    /// # Errors
+    /// The header could not be written.
+    pub async fn create(&self) -> Result<(), Errno> {
+        self.write_header(None, 0).await
+    }
+
+    /// Read the map into `bits`, as far as it can be believed after `ending`, and note that a run has begun. What could
+    /// not be believed is set; a page with such bits is due to be written.
+    ///
+    /// # Errors
+    /// The file could not be read or its header not written. A map that cannot be believed is no error.
+    pub async fn load(&self, bits: &BitMap, ending: Ending) -> Result<Worth, Errno> {
+        let worth = match self.read_header().await? {
+            Some(header) => self.load_pages(bits, &header, ending).await?,
+            None => Worth::Nothing,
+        };
+        if worth == Worth::Nothing {
+            bits.set_all();
+            (0..bits.pages()).for_each(|page| bits.mark_page(page));
+        }
+        self.write_header(None, 0).await?;
+        Ok(worth)
+    }
+
+    async fn read_header(&self) -> Result<Option<MapHeader>, Errno> {
+        let blocks = self.read(ByteRange::new(0, 2 * PAGE_BYTES as u64)).await?;
+        let slots = Slot::BOTH.map(|slot| MapHeader::decode(block(&blocks, slot.index() as usize), slot));
+        let Ok(newest) = map_file::newest(slots) else { return Ok(None) };
+        self.numbers.borrow_mut().header = newest.value.sequence;
+        let MapIdentity { kind, owner, bits, granularity, .. } = self.identity;
+        Ok(newest.value.belongs(kind, owner, bits, granularity).is_ok().then_some(newest.value))
+    }
+
+    async fn load_pages(&self, bits: &BitMap, header: &MapHeader, ending: Ending) -> Result<Worth, Errno> {
+        let stopped_with = |stop| header.stop == Some(stop);
+        let worth = match ending.clean {
+            true if stopped_with(ending.stop) => Worth::Exact,
+            false if header.run == ending.run || stopped_with(ending.stop) => Worth::WithIntent,
+            true | false => return Ok(Worth::Nothing),
+        };
+        let end = self.identity.file_bytes();
+        let mut sum = 0u64;
+        for piece in
+            ByteRange::new(slot_offset(0, Slot::Even), end - slot_offset(0, Slot::Even)).pieces(LOAD_BYTES)
+        {
+            // Pieces end at multiples of a pair of slots, and so does the header.
+            let blocks = self.read(piece).await?;
+            for at in 0..blocks.len() / (2 * PAGE_BYTES) {
+                let index = (piece.offset - slot_offset(0, Slot::Even)) / (2 * PAGE_BYTES as u64) + at as u64;
+                sum = sum.wrapping_add(self.load_page(
+                    bits,
+                    index,
+                    [block(&blocks, 2 * at), block(&blocks, 2 * at + 1)],
+                ));
+            }
+        }
+        if worth == Worth::Exact && sum != header.sequence_sum {
+            return Ok(Worth::Nothing);
+        }
+        Ok(worth)
+    }
+
+    /// Load one page from its two slots; its sequence number.
+    fn load_page(&self, bits: &BitMap, index: u64, slots: [&[u8]; 2]) -> u64 {
+        if slots.iter().all(|slot| slot.iter().all(|byte| *byte == 0)) {
+            return 0;
+        }
+        let (kind, owner) = (self.identity.kind, self.identity.owner);
+        let read = Slot::BOTH
+            .map(|slot| MapPage::decode(slots[slot.index() as usize], &Place { kind, owner, index, slot }));
+        match map_page::newest(read) {
+            Ok(newest) => {
+                bits.load_page(index as usize, &newest.value.bits);
+                self.numbers.borrow_mut().pages[index as usize] = newest.value.sequence;
+                newest.value.sequence
+            }
+            Err(_) => {
+                bits.set_page(index as usize);
+                bits.mark_page(index as usize);
+                0
+            }
+        }
+    }
+
+    /// Write the pages `due` of `bits` durably.
+    ///
+    /// # Errors
+    /// One of them could not be written: none counts as written then.
+    pub async fn write_pages(&self, bits: &BitMap, due: &[usize]) -> Result<(), Errno> {
+        let writes = due.iter().map(|&index| self.write_page(bits, index, None));
+        join_all(writes).await.into_iter().collect()
+    }
+
+    async fn write_page(&self, bits: &BitMap, index: usize, stop: Option<Generation>) -> Result<(), Errno> {
+        let sequence = self.numbers.borrow().pages[index] + 1;
+        let MapIdentity { kind, owner, .. } = self.identity;
+        let page = MapPage {
+            kind,
+            owner,
+            index: index as u64,
+            sequence,
+            run: self.run,
+            stop,
+            bits: bits.page_bytes(index),
+        };
+        self.write(slot_offset(index as u64, Slot::of(sequence)), &page.encode()).await?;
+        self.numbers.borrow_mut().pages[index] = sequence;
+        Ok(())
+    }
+
+    /// End the run: write what is due, then the header with the stop generation (ordering rule 15).
+    ///
+    /// # Errors
+    /// The file is that of a crashed run then.
+    pub async fn end_run(&self, bits: &BitMap, stop: Generation) -> Result<(), Errno> {
+        let due = bits.take_dirty_pages();
+        if let Err(errno) = self.write_pages(bits, &due).await {
+            due.iter().for_each(|page| bits.mark_page(*page));
+            return Err(errno);
+        }
+        self.on.submit(Request::Flush).await?;
+        let sum = self.numbers.borrow().pages.iter().fold(0u64, |sum, number| sum.wrapping_add(*number));
+        self.write_header(Some(stop), sum).await
+    }
+
+    async fn write_header(&self, stop: Option<Generation>, sequence_sum: u64) -> Result<(), Errno> {
+        let MapIdentity { kind, owner, volume, bits, granularity } = self.identity;
+        let sequence = self.numbers.borrow().header + 1;
+        let run = self.run;
+        let header = MapHeader { kind, owner, volume, bits, granularity, sequence, run, stop, sequence_sum };
+        self.write(Zone::Header { slot: Slot::of(sequence) }.offset(), &header.encode()).await?;
+        self.numbers.borrow_mut().header = sequence;
+        Ok(())
+    }
+
+    async fn read(&self, range: ByteRange) -> Result<Vec<u8>, Errno> {
+        let buffer = OwnedBuffer::zeroed(range.length as usize);
+        self.on.submit(Request::Read { offset: range.offset, buffer: Buffer::Owned(buffer.clone()) }).await?;
+        Ok(buffer.to_vec())
+    }
+
+    async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let buffer = Buffer::Owned(OwnedBuffer::from_slice(bytes));
+        self.on.submit(Request::Write { offset, buffer, durability: Durability::Durable }).await
+    }
+}
+
+fn block(blocks: &[u8], index: usize) -> &[u8] {
+    &blocks[index * PAGE_BYTES..(index + 1) * PAGE_BYTES]
+}
