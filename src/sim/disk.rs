@@ -57,7 +57,7 @@ impl SimDisk {
         self.state().index
     }
 
-    /// A copy with cache and requests in flight, as a disk of `world` with dice of its own. A clock that began later
+    /// A copy with cache and requests in flight, as a disk of another world. A clock that began later
     /// than this one makes what is in flight come later.
     #[must_use]
     pub fn fork(&self, world: &World, name: &str) -> Self {
@@ -66,6 +66,15 @@ impl SimDisk {
         let now = Arc::clone(world.clock().shared_now());
         let state = self.current().fork(world.split_dice(), journal, index, now);
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A copy with cache and requests in flight, as another disk of the same world.
+    #[must_use]
+    pub fn copy(&self, name: &str) -> Self {
+        let mut state = self.current();
+        let (journal, now, dice) = (state.journal.clone(), Arc::clone(&state.now), state.dice.split());
+        let index = journal.add_disk(name);
+        Self { state: Arc::new(Mutex::new(state.fork(dice, journal, index, now))) }
     }
 
     /// Switch a fault on.

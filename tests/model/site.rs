@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use cleave::base::{ByteRange, Errno, Generation, RegionSize, Uuid};
 use cleave::bitmap::{ChangeMap, ExtentMap};
-use cleave::device::{BlockDevice, Clock, Durability, Geometry, Host, OwnedBuffer, Request};
-use cleave::sim::{Rng, SimDisk, SimHost, World};
+use cleave::device::{Clock, Geometry};
+use cleave::sim::{Rng, SimClock, SimDisk, SimHost, World};
+use cleave::volume::map_file::Ending;
 use cleave::volume::{
-    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, Member, ReadPolicy, Role, Route, RoutePlex, Shape,
-    Volume, VolumeQueue, cut,
+    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, ReadPolicy, Role, Route, RoutePlex, Shape, Volume,
+    VolumeQueue,
 };
 
 use crate::maps;
@@ -40,7 +41,7 @@ pub enum Standing {
 
 /// The catalogue: what was recorded survives every crash, each change is whole or not there.
 pub struct Book {
-    clock: cleave::sim::SimClock,
+    clock: SimClock,
     dice: RefCell<Rng>,
     pub standings: RefCell<BTreeMap<Uuid, Standing>>,
     /// From whom the others are being resynced after a crash.
@@ -130,14 +131,29 @@ pub struct PlexSite {
     pub uuid: Uuid,
     pub disk: SimDisk,
     /// The file of the map of what it lacks.
-    pub map: SimDisk,
+    pub map: RefCell<SimDisk>,
 }
 
 /// A change map as it lies there, with what the volume held when it was begun.
+#[derive(Clone)]
 pub struct MarkSite {
     pub uuid: Uuid,
     pub map: SimDisk,
     pub baseline: SimDisk,
+    /// The plex that was broken off when it was begun.
+    pub of: Option<Uuid>,
+}
+
+impl MarkSite {
+    /// A snapshot that was committed holds what it held at the cut, whatever came after.
+    pub fn check_snapshot(&self, site: &Site) -> Result<(), String> {
+        let broken = self.of.filter(|uuid| site.book.standing(*uuid) == Standing::Broken);
+        let Some(plex) = broken.map(|uuid| site.plex(uuid)) else { return Ok(()) };
+        match plex.disk.differences(&self.baseline, site.range()).first() {
+            None => Ok(()),
+            Some(at) => Err(format!("a snapshot has changed since its cut at byte {at}")),
+        }
+    }
 }
 
 /// All that survives.
@@ -145,16 +161,27 @@ pub struct Site {
     pub world: Rc<World>,
     pub shape: Shape,
     pub plexes: Vec<PlexSite>,
-    pub intent: SimDisk,
-    pub marks: Vec<MarkSite>,
+    pub intent: RefCell<SimDisk>,
+    /// Zeroes, to compare with.
+    pub blank: SimDisk,
+    pub marks: RefCell<Vec<MarkSite>>,
     pub book: Rc<Book>,
-    pub run: Generation,
+    pub run: Cell<Generation>,
     pub options: KeeperOptions,
-    dice: Rng,
-    made: u8,
+    pub dice: RefCell<Rng>,
 }
 
-pub fn uuid(dice: &mut Rng) -> Uuid {
+/// What runs.
+pub struct Running {
+    pub host: SimHost,
+    pub volume: Arc<Volume<SimDisk>>,
+    pub keeper: Keeper<SimHost, Clerk>,
+    pub queues: Vec<Rc<VolumeQueue<SimHost>>>,
+    pub behind: RefCell<BTreeMap<Uuid, Arc<ChangeMap>>>,
+    pub marks: RefCell<Vec<Arc<ChangeMap>>>,
+}
+
+pub fn new_uuid(dice: &mut Rng) -> Uuid {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&dice.next_u64().to_le_bytes());
     bytes[8..].copy_from_slice(&dice.next_u64().to_le_bytes());
@@ -163,11 +190,11 @@ pub fn uuid(dice: &mut Rng) -> Uuid {
 
 impl Site {
     /// A volume of `length` bytes with `active` ACTIVE plexes and `spare` that belong to nobody yet, all empty.
-    pub fn new(world: Rc<World>, length: u64, active: usize, spare: usize) -> Self {
+    pub fn new(world: Rc<World>, length: u64, active: usize, spare: usize) -> Rc<Self> {
         let mut dice = world.split_dice();
         let geometry =
             Geometry { length, block_size: BLOCK as u32, memory_alignment: 512, discard_zeroes: true };
-        let shape = Shape { uuid: uuid(&mut dice), geometry, region_size: RegionSize::DEFAULT };
+        let shape = Shape { uuid: new_uuid(&mut dice), geometry, region_size: RegionSize::DEFAULT };
         let book = Rc::new(Book {
             clock: world.clock().clone(),
             dice: RefCell::new(dice.split()),
@@ -180,29 +207,37 @@ impl Site {
             last_plex_failures: Cell::new(0),
             volume: RefCell::new(None),
         });
-        let intent = maps::new_intent_file(&world, &shape);
-        let mut site = Self {
-            world,
-            shape,
-            plexes: Vec::new(),
-            intent,
-            marks: Vec::new(),
-            book,
-            run: Generation(1),
-            options: KeeperOptions { clean_interval: Duration::from_millis(20) },
-            dice,
-            made: 0,
+        let run = Generation(1);
+        let new_map = |name: &str, identity| {
+            let (disk, host) = (maps::disk(&world, name, &identity), world.host());
+            let made = disk.clone();
+            let create = async move { drop(maps::create(host, &made, identity, run).await) };
+            world.block_on(create).expect("a map is made");
+            disk
         };
+        let intent = RefCell::new(new_map("intent", maps::intent_identity(&shape)));
+        let mut plexes = Vec::new();
         for at in 0..active + spare {
-            let uuid = uuid(&mut site.dice);
+            let uuid = new_uuid(&mut dice);
             // What a discarded block reads as is each disk's own affair.
-            let geometry = Geometry { discard_zeroes: site.dice.coin(), ..geometry };
-            let disk = site.world.disk(&format!("plex-{at}"), geometry);
-            let map = maps::new_change_file(&site.world, &format!("behind-{at}"), &shape, uuid);
-            site.book.set(uuid, if at < active { Standing::Active } else { Standing::Free });
-            site.plexes.push(PlexSite { uuid, disk, map });
+            let disk = world.disk(&format!("plex-{at}"), Geometry { discard_zeroes: dice.coin(), ..geometry });
+            let map = RefCell::new(new_map(&format!("behind-{at}"), maps::change_identity(&shape, uuid)));
+            book.set(uuid, if at < active { Standing::Active } else { Standing::Free });
+            plexes.push(PlexSite { uuid, disk, map });
         }
-        site
+        let options = KeeperOptions { clean_interval: Duration::from_millis(dice.within(2..60)) };
+        Rc::new(Self {
+            shape,
+            plexes,
+            intent,
+            blank: world.disk("blank", geometry),
+            marks: RefCell::default(),
+            book,
+            run: Cell::new(run),
+            options,
+            dice: RefCell::new(dice),
+            world,
+        })
     }
 
     pub fn range(&self) -> ByteRange {
@@ -219,22 +254,20 @@ impl Site {
         self.plexes.iter().filter(wanted).map(|plex| plex.uuid).collect()
     }
 
-    fn disks(&self) -> impl Iterator<Item = &SimDisk> {
-        let plexes = self.plexes.iter().flat_map(|plex| [&plex.disk, &plex.map]);
-        plexes.chain(self.marks.iter().map(|mark| &mark.map)).chain([&self.intent])
-    }
-
     /// End everything where it stands: the process alone, or with the power.
-    pub fn crash(&mut self, power: bool) {
+    pub fn crash(&self, power: bool) {
         self.world.kill();
         *self.book.volume.borrow_mut() = None;
-        let disks: Vec<SimDisk> = self.disks().cloned().collect();
+        let marks = self.marks.borrow();
+        let plexes = self.plexes.iter().flat_map(|plex| [plex.disk.clone(), plex.map.borrow().clone()]);
+        let state = marks.iter().map(|mark| mark.map.clone()).chain([self.intent.borrow().clone()]);
+        let disks: Vec<SimDisk> = plexes.chain(state).collect();
         for disk in disks {
-            // A repaired host: what was to go wrong from now on does not.
+            // Whatever was to go wrong from now on does not: the host was repaired.
             disk.clear_rules();
             disk.reappear();
             if power {
-                disk.power_cut(&mut self.dice);
+                disk.power_cut(&mut self.dice.borrow_mut());
             } else {
                 disk.settle();
             }
@@ -242,60 +275,92 @@ impl Site {
         self.book.broken.set(false);
     }
 
-    /// What may be believed of `plex` after a crash, before anything is repaired: blocks in which it may differ.
-    pub fn suspects(&self, plex: &PlexSite, intent: &ExtentMap) -> ChangeMap {
-        let behind = maps::load_change(&self.world, &plex.map, &self.shape, plex.uuid, self.run);
-        behind.or_extents(intent);
-        behind
+    fn ending(&self) -> Ending {
+        Ending { run: self.run.get(), stop: Generation(0), clean: false }
+    }
+
+    /// A copy of a map's disk to look at: loading notes the new run on it.
+    fn copy(&self, disk: &SimDisk) -> SimDisk {
+        disk.fork(&self.world, "copy")
     }
 
     /// The intent map as it lies there; every extent when it is lost.
     pub fn stored_intent(&self) -> ExtentMap {
-        let intent = maps::load_intent(&self.world, &self.intent, &self.shape);
+        let (copy, host) = (self.copy(&self.intent.borrow()), self.world.host());
+        let (shape, ending) = (self.shape, self.ending());
+        let load = async move { maps::load_intent(host, &copy, &shape, ending, ending.run.next()).await.0 };
+        let intent = self.world.block_on(load).expect("a map is loaded");
         if self.book.intent_lost.get() {
             intent.set_all();
         }
         intent
     }
 
+    /// A change map as it lies there, together with intent.
+    pub fn stored_map(&self, disk: &SimDisk, owner: Uuid, intent: &ExtentMap) -> ChangeMap {
+        let (copy, host) = (self.copy(disk), self.world.host());
+        let (shape, ending) = (self.shape, self.ending());
+        let load =
+            async move { maps::load_change(host, &copy, &shape, owner, ending, ending.run.next()).await.0 };
+        let map = self.world.block_on(load).expect("a map is loaded");
+        map.or_extents(intent);
+        map
+    }
+
     /// After a crash, before any repair: whatever differs is covered by maps.
     pub fn check_after_crash(&self) -> Result<(), String> {
         let intent = self.stored_intent();
-        let active = self.with_standing(&[Standing::Active]);
+        for mark in &*self.marks.borrow() {
+            mark.check_snapshot(self)?;
+        }
         let trusted = match self.book.source.get() {
             Some(source) => vec![source],
-            None => active.clone(),
+            None => self.with_standing(&[Standing::Active]),
         };
-        for source in &trusted {
-            let source = self.plex(*source);
-            for plex in &self.plexes {
+        for source in trusted.iter().map(|uuid| self.plex(*uuid)) {
+            for plex in self.plexes.iter().filter(|plex| plex.uuid != source.uuid) {
                 let standing = self.book.standing(plex.uuid);
-                if plex.uuid == source.uuid || matches!(standing, Standing::Free | Standing::Broken) {
+                if matches!(standing, Standing::Free | Standing::Broken) {
                     continue;
                 }
-                let map = self.suspects(plex, &intent);
-                let what = format!("{standing:?} plex against source, source recorded: {:?}", self.book.source.get());
+                let map = self.stored_map(&plex.map.borrow(), plex.uuid, &intent);
+                let what =
+                    format!("after a crash a {standing:?} plex, source recorded: {:?}", self.book.source.get());
                 covered(&map, &plex.disk.differences(&source.disk, self.range()), &what)?;
             }
-            for mark in &self.marks {
-                let map = maps::load_change(&self.world, &mark.map, &self.shape, mark.uuid, self.run);
-                map.or_extents(&intent);
-                covered(&map, &mark.baseline.differences(&source.disk, self.range()), "a change map")?;
+            for mark in &*self.marks.borrow() {
+                let map = self.stored_map(&mark.map, mark.uuid, &intent);
+                let differences = mark.baseline.differences(&source.disk, self.range());
+                covered(&map, &differences, "after a crash a change map")?;
             }
         }
         Ok(())
     }
 
-    /// Start the volume: revoke CLEAN, choose a source, merge intent into the maps, open the route.
-    pub fn start(&mut self) -> Running {
-        let clean = self.book.clean.replace(false);
-        let stored = self.stored_intent();
-        assert!(!clean || stored.is_clean(), "a clean stop leaves no intent");
-        let active = self.with_standing(&[Standing::Active]);
-        if !clean && self.book.source.get().is_none() {
-            self.book.source.set(Some(*self.dice.pick(&active)));
+    /// Start the volume: a new run, a source, intent merged into the maps, the route.
+    pub async fn start(self: Rc<Self>) -> Rc<Running> {
+        let (host, shape, ending) = (self.world.host(), self.shape, self.ending());
+        let crashed = !self.book.clean.replace(false);
+        let run = ending.run.next();
+        self.run.set(run);
+        let intent_disk = self.intent.borrow().clone();
+        let (stored, mut intent_file, _) = maps::load_intent(host.clone(), &intent_disk, &shape, ending, run).await;
+        if self.book.intent_lost.get() {
+            // The new map says what the old one could not: everything.
+            stored.set_all();
+            let identity = maps::intent_identity(&shape);
+            let disk = maps::disk(&self.world, "intent", &identity);
+            intent_file = maps::create(host.clone(), &disk, identity, run).await;
+            let pages: Vec<usize> = (0..stored.bits().pages()).collect();
+            intent_file.write_pages(stored.bits(), &pages).await.expect("no fault while a map is made");
+            *self.intent.borrow_mut() = disk;
+            self.book.intent_lost.set(false);
         }
-        let source = self.book.source.get();
+        let active = self.with_standing(&[Standing::Active]);
+        if crashed && self.book.source.get().is_none() {
+            self.book.source.set(Some(*self.dice.borrow_mut().pick(&active)));
+        }
+        let mut files = Vec::new();
         let mut behind = BTreeMap::new();
         let mut route = Route::new(Vec::new(), ReadPolicy::Round);
         for plex in &self.plexes {
@@ -303,69 +368,47 @@ impl Site {
             if matches!(standing, Standing::Free | Standing::Broken) {
                 continue;
             }
-            let map = maps::load_change(&self.world, &plex.map, &self.shape, plex.uuid, self.run);
-            if source == Some(plex.uuid) {
+            let map_disk = plex.map.borrow().clone();
+            let (map, file, _) =
+                maps::load_change(host.clone(), &map_disk, &shape, plex.uuid, ending, run).await;
+            let map = Arc::new(map);
+            if self.book.source.get() == Some(plex.uuid) {
                 map.clear_all();
             } else {
                 map.or_extents(&stored);
             }
-            let map = Arc::new(map);
+            files.push((Arc::clone(&map), file));
             behind.insert(plex.uuid, Arc::clone(&map));
-            let in_path = |role| RoutePlex {
-                uuid: plex.uuid,
-                medium: plex.disk.clone(),
-                role,
-                behind: Arc::clone(&map),
-            };
+            let (uuid, behind) = (plex.uuid, map);
+            let in_path = |role| RoutePlex { uuid, medium: plex.disk.clone(), role, behind: Arc::clone(&behind) };
             match standing {
                 Standing::Active => route.plexes.push(in_path(Role::ReadWrite)),
                 Standing::Attaching | Standing::Mirror => route.plexes.push(in_path(Role::WriteOnly)),
-                Standing::Stale | Standing::StaleMirror => route.absent.push(AbsentPlex {
-                    uuid: plex.uuid,
-                    behind: Arc::clone(&map),
-                    errno: Errno::IO,
-                    recorded: true,
-                }),
+                Standing::Stale | Standing::StaleMirror => {
+                    route.absent.push(AbsentPlex { uuid, behind, errno: Errno::IO, recorded: true });
+                }
                 Standing::Broken | Standing::Free => {}
             }
         }
-        let mut marks = Vec::new();
-        for mark in &self.marks {
-            let map = maps::load_change(&self.world, &mark.map, &self.shape, mark.uuid, self.run);
+        let sites = self.marks.borrow().clone();
+        for mark in &sites {
+            let (map, file, _) = maps::load_change(host.clone(), &mark.map, &shape, mark.uuid, ending, run).await;
             map.or_extents(&stored);
-            marks.push(Arc::new(map));
+            let map = Arc::new(map);
+            files.push((Arc::clone(&map), file));
+            route.marks.push(map);
         }
-        route.marks = marks.clone();
-        self.run = self.run.next();
-        if self.book.intent_lost.replace(false) {
-            // The new map says what the old one could not: everything.
-            self.intent = maps::new_intent_file(&self.world, &self.shape);
-            maps::store_intent(&self.world, &self.intent, &self.shape, self.run, &stored);
-        }
-        let volume = Volume::new(self.shape, Intent::new(self.shape.geometry.length, stored), route);
+        let marks = RefCell::new(route.marks.clone());
+        let volume = Volume::new(shape, Intent::new(shape.geometry.length, stored), route);
         *self.book.volume.borrow_mut() = Some(Arc::clone(&volume));
-        let host = self.world.host();
-        let keeper = Keeper::start(
-            host.clone(),
-            Arc::clone(&volume),
-            maps::open_intent(&self.world, &self.intent, &self.shape, self.run),
-            Clerk(Rc::clone(&self.book)),
-            self.options,
-        );
-        for (uuid, map) in &behind {
-            let file =
-                maps::open_change(&self.world, &self.plex(*uuid).map, &self.shape, *uuid, self.run, map);
-            keeper.add_map(Arc::clone(map), file);
+        let clerk = Clerk(Rc::clone(&self.book));
+        let keeper = Keeper::start(host.clone(), Arc::clone(&volume), intent_file, clerk, self.options);
+        for (map, file) in files {
+            keeper.add_map(map, file);
         }
-        for (site, map) in self.marks.iter().zip(&marks) {
-            let file = maps::open_change(&self.world, &site.map, &self.shape, site.uuid, self.run, map);
-            keeper.add_map(Arc::clone(map), file);
-        }
-        let queues = (0..3)
-            .map(|_| VolumeQueue::new(host.clone(), Arc::clone(&volume)).expect("lanes enough"))
-            .map(Rc::new)
-            .collect();
-        Running { host, volume, keeper, queues, behind, marks, book: Rc::clone(&self.book) }
+        let queue = |_| Rc::new(VolumeQueue::new(host.clone(), Arc::clone(&volume)).expect("lanes enough"));
+        let queues = (0..3).map(queue).collect();
+        Rc::new(Running { host, volume, keeper, queues, behind: RefCell::new(behind), marks })
     }
 }
 
