@@ -184,14 +184,27 @@ impl SimDisk {
         let block = u64::from(self.geometry().block_size);
         assert_eq!(block, u64::from(other.geometry().block_size), "block by block needs one block size");
         let (ours, theirs) = (self.current().contents(range), other.current().contents(range));
-        let mut found: Vec<u64> = ours
-            .iter()
-            .filter(|(at, bytes)| theirs.get(at) != Some(bytes))
-            .map(|(at, _)| at * block)
-            .chain(theirs.keys().filter(|at| !ours.contains_key(at)).map(|at| at * block))
-            .collect();
-        found.sort_unstable();
-        found
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let (mut ours, mut theirs) = (ours.iter().peekable(), theirs.iter().peekable());
+        let mut found = Vec::new();
+        // Two ascending lists side by side; a block that only one of them has is a hole in the other.
+        loop {
+            let at = match (ours.peek(), theirs.peek()) {
+                (Some((our, _)), Some((their, _))) => *our.min(their),
+                (Some((at, _)), None) | (None, Some((at, _))) => *at,
+                (None, None) => return found,
+            };
+            let our = ours.next_if(|(block, _)| *block == at);
+            let their = theirs.next_if(|(block, _)| *block == at);
+            let same = match (our, their) {
+                (Some((_, our)), Some((_, their))) => our == their,
+                (Some((_, one)), None) | (None, Some((_, one))) => is_zero(one),
+                (None, None) => true,
+            };
+            if !same {
+                found.push(at * block);
+            }
+        }
     }
 }
 

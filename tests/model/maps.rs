@@ -5,8 +5,8 @@ use cleave::base::{Generation, Uuid};
 use cleave::bitmap::{ChangeMap, ExtentMap};
 use cleave::device::{Geometry, Host};
 use cleave::sim::{SimDevice, SimDisk, World};
-use cleave::volume::map_file::{Ending, MapFile, MapIdentity, Worth};
 use cleave::volume::Shape;
+use cleave::volume::map_file::{Ending, MapFile, MapIdentity, Worth};
 
 pub fn change_map(shape: &Shape) -> ChangeMap {
     ChangeMap::new(shape.geometry.length, shape.region_size)
@@ -32,7 +32,12 @@ pub fn disk(world: &World, name: &str, identity: &MapIdentity) -> SimDisk {
 }
 
 /// Begin an empty map on an empty disk.
-pub async fn create(host: impl Host<Medium = SimDisk, Device = SimDevice>, disk: &SimDisk, identity: MapIdentity, run: Generation) -> MapFile<SimDevice> {
+pub async fn create(
+    host: impl Host<Medium = SimDisk, Device = SimDevice>,
+    disk: &SimDisk,
+    identity: MapIdentity,
+    run: Generation,
+) -> MapFile<SimDevice> {
     let file = MapFile::new(host.open(disk), identity, run);
     file.create().await.expect("no fault while a map is made");
     file

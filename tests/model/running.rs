@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cleave::base::{ByteRange, Uuid};
 use cleave::bitmap::ChangeMap;
-use cleave::device::{BlockDevice, Durability, Host, OwnedBuffer, Request};
+use cleave::device::{BlockDevice, Durability, Host, OwnedBuffer, Request, Space};
 use cleave::sim::SimDisk;
 use cleave::volume::{CutError, Member, Role, Route, RoutePlex, cut};
 
@@ -26,14 +26,19 @@ pub enum Resync {
 }
 
 impl Running {
-    async fn swap(&self, swap: impl FnOnce(&Route<SimDisk>) -> Route<SimDisk> + Send + 'static) -> Result<(), CutError> {
+    async fn swap(
+        &self,
+        swap: impl FnOnce(&Route<SimDisk>) -> Route<SimDisk> + Send + 'static,
+    ) -> Result<(), CutError> {
+        // One owner, one hold after the other.
+        let _one = self.swapping.lock().await;
         let member = Member { volume: Arc::clone(&self.volume), swap: Box::new(swap) };
         cut::swap(self.host.clock(), vec![member], Duration::from_secs(60)).await.map(|_| ())
     }
 
     /// Copy to `uuid` what it lacks (ordering rule 13).
     pub async fn resync(&self, uuid: Uuid) -> Resync {
-        const STEP: u64 = 256 << 10;
+        const STEP: u64 = 128 << 10;
         let mut at = 0;
         while let Some(route) = Some(self.volume.route()).filter(|route| route.plex(uuid).is_some()) {
             let Some(target) = route.plex(uuid) else { break };
@@ -64,18 +69,20 @@ impl Running {
             return false;
         }
         let (source, device) = (self.host.open(&source.medium), self.host.open(&target.medium));
-        let buffer = OwnedBuffer::zeroed(range.length as usize);
-        let read = Request::Read { offset: range.offset, buffer: buffer.clone().into() };
-        let write = Request::Write {
-            offset: range.offset,
-            buffer: buffer.into(),
-            durability: Durability::Volatile,
-        };
-        for step in [read, write, Request::Flush] {
-            let on = if matches!(step, Request::Read { .. }) { &source } else { &device };
-            if on.submit(step).await.is_err() {
+        // Ordering rule 7: holes are looked for inside the window. Zeroes are written, since the target holds anything.
+        let Ok(data) = source.next_data(range).await else { return false };
+        let write = if data.is_some() {
+            let buffer = OwnedBuffer::zeroed(range.length as usize);
+            let read = Request::Read { offset: range.offset, buffer: buffer.clone().into() };
+            if source.submit(read).await.is_err() {
                 return false;
             }
+            Request::Write { offset: range.offset, buffer: buffer.into(), durability: Durability::Volatile }
+        } else {
+            Request::WriteZeroes { range, space: Space::Release, durability: Durability::Volatile }
+        };
+        if device.submit(write).await.is_err() || device.submit(Request::Flush).await.is_err() {
+            return false;
         }
         // No wait between the look and the clearing: a write that fails comes before, and finds the bit set, or after.
         let route = self.volume.route();
@@ -194,7 +201,11 @@ impl Running {
 
     /// Swap in a route in which `map` collects what changes from that instant on, and, if one is named, a mirror is gone.
     /// What an authority and the mirror held at the instant, or nothing when it was not done.
-    async fn swap_in_map(&self, map: &Arc<ChangeMap>, mirror: Option<Uuid>) -> Option<(SimDisk, Option<SimDisk>)> {
+    async fn swap_in_map(
+        &self,
+        map: &Arc<ChangeMap>,
+        mirror: Option<Uuid>,
+    ) -> Option<(SimDisk, Option<SimDisk>)> {
         let seen = Arc::new(Mutex::new(None));
         let (slot, map) = (Arc::clone(&seen), Arc::clone(map));
         let swapped = self.swap(move |before| {

@@ -13,8 +13,8 @@ use cleave::device::{Clock, Geometry};
 use cleave::sim::{Rng, SimClock, SimDisk, SimHost, World};
 use cleave::volume::map_file::Ending;
 use cleave::volume::{
-    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, ReadPolicy, Role, Route, RoutePlex, Shape, Volume,
-    VolumeQueue,
+    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, ReadPolicy, Role, Route, RoutePlex, Shape,
+    Volume, VolumeQueue,
 };
 
 use crate::maps;
@@ -179,6 +179,7 @@ pub struct Running {
     pub queues: Vec<Rc<VolumeQueue<SimHost>>>,
     pub behind: RefCell<BTreeMap<Uuid, Arc<ChangeMap>>>,
     pub marks: RefCell<Vec<Arc<ChangeMap>>>,
+    pub swapping: tokio::sync::Mutex<()>,
 }
 
 pub fn new_uuid(dice: &mut Rng) -> Uuid {
@@ -220,7 +221,8 @@ impl Site {
         for at in 0..active + spare {
             let uuid = new_uuid(&mut dice);
             // What a discarded block reads as is each disk's own affair.
-            let disk = world.disk(&format!("plex-{at}"), Geometry { discard_zeroes: dice.coin(), ..geometry });
+            let disk =
+                world.disk(&format!("plex-{at}"), Geometry { discard_zeroes: dice.coin(), ..geometry });
             let map = RefCell::new(new_map(&format!("behind-{at}"), maps::change_identity(&shape, uuid)));
             book.set(uuid, if at < active { Standing::Active } else { Standing::Free });
             plexes.push(PlexSite { uuid, disk, map });
@@ -324,8 +326,10 @@ impl Site {
                     continue;
                 }
                 let map = self.stored_map(&plex.map.borrow(), plex.uuid, &intent);
-                let what =
-                    format!("after a crash a {standing:?} plex, source recorded: {:?}", self.book.source.get());
+                let what = format!(
+                    "after a crash a {standing:?} plex, source recorded: {:?}",
+                    self.book.source.get()
+                );
                 covered(&map, &plex.disk.differences(&source.disk, self.range()), &what)?;
             }
             for mark in &*self.marks.borrow() {
@@ -344,7 +348,8 @@ impl Site {
         let run = ending.run.next();
         self.run.set(run);
         let intent_disk = self.intent.borrow().clone();
-        let (stored, mut intent_file, _) = maps::load_intent(host.clone(), &intent_disk, &shape, ending, run).await;
+        let (stored, mut intent_file, _) =
+            maps::load_intent(host.clone(), &intent_disk, &shape, ending, run).await;
         if self.book.intent_lost.get() {
             // The new map says what the old one could not: everything.
             stored.set_all();
@@ -380,7 +385,8 @@ impl Site {
             files.push((Arc::clone(&map), file));
             behind.insert(plex.uuid, Arc::clone(&map));
             let (uuid, behind) = (plex.uuid, map);
-            let in_path = |role| RoutePlex { uuid, medium: plex.disk.clone(), role, behind: Arc::clone(&behind) };
+            let in_path =
+                |role| RoutePlex { uuid, medium: plex.disk.clone(), role, behind: Arc::clone(&behind) };
             match standing {
                 Standing::Active => route.plexes.push(in_path(Role::ReadWrite)),
                 Standing::Attaching | Standing::Mirror => route.plexes.push(in_path(Role::WriteOnly)),
@@ -392,7 +398,8 @@ impl Site {
         }
         let sites = self.marks.borrow().clone();
         for mark in &sites {
-            let (map, file, _) = maps::load_change(host.clone(), &mark.map, &shape, mark.uuid, ending, run).await;
+            let (map, file, _) =
+                maps::load_change(host.clone(), &mark.map, &shape, mark.uuid, ending, run).await;
             map.or_extents(&stored);
             let map = Arc::new(map);
             files.push((Arc::clone(&map), file));
@@ -408,7 +415,8 @@ impl Site {
         }
         let queue = |_| Rc::new(VolumeQueue::new(host.clone(), Arc::clone(&volume)).expect("lanes enough"));
         let queues = (0..3).map(queue).collect();
-        Rc::new(Running { host, volume, keeper, queues, behind: RefCell::new(behind), marks })
+        let (behind, swapping) = (RefCell::new(behind), tokio::sync::Mutex::new(()));
+        Rc::new(Running { host, volume, keeper, queues, behind, marks, swapping })
     }
 }
 
