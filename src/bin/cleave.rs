@@ -1,3 +1,8 @@
 //! `cleave`: parse, call, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    ExitCode::from(cleave::cli::run(&argv))
+}

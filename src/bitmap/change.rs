@@ -59,9 +59,13 @@ impl ChangeMap {
     }
 
     /// The next marked bytes at or behind the region of `from`: whole neighbouring regions, cut off at the volume's end,
-    /// at most `max` bytes but at least one region.
+    /// at most `max` bytes but at least one region. From the volume's end on there is none, so that each answer's end can be
+    /// the next question.
     #[must_use]
     pub fn next_dirty(&self, from: u64, max: u64) -> Option<ByteRange> {
+        if from >= self.length {
+            return None;
+        }
         let limit = (max / self.region.bytes()).max(1);
         let run = self.bits.next_run(from / self.region.bytes(), limit)?;
         Some(self.region.range(Region(run.start), Region(run.end), self.length))
@@ -165,6 +169,7 @@ mod tests {
         assert!(map.mark(ByteRange::new(3 * REGION, 1)));
         assert_eq!(map.dirty_bytes(), 512);
         assert_eq!(map.next_dirty(0, 1 << 20), Some(ByteRange::new(3 * REGION, 512)));
+        assert_eq!(map.next_dirty(3 * REGION + 512, 1 << 20), None, "behind the end, inside the last region");
         map.clear(ByteRange::new(3 * REGION, 511));
         assert_eq!(map.dirty_regions(), 1, "touched, not covered");
         map.clear(ByteRange::new(3 * REGION, 512));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Errno, Uuid};
+use crate::base::{ByteRange, Errno, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Host;
 use crate::ring::{Medium, RingHandle, RingHost};
@@ -37,7 +37,7 @@ pub enum Plea {
         /// The plex.
         plex: Uuid,
         /// Where.
-        range: crate::base::ByteRange,
+        range: ByteRange,
         /// How.
         errno: Errno,
     },
@@ -78,7 +78,7 @@ impl Ledger for OwnersLedger {
         self.ask(|answer| Plea::IntentLost { volume, answer }).await
     }
 
-    fn read_failed(&self, plex: Uuid, range: crate::base::ByteRange, errno: Errno) {
+    fn read_failed(&self, plex: Uuid, range: ByteRange, errno: Errno) {
         // Told, not asked: see `ask` for an owner that is gone.
         let _ = self.pleas.send(Plea::ReadFailed { volume: self.volume, plex, range, errno });
     }
@@ -93,7 +93,7 @@ enum Command {
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: oneshot::Sender<Result<(), Errno>> },
     Flush { done: oneshot::Sender<Result<(), Errno>> },
-    Stop { done: oneshot::Sender<Result<(), Errno>> },
+    Stop { stop: Option<Generation>, done: oneshot::Sender<Result<(), Errno>> },
 }
 
 /// Handle of one volume's keeper.
@@ -162,12 +162,13 @@ impl KeeperHandle {
         self.ask(|done| Command::Flush { done }).await
     }
 
-    /// End the keeper after the last request, with everything flushed and intent clear.
+    /// End the keeper after the last request, with everything flushed and intent clear; with a stop generation, all
+    /// map files carry it then.
     ///
     /// # Errors
     /// When the end is not a clean one.
-    pub async fn stop(&self) -> Result<(), Errno> {
-        self.ask(|done| Command::Stop { done }).await
+    pub async fn stop(&self, stop: Option<Generation>) -> Result<(), Errno> {
+        self.ask(|done| Command::Stop { stop, done }).await
     }
 }
 
@@ -192,8 +193,12 @@ async fn obey(
                 let keeper = keeper.clone();
                 host.spawn(async move { answer(done, keeper.flush_plexes().await) });
             }
-            Command::Stop { done } => {
-                answer(done, keeper.stop().await);
+            Command::Stop { stop, done } => {
+                let mut outcome = keeper.stop().await;
+                if let (Ok(()), Some(stop)) = (outcome, stop) {
+                    outcome = keeper.end_runs(stop).await;
+                }
+                answer(done, outcome);
                 return;
             }
         }

@@ -1,1 +1,4 @@
 //! `cleaved`: owner loop, workers, start-up, recovery, stop.
+
+pub mod links;
+pub mod mounts;

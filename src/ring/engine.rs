@@ -485,6 +485,23 @@ impl Engine {
         }
     }
 
+    /// Run the ready tasks once and hand over what they submitted, without waiting; then run what completed at once.
+    pub fn turn(&self) {
+        let executor = self.executor();
+        executor.run_ready();
+        self.core.enter(false, None);
+        self.core.take_completions();
+        executor.run_ready();
+    }
+
+    /// Give up this engine while the kernel still has operations: the tasks are dropped, what the operations hold stays
+    /// for ever. The ring must go soon after, with its thread.
+    pub fn leak(self) {
+        self.core.shared.ended.store(true, Ordering::SeqCst);
+        drop(self.core.executor.take());
+        std::mem::forget(self);
+    }
+
     /// End: wait for every operation that the kernel still has, drop the tasks that are left. Called on every way out of
     /// the thread; while an operation hangs in the kernel, so does this.
     pub fn end(self) {

@@ -15,6 +15,7 @@
 mod device;
 mod engine;
 mod error;
+pub mod freeze;
 mod locks;
 mod medium;
 mod operations;

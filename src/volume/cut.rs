@@ -35,6 +35,8 @@ pub enum CutError {
 pub struct CutReport {
     /// From the moment at which the first volume was held to the release.
     pub hold: Duration,
+    /// The part of it in which what was in flight drained.
+    pub drain: Duration,
 }
 
 /// Swap the routes of all `members` at one instant at which no request of theirs is in flight.
@@ -52,6 +54,7 @@ where
         member.volume.gate.hold(&hold);
     }
     let drained = drained(clock, &hold, &members).await;
+    let drain = clock.now().since(start);
     let swapped = drained && hold.begin_swap();
     let gates: Vec<_> = members.iter().map(|member| Arc::clone(&member.volume.gate)).collect();
     if swapped {
@@ -65,7 +68,7 @@ where
         gate.release(&hold);
     }
     let held: Duration = clock.now().since(start);
-    if swapped { Ok(CutReport { hold: held }) } else { Err(CutError::TimedOut(held)) }
+    if swapped { Ok(CutReport { hold: held, drain }) } else { Err(CutError::TimedOut(held)) }
 }
 
 /// Wait until nothing of the set is in flight; false when the hold expired first.

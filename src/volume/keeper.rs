@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Errno, Extent, Uuid};
+use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::{BlockDevice, Clock, Host, Request};
 
@@ -135,6 +135,21 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     pub async fn clean(&self) -> Result<(), Errno> {
         let all: Vec<_> = self.inner.volume.intent.durable().extents().collect();
         self.inner.clean(all).await
+    }
+
+    /// Note in the intent map's file and in those of all change maps that the run ended with the clean stop `stop`
+    /// (ordering rule 15). Comes after a [`Keeper::stop`] that went well.
+    ///
+    /// # Errors
+    /// A file could not be written: it is that of a crashed run then.
+    pub async fn end_runs(&self, stop: Generation) -> Result<(), Errno> {
+        let inner = &self.inner;
+        inner.intent_file.end_run(inner.volume.intent.durable().bits(), stop).await?;
+        let maps: Vec<_> = inner.maps.borrow().iter().map(|one| (Arc::clone(&one.map), Rc::clone(&one.file))).collect();
+        for (map, file) in maps {
+            file.end_run(map.bits(), stop).await?;
+        }
+        Ok(())
     }
 
     /// End the keeper after the last request: everything flushed, maps durable, intent clear (ordering rule 15).
@@ -357,6 +372,8 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 tracing::warn!(volume = %volume.shape.uuid, plex = %uuid, %errno, "plex leaves the write path");
                 // The new route first, then the seed: a write that still goes by the old route has its intent set.
                 volume.publish(|route| authority_kept(route.without(*uuid, *errno)));
+                // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                 for absent in volume.route().absent.iter().filter(|absent| absent.uuid == *uuid) {
                     absent.behind.or_extents(volume.intent.durable());
                 }

@@ -112,6 +112,11 @@ impl<T> MapFile<T> {
         MapFile { on: open(&self.on), identity: self.identity, run: self.run, numbers: self.numbers }
     }
 
+    /// The header was written once by another handle.
+    pub fn header_written(&self) {
+        self.numbers.borrow_mut().header += 1;
+    }
+
     /// Which map it holds.
     pub const fn identity(&self) -> &MapIdentity {
         &self.identity

@@ -44,6 +44,7 @@ pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 
 use crate::base::{ByteRange, RegionSize, Uuid};
+use crate::bitmap::ChangeMap;
 use crate::device::Geometry;
 use fault::Faults;
 
@@ -167,5 +168,23 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub fn stragglers(&self) -> u32 {
         self.stragglers.load(Ordering::Acquire)
+    }
+
+    /// Track the absent plexes no longer that `gone` names: nothing is recorded of them any more.
+    pub fn forget_absent(&self, gone: impl Fn(Uuid) -> bool) {
+        self.publish(|route| {
+            let mut route = route.clone();
+            route.absent.retain(|plex| !gone(plex.uuid));
+            route
+        });
+    }
+
+    /// Mark writes in `map` no longer: nothing is recorded of it any more.
+    pub fn forget_mark(&self, map: &Arc<ChangeMap>) {
+        self.publish(|route| {
+            let mut route = route.clone();
+            route.marks.retain(|known| !Arc::ptr_eq(known, map));
+            route
+        });
     }
 }

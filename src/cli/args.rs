@@ -1,0 +1,229 @@
+//! The command line of `cleave`: global options, verbs, and clap's errors as refusals.
+
+use super::plan::{Action, Options, Plan};
+use super::verbs;
+use super::words;
+use super::{answer, archive};
+use crate::base::{Kind, Refusal, Refused};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Volumes of one or more full copies, with tracked changes and point-in-time copies.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cleave",
+    version,
+    max_term_width = 100,
+    after_help = "Sizes are numbers with s (512-byte sectors), k, m, g, t or p; without a unit, sectors.\n\
+                  Called as vxassist, vxedit, vxprint, vxvol or vxtask (or as: cleave vx NAME) it speaks VxVM's words."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What holds for every verb.
+#[derive(Args, Debug)]
+struct Global {
+    /// The group of the volumes [default: default]
+    #[arg(short, long, global = true, value_name = "GROUP")]
+    group: Option<String>,
+    /// Print the result, or the error, as one JSON document
+    #[arg(long, global = true)]
+    json: bool,
+    /// The daemon's socket [default: $CLEAVE_SOCKET, else /run/cleave/control]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print no progress and no result of a verb that changes something
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Make, remove and list groups
+    #[command(subcommand)]
+    Group(verbs::group::GroupVerb),
+    /// Make a volume and start it
+    Make(verbs::make::MakeArgs),
+    /// Add mirrors to a volume
+    Mirror(verbs::mirror::MirrorArgs),
+    /// Remove a plex of a mirrored volume
+    RemoveMirror(verbs::remove_mirror::RemoveMirrorArgs),
+    /// Start volumes: their devices appear
+    Start(verbs::start::StartArgs),
+    /// Stop volumes: their devices go
+    Stop(verbs::stop::StopArgs),
+    /// List volumes
+    List(verbs::list::ListArgs),
+    /// Show all about volumes
+    Show(verbs::show::ShowArgs),
+    /// List volumes and plexes as vxprint -ht does
+    Print(verbs::print::PrintArgs),
+    /// Add a snapshot mirror to a volume and copy it
+    Snapstart(verbs::snapstart::SnapStartArgs),
+    /// Wait until a snapshot mirror is ready
+    Snapwait(verbs::snapwait::SnapWaitArgs),
+    /// Break a ready snapshot mirror off as a volume of its own
+    Snapshot(verbs::snapshot::SnapshotArgs),
+    /// Remove a snapshot mirror that is not broken off
+    Snapabort(verbs::snapabort::SnapAbortArgs),
+    /// Give a snapshot's plex back, copying only what differs
+    Snapback(verbs::snapback::SnapBackArgs),
+    /// Remove a volume, or a plex that belongs to none
+    Rm(verbs::rm::RmArgs),
+    /// Compare all plexes of a volume
+    Verify(verbs::verify::VerifyArgs),
+    /// List, watch and steer long operations
+    #[command(subcommand)]
+    Task(verbs::task::TaskVerb),
+    /// Mount a volume, with nouuid for XFS
+    Mount(verbs::mount::MountArgs),
+    /// Copy a snapshot or stopped volume to a compressed file, or check such a file
+    Archive(archive::ArchiveArgs),
+    /// Read an archive back
+    Unarchive(archive::UnarchiveArgs),
+    /// Ask after the daemon, or end it
+    #[command(subcommand)]
+    Daemon(verbs::daemon::DaemonVerb),
+}
+
+impl Verb {
+    fn action(self, options: &Options) -> Result<Action, Refused> {
+        match self {
+            Self::Group(verb) => verb.action(),
+            Self::Make(args) => args.action(options),
+            Self::Mirror(args) => args.action(options),
+            Self::RemoveMirror(args) => args.action(options),
+            Self::Start(args) => args.action(options),
+            Self::Stop(args) => args.action(options),
+            Self::List(args) => args.action(options),
+            Self::Show(args) => args.action(options),
+            Self::Print(args) => args.action(options),
+            Self::Snapstart(args) => args.action(options),
+            Self::Snapwait(args) => args.action(options),
+            Self::Snapshot(args) => args.action(options),
+            Self::Snapabort(args) => args.action(options),
+            Self::Snapback(args) => args.action(options),
+            Self::Rm(args) => args.action(options),
+            Self::Verify(args) => args.action(options),
+            Self::Task(verb) => verb.action(options),
+            Self::Mount(args) => args.action(options),
+            Self::Archive(args) => args.action(options),
+            Self::Unarchive(args) => args.action(options),
+            Self::Daemon(verb) => verb.action(),
+        }
+    }
+}
+
+/// What the words `argv`, the program's name first, ask for.
+///
+/// # Errors
+/// The refusal, and the options as far as they are known.
+pub fn plan(argv: &[String]) -> Result<Plan, (Options, Refused)> {
+    let mut options = Options { json: wants_json(argv), ..Options::default() };
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            return match refusal(&error) {
+                Ok(text) => Ok(Plan { options, action: Action::Print(text) }),
+                Err(refusal) => Err((options, refusal)),
+            };
+        }
+    };
+    options.json = cli.global.json;
+    options.quiet = cli.global.quiet;
+    options.socket = cli.global.socket;
+    let group = cli.global.group.as_deref().map(words::name).transpose();
+    let action = group.and_then(|group| {
+        options.group = group;
+        cli.verb.action(&options)
+    });
+    match action {
+        Ok(action) => Ok(Plan { options, action }),
+        Err(refusal) => Err((options, refusal)),
+    }
+}
+
+/// Whether `--json` stands among the options, for errors found before all of them are known.
+pub(super) fn wants_json(argv: &[String]) -> bool {
+    argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// The whole help: that of the program and of every verb.
+#[must_use]
+pub fn whole_help() -> String {
+    fn add(text: &mut String, path: &str, command: &clap::Command) {
+        *text += &format!("# {path} --help\n{}\n", command.clone().render_long_help());
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            add(text, &format!("{path} {}", verb.get_name()), verb);
+        }
+    }
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut text = String::new();
+    add(&mut text, "cleave", &command);
+    text
+}
+
+/// The text of help or version, or the refusal, of what clap reports.
+fn refusal(error: &clap::Error) -> Result<String, Refused> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let argument = || context(ContextKind::InvalidArg).unwrap_or_else(|| "arguments".to_owned());
+    let usage = |id: &str, object: String, reason: String, way_out: Option<String>| {
+        let way_out = way_out.unwrap_or_else(|| "see --help".to_owned());
+        Err(Refusal::new(Kind::Usage, id, words::clip(&answer::clean(object)), reason, way_out))
+    };
+    let suggestion = |kind| context(kind).map(|near| format!("did you mean '{near}'?"));
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            usage("verb.missing", "cleave".to_owned(), "a verb is missing".to_owned(), None)
+        }
+        ErrorKind::InvalidSubcommand => usage(
+            "verb.unknown",
+            context(ContextKind::InvalidSubcommand).unwrap_or_default(),
+            "is no verb".to_owned(),
+            suggestion(ContextKind::SuggestedSubcommand),
+        ),
+        ErrorKind::UnknownArgument => usage(
+            "argument.unknown",
+            argument(),
+            "is not expected here".to_owned(),
+            suggestion(ContextKind::SuggestedArg),
+        ),
+        ErrorKind::MissingRequiredArgument => {
+            usage("argument.missing", argument(), "is missing".to_owned(), None)
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            if value.is_empty() {
+                return usage("value.missing", argument(), "needs a value".to_owned(), None);
+            }
+            let way_out = context(ContextKind::ValidValue).map(|valid| format!("choose one of: {valid}"));
+            usage("value.invalid", value, format!("is not good for {}", argument()), way_out)
+        }
+        ErrorKind::ArgumentConflict => usage(
+            "argument.conflict",
+            argument(),
+            format!(
+                "cannot stand with {}",
+                context(ContextKind::PriorArg).unwrap_or_else(|| "the others".to_owned())
+            ),
+            None,
+        ),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            usage("argument.invalid", argument(), line, None)
+        }
+    }
+}

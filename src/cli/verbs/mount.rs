@@ -1,0 +1,122 @@
+//! `cleave mount`: mounts a volume. XFS gets `nouuid`, because a snapshot carries its origin's identity.
+
+use crate::base::{Errno, Kind, Name, Refusal, Refused};
+use crate::cli::answer::{Answer, clean};
+use crate::cli::plan::{Action, Options};
+use crate::cli::words;
+use clap::Args;
+use serde_json::json;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The words of `mount`.
+#[derive(Args, Debug)]
+pub struct MountArgs {
+    /// The volume
+    volume: String,
+    /// Where to mount it
+    directory: String,
+    /// Mount it read-only
+    #[arg(short, long)]
+    read_only: bool,
+}
+
+/// A volume to be mounted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MountWork {
+    /// The volume as the user named it.
+    pub volume: Name,
+    /// Its device.
+    pub device: PathBuf,
+    /// Where.
+    pub directory: PathBuf,
+    /// Whether read-only.
+    pub read_only: bool,
+}
+
+impl MountArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names and paths.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let volume = words::name(&self.volume)?;
+        Ok(Action::Mount(MountWork {
+            device: device(&options.group(), &volume),
+            volume,
+            directory: words::path(&self.directory)?,
+            read_only: self.read_only,
+        }))
+    }
+}
+
+/// The stable link to a started volume.
+pub(in crate::cli) fn device(group: &Name, volume: &Name) -> PathBuf {
+    PathBuf::from(format!("/dev/cleave/{group}/{volume}"))
+}
+
+/// The refusal for a device that cannot be opened.
+pub(in crate::cli) fn cannot_open(object: &str, path: &Path, error: &std::io::Error) -> Refused {
+    let object = clean(object);
+    match error.kind() {
+        ErrorKind::NotFound => Refusal::new(
+            Kind::NotFound,
+            "device.missing",
+            object,
+            format!("there is no {}", clean(path.display())),
+            "see with: cleave list, whether it is started",
+        ),
+        ErrorKind::PermissionDenied => Refusal::new(
+            Kind::Permission,
+            "device.permission",
+            object,
+            "this user may not open it",
+            "run the command as root",
+        ),
+        _ => Refusal::new(
+            Kind::Io,
+            "device.open",
+            object,
+            format!("cannot open {} ({})", clean(path.display()), errno(error)),
+            "",
+        ),
+    }
+}
+
+/// The kernel's error in `error`; [`Errno::IO`] when it comes from elsewhere.
+pub(in crate::cli) fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(Errno::IO.raw()))
+}
+
+impl MountWork {
+    /// Mounts.
+    ///
+    /// # Errors
+    /// When the volume has no device, or mount(8) refuses.
+    pub fn run(&self) -> Result<Answer, Refused> {
+        let mut magic = [0; 4];
+        let open = File::open(&self.device).map_err(|e| cannot_open(self.volume.as_str(), &self.device, &e));
+        let is_xfs = open?.read_exact(&mut magic).is_ok() && &magic == b"XFSB";
+        let options = match (self.read_only, is_xfs) {
+            (false, false) => "rw",
+            (false, true) => "rw,nouuid",
+            (true, false) => "ro",
+            (true, true) => "ro,nouuid",
+        };
+        let mounted =
+            Command::new("mount").args(["-o", options, "--"]).arg(&self.device).arg(&self.directory).output();
+        let reason = match mounted {
+            Ok(output) if output.status.success() => {
+                let text =
+                    format!("{}: mounted on {} ({options})\n", self.volume, clean(self.directory.display()));
+                let json = json!({ "volume": self.volume, "device": self.device, "directory": self.directory, "options": options });
+                return Ok(Answer::done(json, text));
+            }
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', " "),
+            Err(error) => format!("mount(8) cannot be run ({error})"),
+        };
+        Err(Refusal::new(Kind::System, "mount.failed", &self.volume, reason, ""))
+    }
+}

@@ -1,0 +1,53 @@
+//! `cleave rm`: removes a volume with its plexes, or a plex that belongs to none.
+
+use super::make::count;
+use crate::base::Refused;
+use crate::base::units::human_bytes;
+use crate::cli::answer::{Answer, to_json};
+use crate::cli::plan::{Action, Options};
+use crate::cli::session::Answered;
+use crate::cli::words;
+use crate::control::request::Remove;
+use crate::control::{Reply, Request};
+use clap::Args;
+
+/// The words of `rm`.
+#[derive(Args, Debug)]
+#[command(after_help = "The data are gone with the volume. An open volume is never removed.")]
+pub struct RmArgs {
+    /// The volumes, or plexes that belong to none
+    #[arg(required = true)]
+    objects: Vec<String>,
+    /// Stop a started volume first
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl RmArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let requests = words::names(&self.objects)?.into_iter().map(|object| {
+            Request::Remove(Remove { group: options.group(), object, recursive: true, force: self.force })
+        });
+        Ok(Action::ask_each(requests.collect(), |answered| removed(&answered)))
+    }
+}
+
+/// What went, and what was given up with it.
+pub(in crate::cli) fn removed(answered: &Answered) -> Result<Answer, Refused> {
+    let Reply::Removed(reply) = &answered.reply else { return Err(Answered::unfitting()) };
+    let plexes = reply.plexes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = match &reply.volume {
+        Some(volume) => format!("{volume}: removed with {}", count(reply.plexes.len(), "plex")),
+        None => format!("{plexes}: removed"),
+    };
+    text += &format!(", {} freed", human_bytes(reply.freed_bytes));
+    if reply.lost_bytes > 0 {
+        text += &format!("; {} changed since its cut are given up", human_bytes(reply.lost_bytes));
+    }
+    text.push('\n');
+    Ok(Answer::done(to_json(reply), text))
+}

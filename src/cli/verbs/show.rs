@@ -1,0 +1,94 @@
+//! `cleave show`: all about volumes.
+
+use crate::base::Refused;
+use crate::base::units::human_bytes;
+use crate::cli::answer::{Answer, VolumeWithPlexes, clean, to_json, volume_json, volumes};
+use crate::cli::plan::{Action, Options};
+use crate::cli::progress::Step;
+use crate::cli::session::Answered;
+use crate::cli::words;
+use crate::control::request::Query;
+use crate::control::row::{PlexRow, TaskRow};
+use crate::control::{Request, Row};
+use clap::Args;
+use serde_json::{Value, json};
+
+/// The words of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The volumes
+    #[arg(required = true)]
+    volumes: Vec<String>,
+}
+
+impl ShowArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let objects = words::names(&self.volumes)?;
+        let request = Query { group: Some(options.group()), objects, media: false, tasks: true };
+        Ok(Action::ask(Request::Query(request), |answered| Ok(show(&answered))))
+    }
+}
+
+fn show(answered: &Answered) -> Answer {
+    let volumes = volumes(&answered.rows);
+    let tasks: Vec<&TaskRow> = answered
+        .rows
+        .iter()
+        .filter_map(|row| if let Row::Task(task) = row { Some(task) } else { None })
+        .collect();
+    let texts: Vec<String> = volumes.iter().map(|volume| about(volume, &tasks)).collect();
+    let json =
+        json!({ "volumes": volumes.iter().map(volume_json).collect::<Value>(), "tasks": to_json(&tasks) });
+    Answer::listing(json, texts.join("\n"))
+}
+
+fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String {
+    let mut lines = vec![
+        format!("volume   {} of group {}", volume.volume, volume.group),
+        format!("uuid     {}", volume.uuid),
+        format!("state    {} {}", volume.kernel_state, volume.state),
+        format!("length   {} ({} bytes)", human_bytes(volume.length_bytes), volume.length_bytes),
+        format!(
+            "units    blocks of {} bytes, regions of {}",
+            volume.block_bytes,
+            human_bytes(volume.region_bytes)
+        ),
+    ];
+    let prefer = volume.preferred_plex.as_ref().map(|plex| format!(" {plex}")).unwrap_or_default();
+    lines.push(format!("reads    {}{prefer}", volume.read_policy));
+    if let Some(path) = &volume.data_path {
+        lines.push(format!("data     {}", clean(path)));
+    }
+    if let Some(from) = &volume.snapshot {
+        let changed = human_bytes(from.dirty_regions.saturating_mul(volume.region_bytes));
+        lines.push(format!("taken    of {}, grade {}, {changed} changed since", from.source, from.grade));
+    }
+    if let Some(device) = &volume.device {
+        lines.push(format!("device   {}", clean(device.display())));
+    }
+    lines.extend(volume.links.iter().map(|link| format!("link     {}", clean(link.display()))));
+    lines.extend(plexes.iter().map(|plex| about_plex(plex, volume.region_bytes)));
+    let own = tasks.iter().filter(|task| task.volume == volume.volume && task.group == volume.group);
+    lines.extend(own.map(|task| format!("task {:<4}{}", task.task, Step::of_task(task).line())));
+    lines.extend(volume.notes.iter().map(|note| format!("note     {}", clean(note))));
+    lines.join("\n") + "\n"
+}
+
+fn about_plex(plex: &PlexRow, region_bytes: u64) -> String {
+    let mut line =
+        format!("plex     {} {} {} {}", plex.plex, plex.state, plex.mode, clean(plex.path.display()));
+    if plex.sparse {
+        line += ", sparse";
+    }
+    if plex.dirty_regions > 0 {
+        line += &format!(", lacks up to {}", human_bytes(plex.dirty_regions.saturating_mul(region_bytes)));
+    }
+    if let Some(fault) = &plex.fault {
+        line += &format!(", left: {}", clean(fault));
+    }
+    line
+}

@@ -1,0 +1,72 @@
+//! `cleave snapback`: gives plexes of a snapshot volume back.
+
+use crate::base::Refused;
+use crate::base::units::human_bytes;
+use crate::cli::answer::{Answer, to_json};
+use crate::cli::plan::{Action, Options};
+use crate::cli::progress::seconds;
+use crate::cli::session::Answered;
+use crate::cli::words;
+use crate::control::request::SnapBack;
+use crate::control::{Reply, Request};
+use clap::Args;
+
+/// The words of `snapback`.
+#[derive(Args, Debug)]
+#[command(after_help = "The snapshot volume's own changes are given up. It must not be open.")]
+pub struct SnapBackArgs {
+    /// The snapshot volume
+    snapshot: String,
+    /// How many of its plexes go back
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    nmirror: String,
+    /// Give all its plexes back
+    #[arg(short, long, conflicts_with = "nmirror")]
+    all: bool,
+    /// Return as soon as the copy has begun
+    #[arg(short, long)]
+    background: bool,
+}
+
+impl SnapBackArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names and counts.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let nmirror = if self.all { None } else { Some(words::plex_count(&self.nmirror)?) };
+        let request = SnapBack {
+            group: options.group(),
+            snapshot: words::name(&self.snapshot)?,
+            nmirror,
+            background: self.background,
+        };
+        Ok(Action::ask(Request::SnapBack(request), |answered| show(&answered)))
+    }
+}
+
+pub(in crate::cli) fn show(answered: &Answered) -> Result<Answer, Refused> {
+    let Reply::Returned(reply) = &answered.reply else { return Err(Answered::unfitting()) };
+    let plexes = reply.plexes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let whole = human_bytes(reply.regions.saturating_mul(reply.region_bytes));
+    let dirty = human_bytes(reply.dirty_regions.saturating_mul(reply.region_bytes));
+    let mut text = format!(
+        "{}: {plexes} given back, {} of {} regions differ ({dirty} of {whole})",
+        reply.volume, reply.dirty_regions, reply.regions
+    );
+    if reply.tasks.is_empty() {
+        text += &format!(
+            "; copied {} in {}, SNAPDONE",
+            human_bytes(reply.copied_bytes),
+            seconds(reply.elapsed_ms)
+        );
+    } else {
+        let tasks = reply.tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        text += &format!("; being copied by task {tasks}");
+    }
+    if !reply.snapshot_removed {
+        text += "; the snapshot volume keeps its other plexes";
+    }
+    text.push('\n');
+    Ok(Answer::done(to_json(reply), text))
+}

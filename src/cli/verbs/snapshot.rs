@@ -1,0 +1,157 @@
+//! `cleave snapshot`: breaks snapshot mirrors off, all at one cut.
+
+use crate::base::{Kind, Name, Refusal, Refused};
+use crate::cli::answer::{Answer, clean, to_json};
+use crate::cli::plan::{Action, Options};
+use crate::cli::session::Answered;
+use crate::cli::words;
+use crate::control::request::{CutMember, Snapshot};
+use crate::control::row::SnapshotRow;
+use crate::control::words::Consistency;
+use crate::control::{Reply, Request, Row};
+use clap::Args;
+
+/// The words of `snapshot`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Two plain words are a volume and the name of its snapshot volume. Otherwise every word is a \
+volume, or VOLUME=SNAPSHOT; all are cut at one instant."
+)]
+pub struct SnapshotArgs {
+    /// VOLUME [SNAPSHOT], or several of VOLUME or VOLUME=SNAPSHOT
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
+    /// consistency=crash or consistency=fs (the default: a mounted file system is frozen first); name=PATTERN, in which
+    /// %v is the volume and %d a number; allvols
+    #[arg(short = 'o', value_name = "OPTION", value_delimiter = ',')]
+    options: Vec<String>,
+    /// How many ready snapshot mirrors of each volume are broken off
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    nmirror: String,
+}
+
+/// The options behind `-o` that `snapshot` knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::cli) struct CutOptions {
+    pub consistency: Consistency,
+    pub pattern: Option<String>,
+    pub all_volumes: bool,
+}
+
+impl CutOptions {
+    /// The options `words`, each as it stood behind `-o`.
+    pub(in crate::cli) fn parse(words: &[String]) -> Result<Self, Refused> {
+        let mut options = Self { consistency: Consistency::Fs, pattern: None, all_volumes: false };
+        for word in words {
+            match word.split_once('=') {
+                Some(("consistency", grade)) => {
+                    options.consistency = Consistency::from_word(grade).ok_or_else(|| {
+                        words::unknown("consistency", grade, ["crash", "fs"], "cleave snapshot --help")
+                    })?;
+                }
+                Some(("name", pattern)) => options.pattern = Some(checked_pattern(pattern)?),
+                None if word == "allvols" => options.all_volumes = true,
+                _ => {
+                    let known = ["consistency=", "name=", "allvols"];
+                    return Err(words::unknown("option of snapshot", word, known, "cleave snapshot --help"));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A pattern that can give good names: `%v` and `%d`, and no other `%`.
+fn checked_pattern(pattern: &str) -> Result<String, Refused> {
+    let example = pattern.replace("%v", "v").replace("%d", "1");
+    if example.contains('%') || !pattern.contains("%v") {
+        return Err(Refusal::new(
+            Kind::Syntax,
+            "pattern.invalid",
+            words::clip(pattern),
+            "is no pattern for names: it needs %v, may have %d, and no other %",
+            "write for example: name=SNAP%d-%v",
+        ));
+    }
+    words::name(&example)?;
+    Ok(pattern.to_owned())
+}
+
+/// The volumes of a cut: two plain words are a volume and its snapshot, unless a pattern makes the names.
+pub(in crate::cli) fn members(words: &[String], pattern: bool) -> Result<Vec<CutMember>, Refused> {
+    let member = |volume: &str, snapshot: Option<&str>| -> Result<CutMember, Refused> {
+        Ok(CutMember { volume: words::name(volume)?, snapshot: snapshot.map(words::name).transpose()? })
+    };
+    if let [volume, snapshot] = words
+        && !pattern
+        && !volume.contains('=')
+        && !snapshot.contains('=')
+    {
+        return Ok(vec![member(volume, Some(snapshot))?]);
+    }
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some((volume, snapshot)) => member(volume, Some(snapshot)),
+            None => member(word, None),
+        })
+        .collect()
+}
+
+/// The request for a cut, with `words` for volumes.
+pub(in crate::cli) fn request(
+    group: Name,
+    volumes: &[String],
+    options: CutOptions,
+    nmirror: u32,
+) -> Result<Request, Refused> {
+    let members = members(volumes, options.pattern.is_some())?;
+    if members.is_empty() != options.all_volumes {
+        let (id, object, reason) = if options.all_volumes {
+            ("argument.conflict", "allvols", "means every volume of the group, so none may be named")
+        } else {
+            ("argument.missing", "VOLUME", "is missing")
+        };
+        return Err(Refusal::new(Kind::Usage, id, object, reason, "see cleave snapshot --help"));
+    }
+    let CutOptions { consistency, pattern, .. } = options;
+    Ok(Request::Snapshot(Snapshot { group, members, pattern, consistency, nmirror }))
+}
+
+impl SnapshotArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names, counts and `-o` options.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let cut = CutOptions::parse(&self.options)?;
+        let request = request(options.group(), &self.volumes, cut, words::plex_count(&self.nmirror)?)?;
+        Ok(Action::ask(request, |answered| show(&answered)))
+    }
+}
+
+pub(in crate::cli) fn show(answered: &Answered) -> Result<Answer, Refused> {
+    let Reply::Cut(cut) = &answered.reply else { return Err(Answered::unfitting()) };
+    let made: Vec<&SnapshotRow> = answered
+        .rows
+        .iter()
+        .filter_map(|row| if let Row::Snapshot(made) = row { Some(made) } else { None })
+        .collect();
+    let mut text = String::new();
+    for row in &made {
+        let device = clean(row.links.first().unwrap_or(&row.device).display());
+        let frozen = row.frozen_ms.map(|ms| format!(", frozen {ms} ms")).unwrap_or_default();
+        text +=
+            &format!("{}: snapshot of {}, grade {}{frozen}, {device}\n", row.snapshot, row.volume, row.grade);
+    }
+    text += &format!(
+        "writes held {}.{:03} ms, of these {}.{:03} ms to drain\n",
+        cut.hold_us / 1000,
+        cut.hold_us % 1000,
+        cut.drain_us / 1000,
+        cut.drain_us % 1000
+    );
+    let mut json = to_json(cut);
+    json["snapshots"] = to_json(&made);
+    Ok(Answer::done(json, text))
+}

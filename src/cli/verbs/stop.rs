@@ -1,0 +1,47 @@
+//! `cleave stop`: stops volumes.
+
+use super::start::each_volume;
+use crate::base::Refused;
+use crate::cli::answer::Answer;
+use crate::cli::plan::{Action, Options};
+use crate::cli::session::Answered;
+use crate::cli::words;
+use crate::control::Request;
+use crate::control::request::{Stop, StopAll};
+use clap::Args;
+
+/// The words of `stop`.
+#[derive(Args, Debug)]
+pub struct StopArgs {
+    /// The volumes
+    #[arg(required_unless_present = "all")]
+    volumes: Vec<String>,
+    /// Stop every volume of the group
+    #[arg(short, long, conflicts_with = "volumes")]
+    all: bool,
+    /// Abort tasks on them first; an open volume is never stopped
+    #[arg(short, long, conflicts_with = "all")]
+    force: bool,
+}
+
+impl StopArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let group = options.group();
+        if self.all {
+            return Ok(Action::ask(Request::StopAll(StopAll { group }), |answered| stopped(&answered)));
+        }
+        let requests = words::names(&self.volumes)?
+            .into_iter()
+            .map(|volume| Request::Stop(Stop { group: group.clone(), volume, force: self.force }));
+        Ok(Action::ask_each(requests.collect(), |answered| stopped(&answered)))
+    }
+}
+
+/// Volumes that were stopped.
+pub(in crate::cli) fn stopped(answered: &Answered) -> Result<Answer, Refused> {
+    each_volume(answered, "stopped")
+}

@@ -1,0 +1,50 @@
+//! `vxvol`: starts and stops volumes.
+
+use super::Applet;
+use super::words::{Words, missing, too_many};
+use crate::base::Refused;
+use crate::cli::plan::{Action, Options};
+use crate::cli::verbs::{start, stop};
+use crate::cli::words::{names, unknown};
+use crate::control::Request;
+use crate::control::request::{Start, StartAll, Stop, StopAll};
+
+pub(super) const FLAGS: &str = "fg:";
+
+pub(super) const HELP: &str = "\
+vxvol [-g GROUP] [-f] start|stop VOLUME ...    start or stop volumes
+vxvol [-g GROUP] startall|stopall              start or stop every volume of the group
+  -f start an older plex that is alone; abort tasks before stopping (an open volume is never stopped)
+  also --json, --socket PATH, --help
+";
+
+/// What the words ask for.
+pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused> {
+    let (keyword, volumes) = words.operands.split_first().ok_or_else(|| missing("keyword", Applet::Vxvol))?;
+    let (group, force) = (options.group(), words.has('f'));
+    match (keyword.as_str(), volumes) {
+        ("start" | "stop", []) => Err(missing("volume", Applet::Vxvol)),
+        ("startall" | "stopall", [word, ..]) => Err(too_many(word, Applet::Vxvol)),
+        ("start", volumes) => {
+            let requests = names(volumes)?
+                .into_iter()
+                .map(|volume| Request::Start(Start { group: group.clone(), volume, force, source: None }));
+            Ok(Action::ask_each(requests.collect(), |answered| start::started(&answered)))
+        }
+        ("stop", volumes) => {
+            let requests = names(volumes)?
+                .into_iter()
+                .map(|volume| Request::Stop(Stop { group: group.clone(), volume, force }));
+            Ok(Action::ask_each(requests.collect(), |answered| stop::stopped(&answered)))
+        }
+        ("startall", []) => {
+            Ok(Action::ask(Request::StartAll(StartAll { group }), |answered| start::started(&answered)))
+        }
+        ("stopall", []) => {
+            Ok(Action::ask(Request::StopAll(StopAll { group }), |answered| stop::stopped(&answered)))
+        }
+        (other, _) => {
+            Err(unknown("keyword", other, ["start", "stop", "startall", "stopall"], "vxvol --help"))
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! A volume comes up: media, intent map and change maps are opened and believed as far as they can be, the route is made,
+//! the keeper started, the device shown. And goes down again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
+use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
+use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::device::{Geometry, Host};
+use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
+use crate::ring::{Medium, Opening};
+use crate::state::change::{self, Presence};
+use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
+use crate::volume::map_file::{Ending, MapIdentity, Worth};
+use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue};
+
+use super::effects::{intent_file_name, map_file_name};
+use super::keepers::KeeperHandle;
+use super::links;
+use super::live::Live;
+use super::owner::{GroupHandle, Owner, system, worker};
+
+/// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
+const FENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a device may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a node may take to appear or go.
+const NODE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a volume gets its device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Face {
+    /// A new one, with this number if it can be had.
+    New(Option<u32>),
+    /// The living one of a daemon that is gone.
+    TakeOver(u32),
+}
+
+/// How the last run of a volume ended, as its record before the start has it.
+#[must_use]
+pub fn ending(record: &Record) -> Ending {
+    Ending { run: record.run(), stop: record.stop(), clean: record.state() == VolumeState::Clean }
+}
+
+impl Owner {
+    /// Open the media of all plexes of `record` that are not open; what was found of each.
+    pub(super) async fn look_at_media(self: &Rc<Self>, record: &Record, fence: bool) -> Vec<(Uuid, Presence)> {
+        let mut found = Vec::new();
+        for plex in record.plexes() {
+            let presence = match self.open_plex(record, plex, fence).await {
+                Ok(medium) => Presence::Present(noted(&medium, plex).await),
+                Err(refused) => Presence::Missing(refused.reason),
+            };
+            found.push((plex.uuid(), presence));
+        }
+        found
+    }
+
+    /// The open medium of `plex`.
+    pub(super) async fn open_plex(
+        self: &Rc<Self>,
+        record: &Record,
+        plex: &Plex,
+        fence: bool,
+    ) -> Result<Medium, Refused> {
+        if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
+            return Ok(medium.clone());
+        }
+        let path = plex.medium().path.as_path().to_owned();
+        let patience = if fence { FENCE_LIMIT } else { Duration::ZERO };
+        let opening = Opening::WRITE.at_least(record.length()).waiting(patience);
+        if fence {
+            tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
+        }
+        let medium = worker(move || Medium::open(&path, opening)).await?;
+        self.check_label(record, plex, &medium).await?;
+        self.media.borrow_mut().insert(plex.uuid(), medium.clone());
+        Ok(medium)
+    }
+
+    /// Close the media of plexes that belong to no started volume.
+    pub(super) fn close_media(&self, record: &Record) {
+        let mut media = self.media.borrow_mut();
+        for plex in record.plexes() {
+            media.remove(&plex.uuid());
+        }
+    }
+
+    /// Let the volume `uuid` of `group` run: its record says already that it does. `ending` is how its last run ended.
+    ///
+    /// # Errors
+    /// What keeps it from running; nothing of it runs then, and its device does not exist or waits.
+    pub(super) async fn bring_up(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        uuid: Uuid,
+        ending: Ending,
+        face: Face,
+    ) -> Result<Rc<Live>, Refused> {
+        let snapshot = group.record();
+        let record = snapshot.volume_by_id(uuid).ok_or_else(|| gone(uuid))?;
+        let fence = matches!(face, Face::TakeOver(_));
+        let (intent_file, durable, worth) = self.load_intent(group, record, ending, fence).await?;
+        let maps = self.load_maps(group, &snapshot, record, ending, &durable, fence).await?;
+        let resync = record.resync().map(|resync| resync.source);
+        let route = self.make_route(&snapshot, record, &durable).await?;
+        let shape = Shape {
+            uuid,
+            geometry: Geometry {
+                length: record.length(),
+                block_size: record.block_size(),
+                memory_alignment: record.memory_alignment(),
+                discard_zeroes: true,
+            },
+            region_size: record.region_size(),
+        };
+        tracing::info!(volume = %record.name(), intents = durable.count(), ?worth, "volume comes up");
+        let volume = Volume::new(shape, Intent::new(record.length(), durable), route);
+        if resync.is_some() {
+            // What is unequal is known by these bits alone until the resync is done.
+            volume.intent().pin();
+        }
+        let keeper =
+            KeeperHandle::start(&self.keepers, Arc::clone(&volume), intent_file, maps, self.pleas.clone());
+        let live = Rc::new(Live {
+            group: group.name.clone(),
+            name: record.name().clone(),
+            volume,
+            keeper,
+            device: RefCell::new(None),
+            number: Cell::new(None),
+            jobs: RefCell::new(HashMap::new()),
+            stopping: Cell::new(false),
+        });
+        self.live.borrow_mut().insert(uuid, Rc::clone(&live));
+        if let Err(refused) = self.show(group, &live, record, face).await {
+            self.live.borrow_mut().remove(&uuid);
+            // The run ends as a crash would end it: its bits stay.
+            live.volume.intent().pin();
+            let _ = live.keeper.stop(None).await;
+            self.close_media(record);
+            return Err(refused);
+        }
+        Ok(live)
+    }
+
+    async fn load_intent(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        record: &Record,
+        ending: Ending,
+        fence: bool,
+    ) -> Result<(MapFile<Medium>, ExtentMap, Worth), Refused> {
+        let empty = ExtentMap::new(record.length());
+        let identity = MapIdentity::intent(record.uuid(), &empty);
+        let (medium, made) = self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
+        let (run, lost) = (record.run(), record.is_intent_lost());
+        let loaded = self.keepers.run(move |host| async move {
+            let file = MapFile::new(medium, identity, run);
+            let on_host = file.on(|medium| host.open(medium));
+            let durable = ExtentMap::new(empty.length());
+            if made {
+                on_host.create().await?;
+                durable.set_all();
+            }
+            let mut worth = if made { Worth::Nothing } else { on_host.load(durable.bits(), ending).await? };
+            if lost {
+                worth = Worth::Nothing;
+                durable.set_all();
+            }
+            if ending.clean {
+                // After a clean stop no write is unflushed, whatever the file says.
+                durable.clear_all();
+                (0..durable.bits().pages()).for_each(|page| durable.bits().mark_page(page));
+            }
+            let due = durable.bits().take_dirty_pages();
+            on_host.write_pages(durable.bits(), &due).await?;
+            Ok::<_, Errno>((on_host.on(|device| device.medium().clone()), durable, worth))
+        });
+        loaded
+            .await
+            .unwrap_or(Err(Errno::IO))
+            .map_err(|errno| system(record.name(), "the intent map cannot be read or written", errno))
+    }
+
+    /// Load every change map of `record`; each stands in `self.maps` afterwards.
+    async fn load_maps(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        all: &Group,
+        record: &Record,
+        ending: Ending,
+        durable: &ExtentMap,
+        fence: bool,
+    ) -> Result<Vec<(Arc<ChangeMap>, MapFile<Medium>)>, Refused> {
+        let wanted: HashSet<Uuid> =
+            record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect();
+        let mut loaded = Vec::new();
+        for uuid in wanted {
+            let map = Arc::new(ChangeMap::new(record.length(), record.region_size()));
+            let identity = MapIdentity::change(uuid, record.uuid(), &map);
+            let (medium, made) = self.state_medium(group, map_file_name(uuid), identity, fence).await?;
+            let known = self.maps.borrow().get(&uuid).cloned();
+            let run = record.run();
+            let intent = durable.copy();
+            let outcome = self.keepers.run(move |host| async move {
+                let file = MapFile::new(medium, identity, run).on(|medium| host.open(medium));
+                if made {
+                    file.create().await?;
+                    map.mark_all();
+                } else {
+                    let worth = file.load(map.bits(), ending).await?;
+                    match worth {
+                        Worth::Exact | Worth::Nothing => {}
+                        // Ordering rule 5: what was marked in memory alone lies under an intent bit.
+                        Worth::WithIntent => map.or_extents(&intent),
+                    }
+                }
+                // A map that this process made or kept knows best: nothing was lost of it.
+                let map = match known {
+                    Some(known) => {
+                        map.clear_all();
+                        map.or_from(&known);
+                        (0..map.bits().pages()).for_each(|page| map.bits().mark_page(page));
+                        map
+                    }
+                    None => map,
+                };
+                let due = map.bits().take_dirty_pages();
+                file.write_pages(map.bits(), &due).await?;
+                Ok::<_, Errno>((map, file.on(|device| device.medium().clone())))
+            });
+            let (map, file) = outcome
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(record.name(), "a change map cannot be read or written", errno))?;
+            self.maps.borrow_mut().insert(uuid, Arc::clone(&map));
+            loaded.push((map, file));
+        }
+        Ok(loaded)
+    }
+
+    /// The open file of a map, and whether it had to be made anew because it was lost.
+    async fn state_medium(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: String,
+        identity: MapIdentity,
+        fence: bool,
+    ) -> Result<(Medium, bool), Refused> {
+        let path = group.file(&name);
+        let patience = if fence { FENCE_LIMIT } else { Duration::from_secs(5) };
+        let opened = worker(move || {
+            let bytes = identity.file_bytes();
+            match Medium::open(&path, Opening::WRITE.at_least(bytes).waiting(patience)) {
+                Ok(medium) => Ok((medium, false)),
+                Err(error) if error.is_missing() || error.is_too_small() => {
+                    tracing::warn!(path = %path.display(), "a map was lost: it counts as all ones");
+                    let _ = std::fs::remove_file(&path);
+                    let medium = Medium::create_file(&path, bytes, crate::ring::Allocation::Full)?;
+                    Ok((medium, true))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        opened.await.map_err(Refused::from)
+    }
+
+    async fn make_route(
+        self: &Rc<Self>,
+        all: &Group,
+        record: &Record,
+        durable: &ExtentMap,
+    ) -> Result<Route<Medium>, Refused> {
+        let source = record.resync().map(|resync| resync.source);
+        let mut route = Route::new(Vec::new(), read_policy(record));
+        for plex in record.plexes() {
+            let known = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned());
+            let behind =
+                known.unwrap_or_else(|| Arc::new(ChangeMap::new(record.length(), record.region_size())));
+            if plex.is_attached() {
+                let role = role(plex.state());
+                if role == Role::ReadWrite && source.is_some_and(|source| source != plex.uuid()) {
+                    // Ordering rule 14: until it is equal, it is read from the source alone.
+                    behind.or_extents(durable);
+                }
+                let medium = self.open_plex(record, plex, false).await?;
+                route.plexes.push(RoutePlex { uuid: plex.uuid(), medium, role, behind });
+            } else if plex.map().is_some() {
+                route.absent.push(AbsentPlex { uuid: plex.uuid(), behind, errno: Errno::GONE, recorded: true });
+            }
+        }
+        let maps = self.maps.borrow();
+        route.marks = record.link_maps(all).iter().filter_map(|map| maps.get(map).cloned()).collect();
+        Ok(route)
+    }
+
+    /// Show the device of a volume that runs, with its links.
+    async fn show(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        record: &Record,
+        face: Face,
+    ) -> Result<(), Refused> {
+        let volume = Arc::clone(&live.volume);
+        let make = move |host| VolumeQueue::new(host, Arc::clone(&volume)).expect("one lane for each queue");
+        let options = options(record, face);
+        let device = worker(move || match face {
+            Face::New(wanted) => match ublk::add(&options, make.clone()) {
+                // The old number went to somebody else: any other will do.
+                Err(_) if wanted.is_some() && number_is_taken(wanted) => {
+                    ublk::add(&DeviceOptions { id: None, ..options }, make)
+                }
+                outcome => outcome,
+            },
+            Face::TakeOver(number) => ublk::recover(number, FENCE_LIMIT, make),
+        })
+        .await
+        .map_err(Refused::from)?;
+        let number = device.id();
+        *live.device.borrow_mut() = Some(device);
+        live.number.set(Some(number));
+        if record.device() != Some(number) {
+            let uuid = record.uuid();
+            self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
+        }
+        let (group, name) = (group.name.clone(), record.name().clone());
+        worker(move || {
+            links::wait_for_node(number, NODE_LIMIT)?;
+            links::make(std::path::Path::new("/dev"), &group, &name, number)
+        })
+        .await
+    }
+
+    /// Take the volume down: device, keeper, links; the record is the caller's. With a stop generation the end is a clean
+    /// one: everything flushed, maps durable, intent clear (ordering rule 15).
+    ///
+    /// # Errors
+    /// The device does not end, or the end was not clean. The volume does not run any more in the second case.
+    pub(super) async fn take_down(
+        self: &Rc<Self>,
+        live: &Rc<Live>,
+        stop: Option<Generation>,
+    ) -> Result<(), Refused> {
+        live.stopping.set(true);
+        for job in live.jobs.borrow().values() {
+            job.abort();
+        }
+        while !live.jobs.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (group, name) = (live.group.clone(), live.name.clone());
+        worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
+        let device = live.device.borrow_mut().take();
+        if let Some(device) = device {
+            worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;
+        }
+        let ended = live.keeper.stop(stop).await;
+        self.live.borrow_mut().remove(&live.volume.shape().uuid);
+        ended.map_err(|errno| {
+            Refusal::new(
+                Kind::Io,
+                "volume.unclean-stop",
+                &live.name,
+                format!("the last flush failed: {errno}"),
+                "it is stopped; the next start makes its plexes equal",
+            )
+        })
+    }
+}
+
+fn options(record: &Record, face: Face) -> DeviceOptions {
+    let id = match face {
+        Face::New(wanted) => wanted,
+        Face::TakeOver(number) => Some(number),
+    };
+    DeviceOptions {
+        id,
+        name: record.name().to_string(),
+        length: record.length(),
+        logical_block_size: record.block_size(),
+        physical_block_size: PAGE_BYTES as u32,
+        queues: 1,
+        depth: QUEUE_DEPTH,
+        max_request_bytes: MAX_REQUEST_BYTES,
+        max_discard_bytes: MAX_DISCARD_BYTES,
+        discard_granularity: PAGE_BYTES as u32,
+        memory_alignment: record.memory_alignment(),
+        read_only: false,
+        data: DataMode::Copy,
+    }
+}
+
+fn number_is_taken(wanted: Option<u32>) -> bool {
+    ublk::existing().is_ok_and(|all| all.iter().any(|device| Some(device.id) == wanted))
+}
+
+/// What a plex of that state is good for in a route.
+#[must_use]
+pub const fn role(state: PlexState) -> Role {
+    match state {
+        PlexState::Active | PlexState::Clean => Role::ReadWrite,
+        PlexState::Empty
+        | PlexState::Stale
+        | PlexState::IoFail
+        | PlexState::SnapAtt
+        | PlexState::SnapDone
+        | PlexState::SnapTmp
+        | PlexState::Temp
+        | PlexState::Offline => Role::WriteOnly,
+    }
+}
+
+fn read_policy(record: &Record) -> ReadPolicy {
+    match record.read_policy() {
+        crate::state::ReadPolicy::Round | crate::state::ReadPolicy::Select => ReadPolicy::Round,
+        crate::state::ReadPolicy::Prefer(name) => {
+            record.plexes().iter().find(|plex| plex.name() == name).map_or(ReadPolicy::Round, |plex| {
+                ReadPolicy::Prefer(plex.uuid())
+            })
+        }
+    }
+}
+
+/// What the file of a plex looks like now; none for a disk.
+pub(super) async fn noted(medium: &Medium, plex: &Plex) -> Option<Noted> {
+    if plex.medium().kind == MediumKind::Block {
+        return None;
+    }
+    let path = medium.path().to_owned();
+    let found = worker(move || rustix::fs::stat(&path)).await.ok()?;
+    let nanoseconds = |seconds: i64, nanoseconds: u64| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(nanoseconds).unwrap_or(0))
+    };
+    Some(Noted {
+        size: found.st_size.unsigned_abs(),
+        mtime_ns: nanoseconds(found.st_mtime, found.st_mtime_nsec),
+        ctime_ns: nanoseconds(found.st_ctime, found.st_ctime_nsec),
+    })
+}
+
+fn gone(volume: Uuid) -> Refused {
+    Refusal::new(Kind::Changed, "volume.gone", volume, "was removed meanwhile", "")
+}

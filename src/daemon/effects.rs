@@ -1,0 +1,284 @@
+//! The effects of a configuration change, carried out: the quick ones inside the transaction, before and after its commit.
+//! Those that take their time are given back to the caller.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::{Errno, Refused, Uuid};
+use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::device::Host;
+use crate::ring::{Allocation, Medium};
+use crate::state::change::{Effect, MapFill};
+use crate::state::{Group, MediumKind};
+use crate::volume::MapFile;
+use crate::volume::map_file::MapIdentity;
+
+use super::owner::{GroupHandle, Owner, system, worker};
+
+/// File name of the map `map` in its group's state directory.
+#[must_use]
+pub fn map_file_name(map: Uuid) -> String {
+    format!("map.{map}")
+}
+
+/// File name of the intent map of `volume`.
+#[must_use]
+pub fn intent_file_name(volume: Uuid) -> String {
+    format!("intent.{volume}")
+}
+
+impl Owner {
+    /// Carry out `effect` before the commit of `next`.
+    pub(super) async fn before_commit(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        next: &Group,
+        effect: &Effect,
+    ) -> Result<(), Refused> {
+        match effect {
+            Effect::CreateMap { map, volume, fill } => self.create_map(group, next, *map, *volume, fill).await,
+            Effect::AddToMap { map, volume, fill } => self.add_to_map(*map, *volume, fill).await,
+            Effect::CreateIntent { volume, length } => self.create_intent(group, *volume, *length).await,
+            Effect::Detach { volume, plex } => match self.live(*volume) {
+                Some(live) => live
+                    .detach(&self.keepers, *plex)
+                    .await
+                    .map_err(|errno| system(&live.name, "the plex cannot be taken out of the write path", errno)),
+                None => Ok(()),
+            },
+            // A volume is stopped before the transaction that says so: its keeper may need one itself meanwhile.
+            Effect::StopDevice { volume, .. } => {
+                assert!(self.live(*volume).is_none(), "a volume is stopped before its record is");
+                Ok(())
+            }
+            Effect::RemoveMap { .. }
+            | Effect::RemoveIntent { .. }
+            | Effect::Allocate { .. }
+            | Effect::Release { .. }
+            | Effect::Attach { .. }
+            | Effect::Copy { .. }
+            | Effect::Resync { .. }
+            | Effect::StartDevice { .. } => unreachable!("{effect:?} is never due before a commit"),
+        }
+    }
+
+    /// Take back what was done before a commit that did not come. A plex that was taken out of the write path stays out:
+    /// its keeper has the loss recorded as any other.
+    pub(super) async fn undo(self: &Rc<Self>, group: &Rc<GroupHandle>, done: &[Effect]) {
+        for effect in done.iter().rev() {
+            match effect {
+                Effect::CreateMap { map, .. } => self.remove_map(group, *map).await,
+                Effect::CreateIntent { volume, .. } => self.remove_state_file(group, intent_file_name(*volume)).await,
+                // More bits than needed cost a longer copy.
+                Effect::AddToMap { .. } | Effect::Detach { .. } | Effect::StopDevice { .. } => {}
+                Effect::RemoveMap { .. }
+                | Effect::RemoveIntent { .. }
+                | Effect::Allocate { .. }
+                | Effect::Release { .. }
+                | Effect::Attach { .. }
+                | Effect::Copy { .. }
+                | Effect::Resync { .. }
+                | Effect::StartDevice { .. } => unreachable!("{effect:?} is never due before a commit"),
+            }
+        }
+    }
+
+    /// Carry out `effect` after the commit if it is a quick one, else give it back. What fails here is found and repeated at
+    /// the next start.
+    pub(super) async fn after_commit(self: &Rc<Self>, group: &Rc<GroupHandle>, effect: Effect) -> Option<Effect> {
+        match effect {
+            Effect::RemoveMap { map } => self.remove_map(group, map).await,
+            Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
+            Effect::Release { plex, medium, length } => {
+                let open = self.media.borrow_mut().remove(&plex);
+                if medium.kind == MediumKind::Made {
+                    let path = medium.path.as_path().to_owned();
+                    drop(open);
+                    let removed = worker(move || crate::catalog::files::remove_durably(&path)).await;
+                    if let Err(error) = removed {
+                        tracing::warn!(path = %medium.path, %error, "the file of a plex cannot be removed");
+                    }
+                } else if let Some(open) = open {
+                    self.erase_labels(open, length).await;
+                }
+            }
+            Effect::CreateMap { .. }
+            | Effect::AddToMap { .. }
+            | Effect::CreateIntent { .. }
+            | Effect::Allocate { .. }
+            | Effect::Attach { .. }
+            | Effect::Detach { .. }
+            | Effect::Copy { .. }
+            | Effect::Resync { .. }
+            | Effect::StartDevice { .. }
+            | Effect::StopDevice { .. } => return Some(effect),
+        }
+        None
+    }
+
+    /// Plexes that were taken out in the transaction and have no map are not tracked any more; the others are recorded.
+    pub(super) fn settle_absent(self: &Rc<Self>, before: &Group, after: &Group) {
+        let gone: HashSet<Uuid> = before
+            .volumes()
+            .iter()
+            .flat_map(|volume| volume.plexes().iter().map(move |plex| (volume.uuid(), plex.uuid())))
+            .filter(|(volume, plex)| {
+                after.volume_by_id(*volume).and_then(|volume| volume.plex_by_id(*plex)).is_none()
+            })
+            .map(|(_, plex)| plex)
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        for live in self.live.borrow().values() {
+            live.volume.forget_absent(|plex| gone.contains(&plex));
+            for (plex, job) in &*live.jobs.borrow() {
+                if gone.contains(plex) {
+                    job.abort();
+                }
+            }
+        }
+        self.media.borrow_mut().retain(|plex, _| !gone.contains(plex) || after.plex_by_id(*plex).is_some());
+    }
+
+    async fn create_map(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        next: &Group,
+        map: Uuid,
+        volume: Uuid,
+        fill: &MapFill,
+    ) -> Result<(), Refused> {
+        let record = next.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+        let live = self.live(volume);
+        // A plex that left the write path collects in a map already: it is this one.
+        let owner = record.plexes().iter().find(|plex| plex.map() == Some(map)).map(|plex| plex.uuid());
+        let collecting = live.as_ref().and_then(|live| {
+            let route = live.volume.route();
+            let absent = route.absent.iter().find(|absent| Some(absent.uuid) == owner)?;
+            Some(Arc::clone(&absent.behind))
+        });
+        let in_memory =
+            collecting.unwrap_or_else(|| Arc::new(ChangeMap::new(record.length(), record.region_size())));
+        if let (Some(live), MapFill::Union(_)) = (&live, fill) {
+            live.track(&self.keepers, Arc::clone(&in_memory))
+                .await
+                .map_err(|errno| system(record.name(), "a change map cannot be put in force", errno))?;
+        }
+        self.maps.borrow_mut().insert(map, Arc::clone(&in_memory));
+        let made = async {
+            self.fill(&in_memory, volume, fill).await?;
+            let identity = MapIdentity::change(map, volume, &in_memory);
+            let file = self.make_state_file(group, map_file_name(map), identity, record.run()).await?;
+            // The map of a snapshot volume to be is kept by that volume's keeper.
+            let theirs = record.prepared().is_some_and(|cut| cut.snapshot_map == map);
+            match live.filter(|_| !theirs) {
+                Some(live) => live.keeper.add_map(Arc::clone(&in_memory), file).await,
+                None => self.write_all(Arc::clone(&in_memory), file).await,
+            }
+            .map_err(|errno| system(record.name(), "a change map cannot be written", errno))
+        }
+        .await;
+        if made.is_err() {
+            self.remove_map(group, map).await;
+        }
+        made
+    }
+
+    async fn add_to_map(self: &Rc<Self>, map: Uuid, volume: Uuid, fill: &MapFill) -> Result<(), Refused> {
+        // A map that is not in memory is loaded at the next start, as all ones after any doubt.
+        let Some(in_memory) = self.maps.borrow().get(&map).cloned() else { return Ok(()) };
+        self.fill(&in_memory, volume, fill).await?;
+        match self.live(volume) {
+            Some(live) => live
+                .keeper
+                .persist()
+                .await
+                .map_err(|errno| system(&live.name, "a change map cannot be written", errno)),
+            None => Ok(()),
+        }
+    }
+
+    async fn fill(self: &Rc<Self>, map: &Arc<ChangeMap>, volume: Uuid, fill: &MapFill) -> Result<(), Refused> {
+        match fill {
+            MapFill::Empty => {}
+            MapFill::Full => map.mark_all(),
+            MapFill::Intent => match self.live(volume) {
+                Some(live) => map.or_extents(live.volume.intent().durable()),
+                // Not running: nothing is known of what is unflushed.
+                None => map.mark_all(),
+            },
+            MapFill::Union(others) => {
+                for other in others {
+                    match self.maps.borrow().get(other) {
+                        Some(other) => map.or_from(other),
+                        None => map.mark_all(),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_intent(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid, length: u64) -> Result<(), Refused> {
+        let identity = MapIdentity::intent(volume, &ExtentMap::new(length));
+        let run = crate::base::Generation(0);
+        self.make_state_file(group, intent_file_name(volume), identity, run).await.map(drop)
+    }
+
+    /// Make the preallocated file of a map with its header; what stands there from an interrupted attempt is replaced.
+    async fn make_state_file(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: String,
+        identity: MapIdentity,
+        run: crate::base::Generation,
+    ) -> Result<MapFile<Medium>, Refused> {
+        let path = group.file(&name);
+        let bytes = identity.file_bytes();
+        let medium = worker(move || {
+            // A file of that name belongs to no record: its identity was just made.
+            let _ = std::fs::remove_file(&path);
+            Medium::create_file(&path, bytes, Allocation::Full)
+        })
+        .await?;
+        let created = medium.clone();
+        let header = self.keepers.run(move |host| async move {
+            MapFile::new(host.open(&created), identity, run).create().await
+        });
+        let written = header.await.unwrap_or(Err(Errno::IO));
+        written.map_err(|errno| system(group.file(&name).display(), "cannot be written", errno))?;
+        let file = MapFile::new(medium, identity, run);
+        file.header_written();
+        Ok(file)
+    }
+
+    /// Write all of a map whose volume does not run.
+    async fn write_all(self: &Rc<Self>, map: Arc<ChangeMap>, file: MapFile<Medium>) -> Result<(), Errno> {
+        let written = self.keepers.run(move |host| async move {
+            let file = file.on(|medium| host.open(medium));
+            let due = map.bits().take_dirty_pages();
+            file.write_pages(map.bits(), &due).await
+        });
+        written.await.unwrap_or(Err(Errno::IO))
+    }
+
+    async fn remove_map(self: &Rc<Self>, group: &Rc<GroupHandle>, map: Uuid) {
+        if let Some(in_memory) = self.maps.borrow_mut().remove(&map) {
+            for live in self.live.borrow().values() {
+                live.volume.forget_mark(&in_memory);
+                live.keeper.remove_map(Arc::clone(&in_memory));
+            }
+        }
+        self.remove_state_file(group, map_file_name(map)).await;
+    }
+
+    async fn remove_state_file(self: &Rc<Self>, group: &Rc<GroupHandle>, name: String) {
+        let path = group.file(&name);
+        let shown = path.display().to_string();
+        if let Err(error) = worker(move || crate::catalog::files::remove_durably(&path)).await {
+            tracing::warn!(path = shown, %error, "a state file cannot be removed");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Jobs of the mover on started volumes: copies to plexes that lack something, the resync after a crash, comparisons.
+//! Each is a task; what its end means for the records is decided here.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::base::limits::MIB;
+use crate::base::{ByteRange, Kind, Refusal, Refused, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::control::words::TaskKind;
+use crate::device::{Host, Space};
+use crate::mover::{
+    self, CompareReport, Comparison, Control, Copy, CopyReport, Ended, MoverError, TargetZero, Tuning, Work,
+};
+use crate::ring::Medium;
+use crate::state::change::{self, Loss};
+use crate::state::{MediumKind, Plex, PlexState};
+use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
+
+use super::bringup::role;
+use super::live::Live;
+use super::owner::{GroupHandle, Owner, system};
+
+/// A job under way.
+pub struct Job {
+    /// Its task.
+    pub task: u64,
+    /// How it ends: the bytes that were written.
+    pub outcome: oneshot::Receiver<Result<u64, Refused>>,
+}
+
+impl Job {
+    /// Wait for the end.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn ended(self) -> Result<u64, Refused> {
+        self.outcome.await.unwrap_or_else(|_| Err(ending_daemon()))
+    }
+}
+
+fn ending_daemon() -> Refused {
+    Refusal::new(Kind::Aborted, "daemon.ending", "cleaved", "is ending", "start it again")
+}
+
+/// What a copy is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Purpose {
+    /// The task that people see.
+    pub kind: TaskKind,
+    /// The target was made just now and reads as zero.
+    pub fresh: bool,
+}
+
+impl Owner {
+    /// Copy to `plex`, which is in the write path, what its map says it lacks, and record that it is in step.
+    ///
+    /// # Errors
+    /// The volume does not run or the plex is not in its write path.
+    pub fn copy_to(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        plex: Uuid,
+        purpose: Purpose,
+    ) -> Result<Job, Refused> {
+        let record = group.record();
+        let (volume_record, plex_record) = record.plex_by_id(plex).ok_or_else(|| plex_gone(plex))?;
+        let route = live.volume.route();
+        let target = route.plex(plex).cloned().ok_or_else(|| plex_gone(plex))?;
+        let made = plex_record.medium().kind == MediumKind::Made;
+        let space = if plex_record.medium().sparse { Space::Release } else { Space::Keep };
+        let control = Control::new(None);
+        let total = target.behind.dirty_bytes();
+        let name = plex_record.name().clone();
+        let task = self.tasks.start(
+            purpose.kind,
+            &live.group,
+            volume_record.uuid(),
+            &live.name,
+            Some(&name),
+            total,
+            Box::new(control.clone()),
+        );
+        live.jobs.borrow_mut().insert(plex, control.clone());
+        let (tell, outcome) = oneshot::channel();
+        let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
+        tokio::task::spawn_local(async move {
+            let plan = Plan {
+                target: target.clone(),
+                target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },
+                compare_first: purpose.kind == TaskKind::Recover,
+                space,
+            };
+            let moved = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
+            let end = match moved {
+                Ok(report) => match report.ended {
+                    Ended::Complete => owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes),
+                    Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose).await),
+                    Ended::Failed(error) => Err(owner.copy_failed(&group, plex, purpose, &error, &name).await),
+                },
+                Err(refused) => Err(refused),
+            };
+            live.jobs.borrow_mut().remove(&plex);
+            owner.tasks.ended(task, end.as_ref().map(|_| ()).map_err(Clone::clone));
+            // Who asked may have gone.
+            let _ = tell.send(end);
+        });
+        Ok(Job { task, outcome })
+    }
+
+    async fn run_copy(
+        self: &Rc<Self>,
+        volume: Arc<Volume<Medium>>,
+        plan: Plan,
+        control: Control,
+    ) -> Result<CopyReport, Refused> {
+        let report = self.movers.run(move |host| async move {
+            let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
+            let device = host.open(&plan.target.medium);
+            let uuid = plan.target.uuid;
+            let copy = Copy {
+                source: &source,
+                target: &device,
+                windows: &volume,
+                map: &plan.target.behind,
+                target_zero: plan.target_zero,
+                compare_first: plan.compare_first,
+                space: plan.space,
+                flush_every_bytes: 256 * MIB,
+                target_failed: &|| volume.route().plex(uuid).is_none(),
+                tuning: Tuning::default(),
+            };
+            Some(mover::copy(copy, &control, host.clock()).await)
+        });
+        match report.await {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => Err(Refusal::new(
+                Kind::Busy,
+                "volume.too-many-jobs",
+                "mover",
+                "too many jobs work on one volume",
+                "wait for one of them: cleave task list",
+            )),
+            Err(_) => Err(ending_daemon()),
+        }
+    }
+
+    /// Everything is copied and flushed: the plex is in step, durably before anything relies on it (ordering rule 13).
+    async fn in_step(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>, plex: Uuid) -> Result<(), Refused> {
+        live.keeper
+            .persist()
+            .await
+            .map_err(|errno| system(&live.name, "a change map cannot be written", errno))?;
+        let kept = |record: &Plex| record.state().has_map();
+        let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
+        if !has_map {
+            // A resync after a crash: the plex is ACTIVE already.
+            return Ok(());
+        }
+        let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
+        let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
+        let route = live.volume.route();
+        if let (Some(state), Some(old)) = (state, route.plex(plex)) {
+            let behind = Arc::new(ChangeMap::new(old.behind.length(), old.behind.region_size()));
+            let new = RoutePlex { role: role(state), behind, ..old.clone() };
+            live.attach(&self.keepers, new)
+                .await
+                .map_err(|errno| system(&live.name, "the plex cannot be given its role", errno))?;
+        }
+        Ok(())
+    }
+
+    /// The copy was told to end: by a person, by a stop, or because its plex has left.
+    async fn copy_aborted(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        plex: Uuid,
+        purpose: Purpose,
+    ) -> Refused {
+        let record = group.record();
+        let found = record.plex_by_id(plex);
+        let still = found.is_some_and(|(_, plex)| plex.is_attached());
+        if still && !live.stopping.get() && purpose.kind != TaskKind::Recover {
+            self.give_up(group, plex, Loss::Failed).await;
+        }
+        let why = if still { "the copy was aborted" } else { "the plex left the volume while it was copied" };
+        Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, "")
+    }
+
+    /// The copy failed: a snapshot mirror is removed with its space, a mirror stays STALE; the volume is unharmed.
+    async fn copy_failed(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        plex: Uuid,
+        purpose: Purpose,
+        error: &MoverError,
+        name: &crate::base::Name,
+    ) -> Refused {
+        let removed = group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
+        if purpose.kind != TaskKind::Recover {
+            self.give_up(group, plex, Loss::Failed).await;
+        }
+        let full = error.errno() == crate::base::Errno::NO_SPACE;
+        let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
+        let (fate, way_out) = if removed {
+            ("the snapshot mirror was removed and its space freed", "make room or name another medium, then run snapstart again")
+        } else {
+            ("the plex is STALE, the volume is unharmed", "mend the medium, then attach it again")
+        };
+        Refusal::new(kind, id, name, format!("{error}; {fate}"), way_out)
+    }
+
+    /// Take a plex out that cannot be brought into step.
+    pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, loss: Loss) {
+        if let Err(refused) = self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await {
+            tracing::warn!(%plex, "a plex cannot be given up: {refused}");
+        }
+    }
+
+    /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
+    pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
+        let route = live.volume.route();
+        let targets: Vec<_> = route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        let mut jobs = Vec::new();
+        let mut reports = Vec::new();
+        for plex in targets {
+            if let Ok(Job { task, outcome }) = self.copy_to(group, live, plex, purpose) {
+                let (tell, told) = oneshot::channel();
+                jobs.push(Job { task, outcome: told });
+                reports.push((outcome, tell));
+            }
+        }
+        let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
+        tokio::task::spawn_local(async move {
+            let mut equal = true;
+            for (outcome, tell) in reports {
+                let end = outcome.await.unwrap_or_else(|_| Err(ending_daemon()));
+                equal &= end.is_ok();
+                // Who asked may have gone.
+                let _ = tell.send(end);
+            }
+            let uuid = live.volume.shape().uuid;
+            let clean = live.volume.route().readable().all(|plex| plex.behind.is_clean());
+            if !equal || !clean || live.stopping.get() {
+                tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
+                return;
+            }
+            match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
+                Ok(_) => live.volume.intent().unpin(),
+                Err(refused) => tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}"),
+            }
+        });
+        jobs
+    }
+
+    /// Compare all plexes of the volume that are in step, over all of it.
+    ///
+    /// # Errors
+    /// Fewer than two plexes are in step, or one cannot be read.
+    pub(super) async fn compare(
+        self: &Rc<Self>,
+        live: &Rc<Live>,
+        plexes: Vec<RoutePlex<Medium>>,
+    ) -> Result<(CompareReport, u64), Refused> {
+        let control = Control::new(None);
+        let length = live.volume.shape().geometry.length;
+        let uuid = live.volume.shape().uuid;
+        let task = self.tasks.start(
+            TaskKind::Verify,
+            &live.group,
+            uuid,
+            &live.name,
+            None,
+            length,
+            Box::new(control.clone()),
+        );
+        live.jobs.borrow_mut().insert(uuid, control.clone());
+        let volume = Arc::clone(&live.volume);
+        let report = self.movers.run(move |host| async move {
+            let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
+            let whole = [ByteRange::new(0, length)];
+            let plan = Comparison::new(&devices, &volume, Work::Ranges(&whole));
+            mover::compare(plan, &control, host.clock()).await
+        });
+        let report = report.await.map_err(|_| ending_daemon());
+        live.jobs.borrow_mut().remove(&uuid);
+        let end = report.as_ref().map_err(Clone::clone).and_then(|report| match &report.ended {
+            Ended::Complete => Ok(()),
+            Ended::Aborted => Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", "")),
+            Ended::Failed(error) => Err(Refusal::new(
+                Kind::Io,
+                "verify.unreadable",
+                &live.name,
+                error,
+                "see which plex it is: cleave show",
+            )),
+        });
+        self.tasks.ended(task, end.clone());
+        end.and(report).map(|report| (report, task))
+    }
+}
+
+struct Plan {
+    target: RoutePlex<Medium>,
+    target_zero: TargetZero,
+    compare_first: bool,
+    space: Space,
+}
+
+/// Plexes of a route that hold all of the volume: the readable ones, and snapshot mirrors in step.
+#[must_use]
+pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> {
+    route.plexes.iter().filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean()).cloned().collect()
+}
+
+fn plex_gone(plex: Uuid) -> Refused {
+    Refusal::new(Kind::Changed, "plex.gone", plex, "left the volume meanwhile", "look at it: cleave show")
+}

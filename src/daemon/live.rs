@@ -1,0 +1,117 @@
+//! A started volume: its data path, its keeper, its device.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Errno, Name, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::export::ublk::UblkDevice;
+use crate::mover::Control;
+use crate::ring::{Medium, RingHandle};
+use crate::volume::cut::{self, Swap};
+use crate::volume::{CutReport, Member, Route, RoutePlex, Volume};
+
+use super::keepers::KeeperHandle;
+
+/// How long a change of a route may hold requests before it backs out.
+pub const HOLD_LIMIT: Duration = Duration::from_secs(5);
+
+/// A started volume.
+pub struct Live {
+    /// Its group.
+    pub group: Name,
+    /// Its name.
+    pub name: Name,
+    /// The data path.
+    pub volume: Arc<Volume<Medium>>,
+    /// Its keeper.
+    pub keeper: KeeperHandle,
+    /// Its device, from the moment at which it serves.
+    pub device: RefCell<Option<UblkDevice>>,
+    /// N of `/dev/ublkbN`.
+    pub number: Cell<Option<u32>>,
+    /// The jobs of the mover on its plexes, so that they can be aborted when a plex goes.
+    pub jobs: RefCell<HashMap<Uuid, Control>>,
+    /// A stop is under way: no new job is begun.
+    pub stopping: Cell<bool>,
+}
+
+impl Live {
+    /// Swap routes of one or several volumes while nothing of theirs is in flight.
+    ///
+    /// # Errors
+    /// [`Errno::TIMED_OUT`] when they did not drain within `limit`; nothing was changed.
+    pub async fn swap(
+        ring: &RingHandle,
+        members: Vec<(Rc<Self>, Swap<Medium>)>,
+        limit: Duration,
+    ) -> Result<CutReport, Errno> {
+        let members: Vec<_> =
+            members.into_iter().map(|(live, swap)| (Arc::clone(&live.volume), swap)).collect();
+        let outcome = ring.run(move |host| async move {
+            let members = members.into_iter().map(|(volume, swap)| Member { volume, swap }).collect();
+            cut::swap(crate::device::Host::clock(&host), members, limit).await
+        });
+        match outcome.await {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(cut::CutError::TimedOut(_))) => Err(Errno::TIMED_OUT),
+            Err(_) => Err(Errno::IO),
+        }
+    }
+
+    /// Swap the route of this volume alone.
+    ///
+    /// # Errors
+    /// As [`Live::swap`].
+    pub async fn reroute(
+        self: &Rc<Self>,
+        ring: &RingHandle,
+        change: impl FnOnce(&Route<Medium>) -> Route<Medium> + Send + 'static,
+    ) -> Result<(), Errno> {
+        Self::swap(ring, vec![(Rc::clone(self), Box::new(change))], HOLD_LIMIT).await.map(|_| ())
+    }
+
+    /// Take `plex` into the write path, or give it a new role there.
+    ///
+    /// # Errors
+    /// As [`Live::swap`].
+    pub async fn attach(self: &Rc<Self>, ring: &RingHandle, plex: RoutePlex<Medium>) -> Result<(), Errno> {
+        self.reroute(ring, move |route| {
+            let mut route = route.clone();
+            route.absent.retain(|absent| absent.uuid != plex.uuid);
+            route.marks.retain(|map| !Arc::ptr_eq(map, &plex.behind));
+            match route.plexes.iter_mut().find(|old| old.uuid == plex.uuid) {
+                Some(old) => *old = plex,
+                None => route.plexes.push(plex),
+            }
+            route
+        })
+        .await
+    }
+
+    /// Take `plex` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3).
+    ///
+    /// # Errors
+    /// As [`Live::swap`].
+    pub async fn detach(self: &Rc<Self>, ring: &RingHandle, plex: Uuid) -> Result<(), Errno> {
+        self.reroute(ring, move |route| route.without(plex, Errno::GONE)).await
+    }
+
+    /// Mark every write in `map` too, from a moment at which none is in flight.
+    ///
+    /// # Errors
+    /// As [`Live::swap`].
+    pub async fn track(self: &Rc<Self>, ring: &RingHandle, map: Arc<ChangeMap>) -> Result<(), Errno> {
+        self.reroute(ring, move |route| {
+            let mut route = route.clone();
+            if !route.marks.iter().any(|known| Arc::ptr_eq(known, &map)) {
+                route.marks.push(map);
+            }
+            route
+        })
+        .await
+    }
+}

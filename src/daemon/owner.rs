@@ -1,0 +1,234 @@
+//! The owner: what the daemon knows, and the one way in which the configuration changes.
+//!
+//! Everything here lives on one thread. It never blocks: files are made and configurations committed by workers, rings do
+//! the I/O, and each answers by completing a future. A group's configuration changes by one transaction at a time
+//! ([`Owner::transact`]); long work stands between transactions, never inside one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{broadcast, mpsc};
+
+use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::bitmap::ChangeMap;
+use crate::catalog::Catalog;
+use crate::control::Event;
+use crate::ring::{Medium, MediumError, RingHandle};
+use crate::state::change::{self, Change, Effect};
+use crate::state::{Group, Ids};
+
+use super::keepers::Plea;
+use super::live::Live;
+use super::rows;
+use super::tasks::Tasks;
+
+/// A group whose state directory is open and locked.
+pub struct GroupHandle {
+    /// Its name.
+    pub name: Name,
+    /// Its state directory.
+    pub directory: PathBuf,
+    record: RefCell<Rc<Group>>,
+    generation: Cell<u64>,
+    catalog: Arc<Mutex<Catalog>>,
+    /// One transaction at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl GroupHandle {
+    /// The group as it was last committed.
+    #[must_use]
+    pub fn record(&self) -> Rc<Group> {
+        Rc::clone(&self.record.borrow())
+    }
+
+    /// Generation of its configuration.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// The file `name` in the state directory.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// What a transaction left to be done, in order, now that it is durable.
+pub struct Committed {
+    /// The group before.
+    pub before: Rc<Group>,
+    /// The group after.
+    pub after: Rc<Group>,
+    /// Effects that take their time: allocation, copies, devices, attaching.
+    pub effects: Vec<Effect>,
+}
+
+/// What the daemon knows.
+pub struct Owner {
+    /// Directory of the groups' state directories.
+    pub root: PathBuf,
+    /// The ring thread of keepers, cuts and state files.
+    pub keepers: RingHandle,
+    /// The ring thread of the mover.
+    pub movers: RingHandle,
+    /// Long tasks.
+    pub tasks: Rc<Tasks>,
+    /// Where keepers ask.
+    pub pleas: mpsc::UnboundedSender<Plea>,
+    /// Changes of states, for whoever waits.
+    pub events: broadcast::Sender<Event>,
+    pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle>>>,
+    pub(super) live: RefCell<HashMap<Uuid, Rc<Live>>>,
+    /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
+    pub(super) media: RefCell<HashMap<Uuid, Medium>>,
+    /// Change maps in memory, by map.
+    pub(super) maps: RefCell<HashMap<Uuid, Arc<ChangeMap>>>,
+    /// When the daemon started.
+    pub started: std::time::Instant,
+    /// Somebody asked the daemon to end.
+    pub ending: tokio::sync::Notify,
+}
+
+/// Run blocking `work` on a worker.
+pub async fn worker<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A worker that panics has ended the process: panics abort.
+    tokio::task::spawn_blocking(work).await.expect("workers are never cancelled")
+}
+
+/// Seconds since 1970 (UTC).
+#[must_use]
+pub fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Fresh identities from the system's random source.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn dice() -> Result<Ids, Refused> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error()))),
+        }
+    }
+    Ok(Ids::from_seed(seed))
+}
+
+/// A refusal for a system call that failed.
+#[must_use]
+pub fn system(object: impl std::fmt::Display, what: &str, errno: Errno) -> Refused {
+    let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
+    Refusal::new(kind, "system.failed", object, format!("{what}: {errno}"), "see the daemon's log, then try again")
+}
+
+impl Owner {
+    /// The group `name`.
+    ///
+    /// # Errors
+    /// `group.unknown`.
+    pub fn group(&self, name: &Name) -> Result<Rc<GroupHandle>, Refused> {
+        let groups = self.groups.borrow();
+        groups.get(name).cloned().ok_or_else(|| crate::state::refuse::group_unknown(name.as_str()))
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn all_groups(&self) -> Vec<Rc<GroupHandle>> {
+        self.groups.borrow().values().cloned().collect()
+    }
+
+    /// The group that has the volume.
+    #[must_use]
+    pub fn group_of(&self, volume: Uuid) -> Option<Rc<GroupHandle>> {
+        self.groups.borrow().values().find(|group| group.record().volume_by_id(volume).is_some()).cloned()
+    }
+
+    /// The started volume.
+    #[must_use]
+    pub fn live(&self, volume: Uuid) -> Option<Rc<Live>> {
+        self.live.borrow().get(&volume).cloned()
+    }
+
+    /// Take a group into the daemon's care.
+    pub(super) fn adopt(&self, directory: &Path, catalog: Catalog, record: Group, generation: u64) -> Rc<GroupHandle> {
+        let handle = Rc::new(GroupHandle {
+            name: record.name().clone(),
+            directory: directory.to_owned(),
+            record: RefCell::new(Rc::new(record)),
+            generation: Cell::new(generation),
+            catalog: Arc::new(Mutex::new(catalog)),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        self.groups.borrow_mut().insert(handle.name.clone(), Rc::clone(&handle));
+        handle
+    }
+
+    /// Change the configuration of `group` by one transaction (ordering rule 17): the effects before the commit, labels
+    /// and catalogue, the quick effects after it. What takes its time is returned.
+    ///
+    /// # Errors
+    /// What `change` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
+    pub async fn transact(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        change: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+    ) -> Result<Committed, Refused> {
+        let _turn = group.turn.lock().await;
+        let before = group.record();
+        let change = change(&before, &mut dice()?)?;
+        let mut done = Vec::new();
+        for effect in &change.before_commit {
+            if let Err(refused) = self.before_commit(group, &change.group, effect).await {
+                self.undo(group, &done).await;
+                return Err(refused);
+            }
+            done.push(effect.clone());
+        }
+        if let Err(refused) = self.commit(group, &before, &change).await {
+            self.undo(group, &done).await;
+            return Err(refused);
+        }
+        let after = Rc::new(change.group);
+        *group.record.borrow_mut() = Rc::clone(&after);
+        let mut effects = Vec::new();
+        for effect in change.after_commit {
+            effects.extend(self.after_commit(group, effect).await);
+        }
+        self.settle_absent(&before, &after);
+        for event in rows::events(&before, &after) {
+            // Nobody may be listening.
+            let _ = self.events.send(event);
+        }
+        Ok(Committed { before, after, effects })
+    }
+
+    async fn commit(self: &Rc<Self>, group: &Rc<GroupHandle>, before: &Group, change: &Change) -> Result<(), Refused> {
+        let catalog = Arc::clone(&group.catalog);
+        let next = change.group.clone();
+        let committed = worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        group.generation.set(committed.generation.0);
+        // The catalogue names the change first; labels follow, and are written again at the next change if one fails.
+        for volume in change.touched(before) {
+            if let Some(record) = change.group.volume_by_id(volume) {
+                self.write_labels(&change.group, record, &committed).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<MediumError> for Refused {
+    fn from(error: MediumError) -> Self {
+        error.refusal()
+    }
+}

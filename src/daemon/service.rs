@@ -1,0 +1,356 @@
+//! Requests to verbs: the one table of what the daemon can be asked, and the verbs that only look.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::base::{Kind, Name, Refusal, Refused, Uuid};
+use crate::control::reply::{Changed, Listed, Status, Verified};
+use crate::control::row::DifferenceRow;
+use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
+use crate::state::refuse;
+
+use super::jobs;
+use super::live::Live;
+use super::owner::{GroupHandle, Owner, worker};
+use super::rows::{self, LiveFacts};
+use super::server::{Answer, Peer, Service};
+
+impl Service for Owner {
+    async fn serve(self: Rc<Self>, peer: Peer, request: Request, answer: Answer) -> Result<Reply, Refused> {
+        match request {
+            Request::GroupCreate(request) => self.group_create(request).await,
+            Request::GroupDestroy(request) => self.group_destroy(request).await,
+            Request::GroupList => self.group_list(&answer).await,
+            Request::Query(request) => self.query(request, &answer).await,
+            Request::Make(request) => self.make(request, &answer).await,
+            Request::Mirror(request) => self.mirror(request).await,
+            Request::RemoveMirror(request) => self.remove_mirror(request).await,
+            Request::Start(request) => self.start(request, &answer).await,
+            Request::Stop(request) => self.stop(request, &answer).await,
+            Request::StartAll(request) => self.start_all(request, &answer).await,
+            Request::StopAll(request) => self.stop_all(request, &answer).await,
+            Request::SnapStart(request) => self.watched(&answer, |owner| owner.snapstart(request)).await,
+            Request::SnapWait(request) => self.snapwait(request, &answer).await,
+            Request::Snapshot(request) => self.snapshot(request, &answer).await,
+            Request::SnapAbort(request) => self.snapabort(request).await,
+            Request::SnapBack(request) => self.watched(&answer, |owner| owner.snapback(request)).await,
+            Request::Remove(request) => self.remove(request).await,
+            Request::Verify(request) => self.verify(request, &answer).await,
+            Request::TaskList(request) => self.task_list(request, &answer).await,
+            Request::TaskWatch(request) => self.task_watch(request, &answer).await,
+            Request::TaskPause(request) => self.task_tell(request.task, &answer, |owner| owner.tasks.pause(request.task)).await,
+            Request::TaskResume(request) => self.task_tell(request.task, &answer, |owner| owner.tasks.resume(request.task)).await,
+            Request::TaskAbort(request) => self.task_abort(request.task, &answer).await,
+            Request::TaskThrottle(request) => {
+                self.task_tell(request.task, &answer, |owner| owner.tasks.throttle(request.task, request.bytes_per_second))
+                    .await
+            }
+            Request::Status => self.status(&answer).await,
+            Request::Shutdown(request) => self.shutdown(request, peer).await,
+        }
+    }
+}
+
+impl Owner {
+    /// Run `work` and pass the events of tasks on meanwhile.
+    async fn watched<F>(self: &Rc<Self>, answer: &Answer, work: impl FnOnce(Rc<Self>) -> F) -> Result<Reply, Refused>
+    where
+        F: Future<Output = Result<Reply, Refused>>,
+    {
+        let mut progress = self.tasks.subscribe();
+        let mut work = std::pin::pin!(work(Rc::clone(self)));
+        loop {
+            tokio::select! {
+                reply = &mut work => return reply,
+                event = progress.recv() => match event {
+                    Ok(event) => answer.event(event),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return work.await,
+                },
+            }
+        }
+    }
+
+    /// Live facts of a volume for its rows.
+    pub(super) fn facts(self: &Rc<Self>, volume: &crate::state::Volume) -> LiveFacts {
+        let live = self.live(volume.uuid());
+        let data_path = live.as_ref().and_then(|live| {
+            live.device.borrow().as_ref().map(|device| rows::data_path(device.data()).to_owned())
+        });
+        let maps = self.maps.borrow();
+        LiveFacts {
+            device: live.and_then(|live| live.number.get()),
+            data_path,
+            dirty_regions: maps.iter().map(|(map, bits)| (*map, bits.dirty_regions())).collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Who has the device of a volume open, as people are told it.
+    pub(super) async fn holders(self: &Rc<Self>, live: &Rc<Live>) -> Vec<String> {
+        let Some(number) = live.number.get() else { return Vec::new() };
+        worker(move || crate::probe::holders_of_ublk(number)).await.into_iter().map(|holder| holder.to_string()).collect()
+    }
+
+    async fn group_list(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {
+        let mut count = 0;
+        for group in self.all_groups() {
+            for row in self.group_rows(&group).await {
+                answer.row(row).await;
+                count += 1;
+            }
+        }
+        Ok(Reply::Listed(Listed { rows: count }))
+    }
+
+    async fn group_rows(self: &Rc<Self>, group: &Rc<GroupHandle>) -> Vec<Row> {
+        let record = group.record();
+        let rooms = self.rooms(&record).await;
+        let mut all = vec![Row::Group(rows::group(&record, &group.directory, group.generation()))];
+        all.extend(rows::media(&record, &rooms).into_iter().map(Row::Medium));
+        all
+    }
+
+    async fn query(self: &Rc<Self>, request: request::Query, answer: &Answer) -> Result<Reply, Refused> {
+        let groups = match &request.group {
+            Some(name) if *name == request::default_group() && !self.groups.borrow().contains_key(name) => {
+                // It is made on first use; until then it is empty.
+                match request.objects.first() {
+                    None => Vec::new(),
+                    Some(object) => return Err(refuse::volume_unknown(object.as_str(), name)),
+                }
+            }
+            Some(name) => vec![self.group(name)?],
+            None => self.all_groups(),
+        };
+        let mut found: Vec<&Name> = Vec::new();
+        let mut count = 0;
+        for group in &groups {
+            let record = group.record();
+            let mut all = if request.media { self.group_rows(group).await } else { Vec::new() };
+            for volume in record.volumes() {
+                let named = request.objects.iter().find(|object| {
+                    *object == volume.name() || volume.plexes().iter().any(|plex| plex.name() == *object)
+                });
+                match named {
+                    Some(object) => found.push(object),
+                    None if !request.objects.is_empty() => continue,
+                    None => {}
+                }
+                all.extend(self.volume_rows(group, &record, volume));
+                if request.tasks {
+                    all.extend(self.tasks.of_volume(volume.uuid()).into_iter().map(Row::Task));
+                }
+            }
+            for row in all {
+                answer.row(row).await;
+                count += 1;
+            }
+        }
+        if let Some(missing) = request.objects.iter().find(|object| !found.contains(object)) {
+            let group = request.group.clone().unwrap_or_else(request::default_group);
+            return Err(refuse::volume_unknown(missing.as_str(), &group));
+        }
+        Ok(Reply::Listed(Listed { rows: count }))
+    }
+
+    async fn start(self: &Rc<Self>, request: request::Start, answer: &Answer) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        self.start_volume(&group, &request.volume, request.source.as_ref()).await?;
+        let uuid = group.record().volume(request.volume.as_str())?.uuid();
+        self.answer_volume(&group, uuid, answer).await;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn stop(self: &Rc<Self>, request: request::Stop, answer: &Answer) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        self.stop_volume(&group, &request.volume).await?;
+        let uuid = group.record().volume(request.volume.as_str())?.uuid();
+        self.answer_volume(&group, uuid, answer).await;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn start_all(self: &Rc<Self>, request: request::StartAll, answer: &Answer) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let stopped: Vec<_> = group.record().volumes().iter().filter(|volume| !volume.state().is_started()).map(|volume| (volume.name().clone(), volume.uuid())).collect();
+        let mut changed = false;
+        for (name, uuid) in stopped {
+            match self.start_volume(&group, &name, None).await {
+                Ok(_) => {
+                    changed = true;
+                    self.answer_volume(&group, uuid, answer).await;
+                }
+                Err(refused) => answer.row(Row::Failure(*refused)).await,
+            }
+        }
+        Ok(Reply::Changed(Changed { changed }))
+    }
+
+    async fn stop_all(self: &Rc<Self>, request: request::StopAll, answer: &Answer) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let started: Vec<_> = group.record().volumes().iter().filter(|volume| volume.state().is_started()).map(|volume| (volume.name().clone(), volume.uuid())).collect();
+        let mut changed = false;
+        for (name, uuid) in started {
+            match self.stop_volume(&group, &name).await {
+                Ok(()) => {
+                    changed = true;
+                    self.answer_volume(&group, uuid, answer).await;
+                }
+                Err(refused) => answer.row(Row::Failure(*refused)).await,
+            }
+        }
+        Ok(Reply::Changed(Changed { changed }))
+    }
+
+    async fn verify(self: &Rc<Self>, request: request::Verify, answer: &Answer) -> Result<Reply, Refused> {
+        let began = Instant::now();
+        let group = self.group(&request.group)?;
+        let record = group.record();
+        let volume = record.volume(request.volume.as_str())?;
+        let live = self.live(volume.uuid()).ok_or_else(|| refuse::volume_not_started(volume.name()))?;
+        let plexes = jobs::complete(&live.volume.route());
+        let names: Vec<_> = plexes
+            .iter()
+            .filter_map(|plex| volume.plex_by_id(plex.uuid).map(|plex| plex.name().clone()))
+            .collect();
+        let count = plexes.len() as u64;
+        let mut verified = Verified {
+            volume: request.volume.clone(),
+            plexes: count,
+            compared_bytes: 0,
+            differing_bytes: 0,
+            elapsed_ms: 0,
+        };
+        if plexes.len() > 1 {
+            let mut progress = self.tasks.subscribe();
+            let mut work = std::pin::pin!(self.compare(&live, plexes));
+            let (report, _) = loop {
+                tokio::select! {
+                    outcome = &mut work => break outcome?,
+                    Ok(event) = progress.recv() => answer.event(event),
+                }
+            };
+            for difference in &report.differences {
+                answer
+                    .row(Row::Difference(DifferenceRow {
+                        reference: names[0].clone(),
+                        plex: names[difference.device].clone(),
+                        offset_bytes: difference.range.offset,
+                        length_bytes: difference.range.length,
+                    }))
+                    .await;
+            }
+            verified.compared_bytes = report.compared_bytes;
+            verified.differing_bytes = report.differing_bytes;
+        }
+        verified.elapsed_ms = began.elapsed().as_millis() as u64;
+        Ok(Reply::Verified(verified))
+    }
+
+    async fn task_list(self: &Rc<Self>, request: request::TaskList, answer: &Answer) -> Result<Reply, Refused> {
+        let tasks = self.tasks.list(request.group.as_ref());
+        let rows = tasks.len() as u64;
+        for task in tasks {
+            answer.row(Row::Task(task)).await;
+        }
+        Ok(Reply::Listed(Listed { rows }))
+    }
+
+    async fn task_watch(self: &Rc<Self>, request: request::TaskWatch, answer: &Answer) -> Result<Reply, Refused> {
+        let mut progress = self.tasks.subscribe();
+        let wanted: Vec<u64> = match (request.task, &request.volume) {
+            (Some(task), _) => {
+                self.tasks.row(task)?;
+                vec![task]
+            }
+            (None, Some(volume)) => {
+                let uuid: Uuid = self.group(&request.group)?.record().volume(volume.as_str())?.uuid();
+                self.tasks.of_volume(uuid).iter().filter(|row| !row.state.ended()).map(|row| row.task).collect()
+            }
+            (None, None) => self.tasks.list(None).iter().filter(|row| !row.state.ended()).map(|row| row.task).collect(),
+        };
+        loop {
+            let rows: Vec<_> = wanted.iter().filter_map(|task| self.tasks.row(*task).ok()).collect();
+            if rows.iter().all(|row| row.state.ended()) {
+                let count = rows.len() as u64;
+                for row in rows {
+                    answer.row(Row::Task(row)).await;
+                }
+                return Ok(Reply::Listed(Listed { rows: count }));
+            }
+            tokio::select! {
+                event = progress.recv() => match event {
+                    Ok(Event::Progress(row)) if wanted.contains(&row.task) => answer.event(Event::Progress(row)),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Err(Refusal::new(Kind::Aborted, "daemon.ending", "cleaved", "is ending", "")),
+                },
+                () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
+            }
+        }
+    }
+
+    async fn task_tell(
+        self: &Rc<Self>,
+        task: u64,
+        answer: &Answer,
+        tell: impl FnOnce(&Self) -> Result<(), Refused>,
+    ) -> Result<Reply, Refused> {
+        tell(self)?;
+        answer.row(Row::Task(self.tasks.row(task)?)).await;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn task_abort(self: &Rc<Self>, task: u64, answer: &Answer) -> Result<Reply, Refused> {
+        let mut progress = self.tasks.subscribe();
+        self.tasks.abort(task)?;
+        while !self.tasks.row(task)?.state.ended() {
+            // Any event is a reason to look again; a lost one is too.
+            if matches!(progress.recv().await, Err(RecvError::Closed)) {
+                break;
+            }
+        }
+        answer.row(Row::Task(self.tasks.row(task)?)).await;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn status(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {
+        let groups = self.all_groups();
+        for group in &groups {
+            for volume in group.record().volumes() {
+                for plex in volume.plexes().iter().filter(|plex| rows::is_degraded(plex)) {
+                    answer
+                        .row(Row::Note(format!("{}/{}: plex {} is {}", group.name, volume.name(), plex.name(), plex.state())))
+                        .await;
+                }
+            }
+        }
+        Ok(Reply::Status(Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            groups: groups.len() as u64,
+            volumes: groups.iter().map(|group| group.record().volumes().len() as u64).sum(),
+            started: self.live.borrow().len() as u64,
+            tasks: self.tasks.list(None).iter().filter(|row| !row.state.ended()).count() as u64,
+        }))
+    }
+
+    async fn shutdown(self: &Rc<Self>, request: request::Shutdown, peer: Peer) -> Result<Reply, Refused> {
+        if request.stop_volumes {
+            for live in self.live.borrow().values().cloned().collect::<Vec<_>>() {
+                let holders = self.holders(&live).await;
+                if !holders.is_empty() {
+                    return Err(refuse::volume_open(&live.name, &holders));
+                }
+            }
+            self.stop_idle().await;
+        }
+        tracing::info!(uid = peer.uid, pid = peer.pid, "asked to end");
+        self.ending.notify_one();
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+}

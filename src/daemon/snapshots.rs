@@ -1,0 +1,505 @@
+//! The snapshot procedure: snapstart, snapwait, snapshot, snapback, snapabort.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::control::reply::{Cut, Removed, Returned};
+use crate::control::words::{Consistency, TaskKind};
+use crate::control::{Event, Reply, Row, request};
+use crate::device::{BlockDevice, Host, Request};
+use crate::state::change::{self, CutFacts, CutTarget, SnapbackArgs};
+use crate::state::{Grade, Group, MediumKind, PlexState, VolumeState, refuse};
+use crate::volume::Route;
+use crate::volume::cut::Swap;
+use crate::volume::map_file::Ending;
+
+use super::bringup::Face;
+use super::freeze::{self, Frozen};
+use super::live::Live;
+use super::make::{Added, Wanted, attached};
+use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
+use super::rows;
+use super::server::Answer;
+
+/// How long a cut may hold requests before it backs out (ordering rule 11).
+const CUT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a file system may stay frozen whatever happens (ordering rule 12).
+const FREEZE_LIMIT: Duration = Duration::from_secs(10);
+
+/// One volume of a cut while it is made.
+struct Cutting {
+    live: Rc<Live>,
+    plexes: Vec<Uuid>,
+    origin_map: Uuid,
+    snapshot: Uuid,
+    frozen: Vec<Frozen>,
+    frozen_for: Option<Duration>,
+    grade: Grade,
+}
+
+impl Owner {
+    pub(super) async fn snapstart(self: &Rc<Self>, request: request::SnapStart) -> Result<Reply, Refused> {
+        let began = Instant::now();
+        let group = self.group(&request.group)?;
+        let length = group.record().volume(request.volume.as_str())?.length();
+        let wanted = Wanted {
+            volume: &request.volume,
+            length,
+            count: request.nmirror,
+            media: &request.media,
+            plexes: &request.plexes,
+            sparse: request.sparse,
+            force: request.force,
+        };
+        let (plexes, jobs) = self.add_plexes(&group, &wanted, Added::Snapshots).await?;
+        attached(request.volume, plexes, jobs, request.background, began).await
+    }
+
+    /// Wait, by events, until enough snapshot mirrors are SNAPDONE.
+    pub(super) async fn snapwait(self: &Rc<Self>, request: request::SnapWait, answer: &Answer) -> Result<Reply, Refused> {
+        let began = Instant::now();
+        let group = self.group(&request.group)?;
+        // Listened to before the first look, so that nothing falls between.
+        let mut events = self.events.subscribe();
+        let mut progress = self.tasks.subscribe();
+        let mut seen: Vec<Uuid> = Vec::new();
+        loop {
+            let record = group.record();
+            let volume = record.volume(request.volume.as_str())?;
+            let ready: Vec<_> =
+                volume.plexes().iter().filter(|plex| plex.state() == PlexState::SnapDone).collect();
+            if ready.len() >= request.nmirror as usize {
+                let plexes = ready.iter().map(|plex| plex.name().clone()).collect();
+                return attached(request.volume.clone(), plexes, Vec::new(), false, began).await;
+            }
+            let coming: Vec<Uuid> = volume
+                .snapshot_mirrors()
+                .filter(|plex| plex.state() != PlexState::Stale || plex.is_attached())
+                .map(crate::state::Plex::uuid)
+                .collect();
+            if coming.len() < request.nmirror as usize {
+                // A mirror that vanished while it was waited for takes its cause along.
+                let cause = seen.iter().any(|plex| !coming.contains(plex)).then(|| self.tasks.last_failure(volume.uuid())).flatten();
+                return Err(cause.unwrap_or_else(|| refuse::no_snapshot_mirror(volume, request.nmirror as usize)));
+            }
+            seen = coming;
+            tokio::select! {
+                event = events.recv() => if let Ok(event) = event { answer.event(event) },
+                event = progress.recv() => if let Ok(event) = event
+                    && is_of(&event, &request.group, &request.volume) {
+                        answer.event(event);
+                    },
+                () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
+            }
+        }
+    }
+
+    pub(super) async fn snapabort(self: &Rc<Self>, request: request::SnapAbort) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let committed = self
+            .transact(&group, |group, ids| {
+                change::snapabort(group, request.volume.as_str(), Some(request.nmirror as usize), ids)
+            })
+            .await?;
+        let volume = committed.before.volume(request.volume.as_str())?;
+        let gone: Vec<_> =
+            volume.plexes().iter().filter(|plex| committed.after.plex_by_id(plex.uuid()).is_none()).collect();
+        let made = gone.iter().filter(|plex| plex.medium().kind == MediumKind::Made).count() as u64;
+        Ok(Reply::Removed(Removed {
+            volume: None,
+            plexes: gone.iter().map(|plex| plex.name().clone()).collect(),
+            freed_bytes: made * crate::state::medium_bytes(volume.length()),
+            lost_bytes: 0,
+        }))
+    }
+
+    /// Break SNAPDONE mirrors off, of all volumes at one instant (ordering rules 11 and 12).
+    pub(super) async fn snapshot(self: &Rc<Self>, request: request::Snapshot, answer: &Answer) -> Result<Reply, Refused> {
+        let began = Instant::now();
+        let group = self.group(&request.group)?;
+        let names = targets(&group.record(), &request)?;
+        let lives = self.lives(&group, names.iter().map(|(volume, _)| volume))?;
+        // No intent bit of the span is cleared before the commit.
+        lives.iter().for_each(|live| live.volume.intent().pin());
+        let outcome = self.cut(&group, &request, &names, &lives, answer).await;
+        lives.iter().for_each(|live| live.volume.intent().unpin());
+        let (hold, drain) = outcome?;
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let taken_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Ok(Reply::Cut(Cut {
+            hold_us: micros(hold),
+            drain_us: micros(drain),
+            elapsed_ms: began.elapsed().as_millis() as u64,
+            taken_ms,
+        }))
+    }
+
+    fn lives<'n>(
+        &self,
+        group: &GroupHandle,
+        names: impl Iterator<Item = &'n Name>,
+    ) -> Result<Vec<Rc<Live>>, Refused> {
+        let record = group.record();
+        names
+            .map(|name| {
+                let volume = record.volume(name.as_str())?;
+                self.live(volume.uuid()).ok_or_else(|| refuse::volume_not_started(name))
+            })
+            .collect()
+    }
+
+    async fn cut(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        request: &request::Snapshot,
+        names: &[(Name, Option<Name>)],
+        lives: &[Rc<Live>],
+        answer: &Answer,
+    ) -> Result<(Duration, Duration), Refused> {
+        let targets: Vec<_> = names
+            .iter()
+            .map(|(volume, snapshot)| CutTarget {
+                volume: volume.as_str(),
+                name: snapshot.as_ref().map(Name::as_str),
+                mirrors: request.nmirror as usize,
+            })
+            .collect();
+        let mut set = Uuid::NIL;
+        let committed = self
+            .transact(group, |group, ids| {
+                let (prepared, change) = change::prepare_cut(group, &targets, ids)?;
+                set = prepared;
+                Ok(change)
+            })
+            .await?;
+        let mut cutting = Vec::new();
+        for live in lives {
+            let uuid = live.volume.shape().uuid;
+            let prepared = committed.after.volume_by_id(uuid).and_then(|volume| volume.prepared());
+            let prepared = prepared.expect("a prepared cut has every volume that was asked for");
+            cutting.push(Cutting {
+                live: Rc::clone(live),
+                plexes: prepared.plexes.clone(),
+                origin_map: prepared.origin_map,
+                snapshot: prepared.volume,
+                frozen: Vec::new(),
+                frozen_for: None,
+                grade: Grade::Crash,
+            });
+        }
+        let swapped = self.freeze_and_swap(request.consistency, &mut cutting).await;
+        let (hold, drain) = match swapped {
+            Ok(spans) => spans,
+            Err(refused) => {
+                self.roll_back(group, set, false).await;
+                return Err(refused);
+            }
+        };
+        let finished = self.finish_cut(group, set, &cutting, hold).await;
+        if let Err(refused) = finished {
+            self.roll_back(group, set, true).await;
+            return Err(refused);
+        }
+        for one in &cutting {
+            let ending = Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
+            let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
+            if let Err(refused) = up {
+                self.record_living(group).await;
+                return Err(refused);
+            }
+            let record = group.record();
+            if let Some(row) = self.snapshot_row(group, &record, one) {
+                answer.row(Row::Snapshot(row)).await;
+            }
+        }
+        Ok((hold, drain))
+    }
+
+    fn snapshot_row(
+        self: &Rc<Self>,
+        group: &GroupHandle,
+        record: &Group,
+        one: &Cutting,
+    ) -> Option<crate::control::row::SnapshotRow> {
+        let snapshot = record.volume_by_id(one.snapshot)?;
+        let facts = self.facts(snapshot);
+        let volume = rows::volume(&group.name, record, snapshot, &facts);
+        Some(crate::control::row::SnapshotRow {
+            group: group.name.clone(),
+            volume: one.live.name.clone(),
+            snapshot: snapshot.name().clone(),
+            plexes: snapshot.plexes().iter().map(|plex| plex.name().clone()).collect(),
+            grade: rows::grade(one.grade),
+            frozen_ms: one.frozen_for.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+            device: volume.device?,
+            links: volume.links,
+        })
+    }
+
+    /// Freeze what is mounted, hold, drain, swap, release, thaw. Nothing has changed after an error.
+    async fn freeze_and_swap(
+        self: &Rc<Self>,
+        consistency: Consistency,
+        cutting: &mut [Cutting],
+    ) -> Result<(Duration, Duration), Refused> {
+        if consistency == Consistency::Fs {
+            for one in cutting.iter_mut() {
+                if let Err(refused) = self.freeze_one(one).await {
+                    thaw_all(cutting).await;
+                    return Err(refused);
+                }
+            }
+        }
+        let maps = self.maps.borrow();
+        let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
+            .iter()
+            .filter_map(|one| {
+                let map = Arc::clone(maps.get(&one.origin_map)?);
+                let plexes = one.plexes.clone();
+                let swap = move |route: &Route<crate::ring::Medium>| {
+                    let mut route = route.clone();
+                    route.plexes.retain(|plex| !plexes.contains(&plex.uuid));
+                    route.marks.push(map);
+                    route
+                };
+                Some((Rc::clone(&one.live), Box::new(swap) as Swap<crate::ring::Medium>))
+            })
+            .collect();
+        drop(maps);
+        assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
+        let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
+        thaw_all(cutting).await;
+        match swapped {
+            Ok(report) => Ok((report.hold, report.drain)),
+            Err(errno) => Err(Refusal::new(
+                if errno == Errno::TIMED_OUT { Kind::TimedOut } else { Kind::System },
+                "snapshot.hold-expired",
+                &cutting[0].live.name,
+                format!("requests in flight did not end within {} s", CUT_LIMIT.as_secs()),
+                "nothing was changed; look for a slow plex with cleave show, then try again",
+            )),
+        }
+    }
+
+    async fn freeze_one(self: &Rc<Self>, one: &mut Cutting) -> Result<(), Refused> {
+        let Some(number) = one.live.number.get() else { return Ok(()) };
+        let mounts = worker(move || super::mounts::of_device(number)).await;
+        // One mount point of each file system: freezing it twice would fail.
+        if let Some(mount) = mounts.into_iter().next() {
+            let frozen = worker(move || freeze::freeze(&mount, FREEZE_LIMIT)).await?;
+            one.frozen.push(frozen);
+            one.grade = Grade::Fs;
+        } else if self.holders(&one.live).await.is_empty() {
+            // Nobody has it open: what stands on it is as consistent as who closed it left it.
+            one.grade = Grade::Fs;
+        }
+        Ok(())
+    }
+
+    /// After the release: flush what was detached, then commit.
+    async fn finish_cut(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        set: Uuid,
+        cutting: &[Cutting],
+        hold: Duration,
+    ) -> Result<(), Refused> {
+        for one in cutting {
+            for plex in &one.plexes {
+                let medium = self.media.borrow().get(plex).cloned();
+                let Some(medium) = medium else { continue };
+                let flushed = self.keepers.run(move |host| async move { host.open(&medium).submit(Request::Flush).await });
+                flushed
+                    .await
+                    .unwrap_or(Err(Errno::IO))
+                    .map_err(|errno| system(&one.live.name, "the detached plex cannot be flushed", errno))?;
+            }
+        }
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let facts: Vec<_> = cutting
+            .iter()
+            .map(|one| CutFacts {
+                volume: one.live.volume.shape().uuid,
+                grade: one.grade,
+                cut_unix_s: unix_seconds(),
+                hold_ns: nanos(hold),
+                frozen_ns: one.frozen_for.map_or(0, nanos),
+            })
+            .collect();
+        self.transact(group, |group, ids| change::commit_cut(group, set, &facts, ids)).await.map(drop)
+    }
+
+    async fn roll_back(self: &Rc<Self>, group: &Rc<GroupHandle>, set: Uuid, swapped: bool) {
+        match self.transact(group, |group, ids| change::roll_back_cut(group, set, swapped, ids)).await {
+            Ok(committed) => {
+                // Detached plexes are tracked again: they lack what was written since the swap.
+                for volume in committed.after.volumes() {
+                    if let Some(live) = self.live(volume.uuid()) {
+                        self.track_detached(&live, volume).await;
+                    }
+                }
+            }
+            Err(refused) => tracing::error!("a prepared cut stays until the next start: {refused}"),
+        }
+    }
+
+    /// Mark writes for plexes of `volume` that are neither in the write path nor tracked.
+    async fn track_detached(self: &Rc<Self>, live: &Rc<Live>, volume: &crate::state::Volume) {
+        for plex in volume.plexes().iter().filter(|plex| !plex.is_attached()) {
+            let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else { continue };
+            let uuid = plex.uuid();
+            let tracked = live
+                .reroute(&self.keepers, move |route| {
+                    let mut route = route.clone();
+                    if route.plex(uuid).is_none() && route.absent.iter().all(|absent| absent.uuid != uuid) {
+                        let absent =
+                            crate::volume::AbsentPlex { uuid, behind: map, errno: Errno::GONE, recorded: true };
+                        route.absent.push(absent);
+                    }
+                    route
+                })
+                .await;
+            // What was written before this is under intent bits, which are pinned; they are added once more.
+            if let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) {
+                map.or_extents(live.volume.intent().durable());
+            }
+            if tracked.is_err() {
+                tracing::error!(plex = %plex.name(), "a detached plex is not tracked: it will be copied in full");
+                if let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) {
+                    map.mark_all();
+                }
+            }
+        }
+    }
+
+    /// Give plexes of a snapshot volume back to the origin; only what differs is copied.
+    pub(super) async fn snapback(self: &Rc<Self>, request: request::SnapBack) -> Result<Reply, Refused> {
+        let began = Instant::now();
+        let group = self.group(&request.group)?;
+        let record = group.record();
+        let snapshot = record.volume(request.snapshot.as_str())?;
+        let uuid = snapshot.uuid();
+        let holders = match self.live(uuid) {
+            Some(live) => self.holders(&live).await,
+            None => Vec::new(),
+        };
+        self.check_snapback(&record, &request, &holders)?;
+        let (origin, _) = record.link_of(uuid).ok_or_else(|| refuse::not_a_snapshot(snapshot.name()))?;
+        let (origin_uuid, origin_name) = (origin.uuid(), origin.name().clone());
+        if self.live(uuid).is_some() {
+            self.stop_volume(&group, &request.snapshot).await?;
+        }
+        let args = SnapbackArgs {
+            snapshot: request.snapshot.as_str(),
+            plexes: request.nmirror.map(|count| count as usize),
+            holders: &[],
+        };
+        let committed = self.transact(&group, |group, ids| change::snapback(group, &args, ids)).await?;
+        let live = self.live(origin_uuid).ok_or_else(|| refuse::volume_not_started(&origin_name))?;
+        let returned: Vec<_> = committed
+            .after
+            .volume_by_id(origin_uuid)
+            .into_iter()
+            .flat_map(|volume| volume.plexes())
+            .filter(|plex| record.volume_by_id(uuid).is_some_and(|old| old.plex_by_id(plex.uuid()).is_some()))
+            .collect();
+        let plexes: Vec<_> = returned.iter().map(|plex| plex.name().clone()).collect();
+        let dirty_regions = returned
+            .iter()
+            .filter_map(|plex| self.maps.borrow().get(&plex.map()?).map(|map| map.dirty_regions()))
+            .max()
+            .unwrap_or(0);
+        let snapshot_removed = committed.after.volume_by_id(uuid).is_none();
+        let shape = *live.volume.shape();
+        let jobs = self.attach_and_copy(&group, committed, TaskKind::SnapBack, false).await?;
+        let mut reply = Returned {
+            volume: origin_name,
+            plexes,
+            regions: shape.region_size.count(shape.geometry.length),
+            dirty_regions,
+            region_bytes: shape.region_size.bytes(),
+            copied_bytes: 0,
+            snapshot_removed,
+            tasks: Vec::new(),
+            elapsed_ms: 0,
+        };
+        if request.background {
+            reply.tasks = jobs.iter().map(|job| job.task).collect();
+        } else {
+            for job in jobs {
+                reply.copied_bytes += job.ended().await?;
+            }
+        }
+        reply.elapsed_ms = began.elapsed().as_millis() as u64;
+        Ok(Reply::Returned(reply))
+    }
+
+    /// Refuse a snapback before its snapshot volume is stopped for it.
+    fn check_snapback(&self, record: &Group, request: &request::SnapBack, holders: &[String]) -> Result<(), Refused> {
+        let args = SnapbackArgs {
+            snapshot: request.snapshot.as_str(),
+            plexes: request.nmirror.map(|count| count as usize),
+            holders,
+        };
+        let running = record.volume(args.snapshot)?.state() == VolumeState::Active;
+        match change::snapback(record, &args, &mut super::owner::dice()?) {
+            // It runs and is stopped for it.
+            Err(refused) if running && refused.id == "volume.started" => Ok(()),
+            Err(refused) => Err(refused),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+async fn thaw_all(cutting: &mut [Cutting]) {
+    for one in cutting {
+        for frozen in std::mem::take(&mut one.frozen) {
+            match worker(move || frozen.thaw()).await {
+                Ok(span) => one.frozen_for = Some(span),
+                // The guard let go before we did: the cut may lie behind it.
+                Err(refused) => {
+                    tracing::warn!(volume = %one.live.name, "{refused}");
+                    one.grade = Grade::Crash;
+                }
+            }
+        }
+    }
+}
+
+fn is_of(event: &Event, group: &Name, volume: &Name) -> bool {
+    match event {
+        Event::Progress(row) => row.group == *group && row.volume == *volume,
+        Event::Alive | Event::Plex { .. } | Event::Volume { .. } | Event::Note(_) => true,
+    }
+}
+
+/// The volumes of a cut, with the names of their snapshots where one was given.
+fn targets(record: &Group, request: &request::Snapshot) -> Result<Vec<(Name, Option<Name>)>, Refused> {
+    let members: Vec<_> = if request.members.is_empty() {
+        let origins = record.volumes().iter().filter(|volume| volume.origin().is_none());
+        origins.map(|volume| (volume.name().clone(), None)).collect()
+    } else {
+        request.members.iter().map(|member| (member.volume.clone(), member.snapshot.clone())).collect()
+    };
+    let Some(pattern) = &request.pattern else { return Ok(members) };
+    let mut taken: Vec<String> = Vec::new();
+    members
+        .into_iter()
+        .map(|(volume, given)| {
+            if given.is_some() {
+                return Ok((volume, given));
+            }
+            let numbered = (0..)
+                .map(|serial: usize| pattern.replace("%v", volume.as_str()).replace("%d", &serial.to_string()))
+                .take(if pattern.contains("%d") { usize::MAX } else { 1 })
+                .find(|name| !record.is_taken(name) && !taken.contains(name))
+                .unwrap_or_else(|| pattern.replace("%v", volume.as_str()));
+            let name = refuse::parse_name("volume", &numbered)?;
+            taken.push(numbered);
+            Ok((volume, Some(name)))
+        })
+        .collect()
+}

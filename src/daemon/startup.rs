@@ -1,0 +1,325 @@
+//! The daemon's beginning and end: one daemon only, groups loaded, living devices taken over, pleas heard, signals obeyed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::catalog::Catalog;
+use crate::export::ublk::{self, DeviceState};
+use crate::ring::RingThread;
+use crate::state::change::{self, Loss};
+use crate::volume::Loss as Lost;
+
+use super::bringup::{Face, ending};
+use super::keepers::Plea;
+use super::links;
+use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
+use super::server;
+use super::tasks::Tasks;
+
+/// Entries of the rings that keepers and mover submit to.
+const RING_ENTRIES: u32 = 256;
+
+/// Events that a slow listener may lag behind before it loses some.
+const EVENT_BACKLOG: usize = 1024;
+
+/// Where the daemon lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of the groups' state directories.
+    pub state: PathBuf,
+    /// The control socket; its directory holds the daemon's lock too.
+    pub socket: PathBuf,
+}
+
+/// The lock that makes this the only daemon of its socket; it holds our process id.
+struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+impl Sole {
+    /// # Errors
+    /// Another daemon has it: its pid is named.
+    fn acquire(socket: &Path) -> Result<Self, Refused> {
+        let path = socket.with_extension("lock");
+        let failed = |error: std::io::Error| system(path.display(), "cannot be opened", error.into());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            // Without a number the lock alone says enough.
+            let _ = file.read_to_string(&mut pid);
+            let pid = pid.trim();
+            return Err(Refusal::new(
+                Kind::Busy,
+                "daemon.running",
+                "cleaved",
+                format!("another daemon runs already, pid {}", if pid.is_empty() { "unknown" } else { pid }),
+                "use that one, or end it first: cleave daemon stop",
+            ));
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|error| system(path.display(), "cannot be made", error.into()))
+}
+
+/// Run the daemon until it is told to end. `ready` is called once it listens.
+///
+/// # Errors
+/// What keeps it from starting; nothing was changed then.
+pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Refusal::new(Kind::Permission, "daemon.not-root", "cleaved", "needs root for ublk and its devices", "start it as root"));
+    }
+    let directory = options.socket.parent().unwrap_or(Path::new("/"));
+    make_directory(directory, 0o750)?;
+    let _sole = Sole::acquire(&options.socket)?;
+    make_directory(&options.state, 0o700)?;
+    // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
+    ublk::features().map_err(Refused::from)?;
+    let failed = |error: std::io::Error| system("cleaved", "cannot make its threads", error.into());
+    let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
+    let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (pleas, heard) = mpsc::unbounded_channel();
+    let owner = Rc::new(Owner {
+        root: options.state.clone(),
+        keepers: keepers.handle(),
+        movers: movers.handle(),
+        tasks: Tasks::new(),
+        pleas,
+        events: broadcast::channel(EVENT_BACKLOG).0,
+        groups: Default::default(),
+        live: Default::default(),
+        media: Default::default(),
+        maps: Default::default(),
+        started: Instant::now(),
+        ending: tokio::sync::Notify::new(),
+    });
+    let local = tokio::task::LocalSet::new();
+    let socket = options.socket.clone();
+    local.block_on(&runtime, async move {
+        tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
+        load_groups(&owner).await?;
+        take_over(&owner).await;
+        let listener =
+            server::listen(&socket).map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
+        tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
+        ready();
+        tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
+        until_told(&owner).await;
+        // No new client; those who wait are told by the closing of their connection.
+        let _ = fs::remove_file(&socket);
+        owner.stop_idle().await;
+        Ok(())
+    })?;
+    // What is still served stays recoverable: leaving at once is what a successor expects.
+    std::process::exit(0);
+}
+
+async fn until_told(owner: &Rc<Owner>) {
+    let (term, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (term, interrupt) {
+        (Ok(mut term), Ok(mut interrupt)) => tokio::select! {
+            _ = term.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            () = owner.ending.notified() => {}
+        },
+        _ => owner.ending.notified().await,
+    }
+}
+
+async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
+    let root = owner.root.clone();
+    let directories = worker(move || {
+        let mut found: Vec<PathBuf> = fs::read_dir(&root)?
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        Ok::<_, std::io::Error>(found)
+    })
+    .await
+    .map_err(|error| system(owner.root.display(), "cannot be read", error.into()))?;
+    for directory in directories {
+        let opened = {
+            let directory = directory.clone();
+            worker(move || Catalog::open(&directory)).await
+        };
+        match opened {
+            Ok((catalog, record, generation)) => {
+                tracing::info!(group = %record.name(), %generation, "group loaded");
+                owner.adopt(&directory, catalog, record, generation.0);
+            }
+            // The other groups are served all the same.
+            Err(refused) => tracing::error!("{refused}"),
+        }
+    }
+    Ok(())
+}
+
+/// Take over the devices that a dead daemon left, and record which volumes do not run any more.
+async fn take_over(owner: &Rc<Owner>) {
+    let existing = worker(ublk::existing).await.unwrap_or_else(|error| {
+        tracing::error!("living devices cannot be listed: {error}");
+        Vec::new()
+    });
+    for group in owner.all_groups() {
+        let record = group.record();
+        let mut living = Vec::new();
+        for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
+            let device = existing.iter().find(|device| {
+                Some(device.id) == volume.device()
+                    && device.length == volume.length()
+                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
+            });
+            match device {
+                Some(device) => living.push((volume.uuid(), device.id)),
+                None => tracing::warn!(volume = %volume.name(), "it ran and has no device any more: it was not stopped"),
+            }
+        }
+        let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
+        if let Err(refused) =
+            owner.transact(&group, |group, ids| change::after_restart(group, &uuids, ids)).await
+        {
+            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
+            continue;
+        }
+        for (volume, number) in living {
+            if let Err(refused) = take_over_one(owner, &group, volume, number).await {
+                tracing::error!("device {number} waits: {refused}");
+            }
+        }
+    }
+    let live: Vec<_> = owner
+        .live
+        .borrow()
+        .values()
+        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
+        .collect();
+    worker(move || links::sweep(Path::new("/dev"), &live)).await;
+}
+
+async fn take_over_one(owner: &Rc<Owner>, group: &Rc<GroupHandle>, volume: Uuid, number: u32) -> Result<(), Refused> {
+    let record = group.record();
+    let before = record
+        .volume_by_id(volume)
+        .ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+    let media = owner.look_at_media(before, true).await;
+    let ending = ending(before);
+    let committed = owner
+        .transact(group, |group, ids| change::recover(group, volume, &media, unix_seconds(), ids))
+        .await?;
+    owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
+    tracing::info!(volume = %before.name(), number, "taken over");
+    Ok(())
+}
+
+/// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
+async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
+    while let Some(plea) = pleas.recv().await {
+        let owner = Rc::clone(&owner);
+        tokio::task::spawn_local(async move {
+            match plea {
+                Plea::PlexLost { volume, plex, errno, answer } => {
+                    // A keeper that does not wait any more has ended.
+                    let _ = answer.send(owner.plex_lost(volume, plex, errno).await);
+                }
+                Plea::IntentLost { volume, answer } => {
+                    let _ = answer.send(owner.intent_lost(volume).await);
+                }
+                Plea::ReadFailed { volume, plex, range, errno } => {
+                    tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
+                }
+                Plea::LastPlexFailed { volume, plex, errno } => {
+                    tracing::error!(%volume, %plex, %errno, "the last plex failed a request");
+                }
+            }
+        });
+    }
+}
+
+impl Owner {
+    /// Record that `plex` has left the write path of `volume` (ordering rule 3).
+    async fn plex_lost(self: &Rc<Self>, volume: Uuid, plex: Uuid, errno: Errno) -> Result<Lost, Errno> {
+        let Some(group) = self.group_of(volume) else { return Ok(Lost::Removed) };
+        let fate = |record: &crate::state::Group| match record.volume_by_id(volume).and_then(|volume| volume.plex_by_id(plex)) {
+            Some(plex) if plex.map().is_some() => Lost::Tracked,
+            Some(_) | None => Lost::Removed,
+        };
+        let record = group.record();
+        let attached = record.volume_by_id(volume).and_then(|volume| volume.plex_by_id(plex)).is_some_and(crate::state::Plex::is_attached);
+        if !attached {
+            return Ok(fate(&record));
+        }
+        let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
+        let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, ids)).await;
+        if let Some(live) = self.live(volume)
+            && let Some(job) = live.jobs.borrow().get(&plex)
+        {
+            job.abort();
+        }
+        match lost {
+            Ok(committed) => {
+                tracing::error!(%volume, %plex, %errno, "plex lost");
+                // Its medium is closed, so that it can be looked at and mended.
+                self.media.borrow_mut().remove(&plex);
+                Ok(fate(&committed.after))
+            }
+            Err(refused) => {
+                tracing::error!(%volume, %plex, "the loss of a plex cannot be recorded: {refused}");
+                Err(Errno::IO)
+            }
+        }
+    }
+
+    /// Record that the intent map of `volume` cannot be trusted (ordering rule 18).
+    async fn intent_lost(self: &Rc<Self>, volume: Uuid) -> Result<(), Errno> {
+        let group = self.group_of(volume).ok_or(Errno::GONE)?;
+        let recorded = self.transact(&group, |group, _| change::set_intent_lost(group, volume, true)).await;
+        recorded.map(drop).map_err(|refused| {
+            tracing::error!(%volume, "the loss of the intent map cannot be recorded: {refused}");
+            Errno::IO
+        })
+    }
+
+    /// Stop every volume that nobody has open; the others stay for a successor.
+    pub(super) async fn stop_idle(self: &Rc<Self>) {
+        let all: Vec<_> = self.live.borrow().values().cloned().collect();
+        // Snapshots were made after their origins and are not needed by them: the order does not matter.
+        for live in all {
+            let holders = self.holders(&live).await;
+            if !holders.is_empty() {
+                tracing::info!(volume = %live.name, "stays, it is open: {}", holders.join(", "));
+                continue;
+            }
+            let Ok(group) = self.group(&live.group) else { continue };
+            if let Err(refused) = self.stop_volume(&group, &live.name).await {
+                tracing::warn!("{refused}");
+            }
+        }
+    }
+}

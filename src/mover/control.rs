@@ -1,0 +1,233 @@
+//! The handle of a running job: watched and steered from any thread.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+use crate::device::{Clock, Moment};
+
+use super::meter::Progress;
+
+/// What the job shall do.
+///
+/// ```text
+///        pause            abort
+///  Run <-------> Pause ---------> Abort   (from Run too; it is final)
+///        resume
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// Take work.
+    Run,
+    /// Finish what is at work, then wait.
+    Pause,
+    /// Finish what is at work, then end.
+    Abort,
+}
+
+/// A command to a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Wait.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End.
+    Abort,
+}
+
+impl Wanted {
+    /// What is wanted after `command`; `None` when the job has been aborted and cannot be told otherwise.
+    #[must_use]
+    pub const fn step(self, command: Command) -> Option<Self> {
+        match (self, command) {
+            (Self::Run | Self::Pause, Command::Pause) => Some(Self::Pause),
+            (Self::Run | Self::Pause, Command::Resume) => Some(Self::Run),
+            (Self::Run | Self::Pause | Self::Abort, Command::Abort) => Some(Self::Abort),
+            (Self::Abort, Command::Pause | Command::Resume) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Wish {
+    wanted: Wanted,
+    bytes_per_second: Option<NonZeroU64>,
+}
+
+/// The handle of one job. Clones are the same handle; all methods may be called on any thread and never block.
+#[derive(Clone, Debug)]
+pub struct Control {
+    wish: Arc<watch::Sender<Wish>>,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+impl std::fmt::Debug for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}, {:?} B/s", self.wanted, self.bytes_per_second)
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+/// The longest sleep of a throttled job between two looks at what is wanted.
+const NAP: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// The handle of a job that shall run, at most at `bytes_per_second`.
+    #[must_use]
+    pub fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
+        let wish = Wish { wanted: Wanted::Run, bytes_per_second };
+        Self {
+            wish: Arc::new(watch::Sender::new(wish)),
+            progress: Arc::new(watch::Sender::new(Progress::default())),
+        }
+    }
+
+    /// Give the job a command; false when it was aborted before and cannot be told otherwise.
+    pub fn tell(&self, command: Command) -> bool {
+        let mut known = false;
+        self.wish.send_if_modified(|wish| match wish.wanted.step(command) {
+            Some(next) => {
+                known = true;
+                std::mem::replace(&mut wish.wanted, next) != next
+            }
+            None => false,
+        });
+        known
+    }
+
+    /// Finish what is at work, then wait.
+    pub fn pause(&self) -> bool {
+        self.tell(Command::Pause)
+    }
+
+    /// Go on.
+    pub fn resume(&self) -> bool {
+        self.tell(Command::Resume)
+    }
+
+    /// Finish what is at work, then end.
+    pub fn abort(&self) {
+        self.tell(Command::Abort);
+    }
+
+    /// Move at most `bytes_per_second` from now on; `None` for as many as there come.
+    pub fn limit_rate(&self, bytes_per_second: Option<NonZeroU64>) {
+        self.wish.send_modify(|wish| wish.bytes_per_second = bytes_per_second);
+    }
+
+    /// What is wanted of the job.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        self.wish.borrow().wanted
+    }
+
+    /// The limit in force, in bytes a second.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<NonZeroU64> {
+        self.wish.borrow().bytes_per_second
+    }
+
+    /// How far the job is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// A channel that carries the newest progress.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(super) fn publish(&self, progress: Progress) {
+        self.progress.send_replace(progress);
+    }
+
+    /// Wait while the job shall pause; false when it shall end.
+    pub(super) async fn may_run(&self) -> bool {
+        let mut wish = self.wish.subscribe();
+        loop {
+            match wish.borrow_and_update().wanted {
+                Wanted::Run => return true,
+                Wanted::Abort => return false,
+                Wanted::Pause => (),
+            }
+            // The sender lives as long as `self`.
+            if wish.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Spreads the bytes of a job over time.
+#[derive(Default)]
+pub(super) struct Pacer {
+    free_at: std::cell::Cell<Moment>,
+}
+
+impl Pacer {
+    /// Wait for the turn of `bytes` more bytes; false when the job shall end. Sleeps are short, so that commands and a new
+    /// limit are followed soon; no window is held meanwhile.
+    pub(super) async fn turn(&self, bytes: u64, control: &Control, clock: &impl Clock) -> bool {
+        loop {
+            if !control.may_run().await {
+                return false;
+            }
+            let Some(rate) = control.rate_limit() else { return true };
+            let now = clock.now();
+            // One nap's worth may be caught up after a stall, not more: a limit is a promise to others.
+            let earliest = Moment(now.0.saturating_sub(NAP.as_nanos() as u64));
+            let free_at = self.free_at.get().max(earliest);
+            if free_at <= now {
+                self.free_at.set(free_at.after(time_for(bytes, rate)));
+                return true;
+            }
+            clock.sleep_until(free_at.min(now.after(NAP))).await;
+        }
+    }
+}
+
+fn time_for(bytes: u64, rate: NonZeroU64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abort_is_final_and_the_rest_may_come_in_any_order() {
+        let control = Control::default();
+        assert!(control.pause() && control.pause() && control.wanted() == Wanted::Pause);
+        assert!(control.resume() && control.wanted() == Wanted::Run);
+        control.abort();
+        assert!(!control.resume() && !control.pause() && control.tell(Command::Abort));
+        assert_eq!(control.wanted(), Wanted::Abort);
+    }
+
+    #[test]
+    fn clones_are_one_handle() {
+        let control = Control::default();
+        let other = control.clone();
+        other.limit_rate(NonZeroU64::new(7));
+        other.pause();
+        assert_eq!(control.rate_limit().map(NonZeroU64::get), Some(7));
+        assert_eq!(control.wanted(), Wanted::Pause);
+    }
+
+    #[test]
+    fn the_time_for_bytes_does_not_overflow() {
+        let rate = NonZeroU64::new(1).unwrap();
+        assert_eq!(time_for(u64::MAX, rate), Duration::from_nanos(u64::MAX));
+        assert_eq!(time_for(1 << 20, NonZeroU64::new(1 << 21).unwrap()), Duration::from_millis(500));
+    }
+}

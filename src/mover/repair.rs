@@ -1,0 +1,38 @@
+//! Repair of a range that one device cannot read any more, from another that can.
+
+use crate::base::ByteRange;
+use crate::device::{BlockDevice, Durability, OwnedBuffer, Request};
+
+use super::copy::SOURCE;
+use super::error::MoverError;
+use super::slots::Tuning;
+use super::windows::Windows;
+
+/// Rewrite `range` of `target` from `source`, piece by piece in held windows and from a buffer of our own, then flush. The
+/// caller has set the intent of the range (ordering rule 10).
+///
+/// # Errors
+/// The first [`MoverError`]; what was rewritten before it may not be durable.
+pub async fn repair<S: BlockDevice, T: BlockDevice, W: Windows>(
+    source: &S,
+    target: &T,
+    windows: &W,
+    range: ByteRange,
+) -> Result<(), MoverError> {
+    let chunk = Tuning::default().chunk_bytes();
+    let buffer = OwnedBuffer::zeroed(chunk.min(range.length.max(1) as usize));
+    for piece in range.pieces(chunk as u64) {
+        let buffer = buffer.slice(0, piece.length as usize);
+        let _window = windows.claim(piece).await;
+        let read = Request::Read { offset: piece.offset, buffer: buffer.clone().into() };
+        source.submit(read).await.map_err(|errno| MoverError::Read {
+            device: SOURCE,
+            range: piece,
+            errno,
+        })?;
+        let durability = Durability::Volatile;
+        let write = Request::Write { offset: piece.offset, buffer: buffer.into(), durability };
+        target.submit(write).await.map_err(|errno| MoverError::Write { range: piece, errno })?;
+    }
+    target.submit(Request::Flush).await.map_err(|errno| MoverError::Flush { errno })
+}

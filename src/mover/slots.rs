@@ -1,0 +1,214 @@
+//! The slot machine: a few slots that take pieces of work until none is left.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::cell::{Cell, RefCell};
+
+use crate::base::ByteRange;
+use crate::bitmap::ChangeMap;
+use crate::device::Clock;
+
+use super::control::{Control, Pacer};
+use super::error::{Ended, MoverError};
+use super::meter::Meter;
+use super::zero::SCAN_BYTES;
+
+/// How many slots a job has and how much each moves at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    slots: usize,
+    chunk_bytes: usize,
+}
+
+impl Default for Tuning {
+    /// 8 slots of 512 KiB: 4 MiB in flight keep disks and memory busy; beyond 8 MiB the caches pay for it.
+    fn default() -> Self {
+        Self { slots: 8, chunk_bytes: 512 << 10 }
+    }
+}
+
+impl Tuning {
+    /// The most slots: more depth bought nothing where it was measured.
+    pub const MAX_SLOTS: usize = 16;
+    /// The largest chunk in bytes; it bounds how long a write may have to wait for a window.
+    pub const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+    /// `slots` slots of `chunk_bytes` bytes, brought within 1 to 16 slots and 64 KiB to 4 MiB in steps of 64 KiB.
+    #[must_use]
+    pub fn new(slots: usize, chunk_bytes: usize) -> Self {
+        let chunk = chunk_bytes.clamp(SCAN_BYTES, Self::MAX_CHUNK_BYTES);
+        Self { slots: slots.clamp(1, Self::MAX_SLOTS), chunk_bytes: chunk - chunk % SCAN_BYTES }
+    }
+
+    /// Number of slots.
+    #[must_use]
+    pub const fn slots(self) -> usize {
+        self.slots
+    }
+
+    /// Bytes that a slot moves at a time.
+    #[must_use]
+    pub const fn chunk_bytes(self) -> usize {
+        self.chunk_bytes
+    }
+}
+
+/// What a job works through, in ascending order.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// The marked regions of a map, as they are marked when the job gets there.
+    Marked(&'a ChangeMap),
+    /// These ranges: ascending, without overlap, in whole blocks of the devices.
+    Ranges(&'a [ByteRange]),
+}
+
+impl Work<'_> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Marked(map) => map.dirty_bytes(),
+            Self::Ranges(ranges) => ranges.iter().map(|range| range.length).sum(),
+        }
+    }
+
+    /// The next bytes to work on at or behind `from`, about `max` of them.
+    fn next(&self, from: u64, max: u64) -> Option<ByteRange> {
+        match self {
+            Self::Marked(map) => map.next_dirty(from, max),
+            Self::Ranges(ranges) => {
+                let range = ranges[ranges.partition_point(|range| range.end() <= from)..]
+                    .iter()
+                    .find(|range| !range.is_empty())?;
+                let start = range.offset.max(from);
+                Some(ByteRange::new(start, range.end() - start))
+            }
+        }
+    }
+}
+
+/// What the slots of one job share.
+pub(super) struct Job<'a, C> {
+    work: Work<'a>,
+    tuning: Tuning,
+    control: &'a Control,
+    clock: &'a C,
+    pacer: Pacer,
+    at: Cell<u64>,
+    run: Cell<ByteRange>,
+    given_up: Cell<bool>,
+    fault: Cell<Option<MoverError>>,
+    meter: RefCell<Meter>,
+}
+
+impl<'a, C: Clock> Job<'a, C> {
+    pub(super) fn new(work: Work<'a>, tuning: Tuning, control: &'a Control, clock: &'a C) -> Self {
+        let meter = Meter::new(work.bytes(), clock.now());
+        control.publish(meter.current());
+        Self {
+            work,
+            tuning,
+            control,
+            clock,
+            pacer: Pacer::default(),
+            at: Cell::new(0),
+            run: Cell::new(ByteRange::new(0, 0)),
+            given_up: Cell::new(false),
+            fault: Cell::new(None),
+            meter: RefCell::new(meter),
+        }
+    }
+
+    /// Run `slot` in each slot beside the others until all have returned.
+    pub(super) async fn run<F: Future<Output = ()>>(&self, slot: impl Fn() -> F) {
+        let mut slots: FuturesUnordered<F> = (0..self.tuning.slots).map(|_| slot()).collect();
+        while slots.next().await.is_some() {}
+    }
+
+    /// The next piece for a slot, at most a chunk long, when its turn has come; `None` when there is none, or the job shall
+    /// end.
+    pub(super) async fn next(&self) -> Option<ByteRange> {
+        let may_run = self.control.may_run().await;
+        if self.fault.get().is_some() {
+            return None;
+        }
+        let piece = self.cut()?;
+        if may_run && self.pacer.turn(piece.length, self.control, self.clock).await {
+            return self.fault.get().is_none().then_some(piece);
+        }
+        self.given_up.set(true);
+        None
+    }
+
+    /// The next piece of the run at hand; a region longer than a chunk is several pieces.
+    fn cut(&self) -> Option<ByteRange> {
+        let chunk = self.tuning.chunk_bytes as u64;
+        let mut run = self.run.get();
+        if run.is_empty() {
+            run = self.work.next(self.at.get(), chunk)?;
+            self.at.set(run.end());
+        }
+        let piece = ByteRange::new(run.offset, run.length.min(chunk));
+        self.run.set(ByteRange::new(piece.end(), run.length - piece.length));
+        Some(piece)
+    }
+
+    /// Note that `done` bytes are dealt with, `written` of them written.
+    pub(super) fn count(&self, done: u64, written: u64) {
+        if let Some(progress) = self.meter.borrow_mut().add(done, written, self.clock.now()) {
+            self.control.publish(progress);
+        }
+    }
+
+    /// Let the job end with `fault`, unless an earlier one came first.
+    pub(super) fn fail(&self, fault: MoverError) {
+        if self.fault.get().is_none() {
+            self.fault.set(Some(fault));
+        }
+    }
+
+    /// How the job ended, once all slots have returned.
+    pub(super) fn end(&self) -> Ended {
+        self.control.publish(self.meter.borrow_mut().end());
+        match self.fault.get() {
+            Some(fault) => Ended::Failed(fault),
+            None if self.given_up.get() => Ended::Aborted,
+            None => Ended::Complete,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::RegionSize;
+
+    #[test]
+    fn tuning_stays_within_its_limits() {
+        assert_eq!(Tuning::new(0, 0), Tuning { slots: 1, chunk_bytes: 64 << 10 });
+        assert_eq!(Tuning::new(99, usize::MAX), Tuning { slots: 16, chunk_bytes: 4 << 20 });
+        assert_eq!(Tuning::new(8, (512 << 10) + 5), Tuning::default());
+    }
+
+    #[test]
+    fn ranges_are_worked_through_in_order_and_empty_ones_passed() {
+        let ranges =
+            [ByteRange::new(0, 0), ByteRange::new(10, 5), ByteRange::new(20, 0), ByteRange::new(30, 1)];
+        let work = Work::Ranges(&ranges);
+        assert_eq!(work.bytes(), 6);
+        assert_eq!(work.next(0, 1), Some(ByteRange::new(10, 5)));
+        assert_eq!(work.next(12, 1), Some(ByteRange::new(12, 3)));
+        assert_eq!(work.next(15, 1), Some(ByteRange::new(30, 1)));
+        assert_eq!(work.next(31, 1), None);
+    }
+
+    #[test]
+    fn a_large_region_is_cut_into_chunks() {
+        let map = ChangeMap::new(3 << 20, RegionSize::new(2 << 20).unwrap());
+        map.mark_all();
+        let (control, clock) = (Control::default(), super::super::testing::TestClock::default());
+        let job = Job::new(Work::Marked(&map), Tuning::default(), &control, &clock);
+        let pieces: Vec<_> = std::iter::from_fn(|| job.cut()).collect();
+        assert_eq!(pieces.len(), 6);
+        assert!(pieces.iter().all(|piece| piece.length == 512 << 10));
+        assert!(pieces.windows(2).all(|pair| pair[0].end() == pair[1].offset));
+    }
+}

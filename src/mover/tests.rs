@@ -1,0 +1,528 @@
+//! The mover against disks that dawdle and fail, with writes that race.
+
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::num::NonZeroU64;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::testing::{Dice, Disk, Faults, Table, TestClock, run};
+use super::*;
+use crate::base::{ByteRange, Errno, RegionSize};
+use crate::bitmap::ChangeMap;
+use crate::device::{BlockDevice, Buffer, Clock, Durability, OwnedBuffer, Request, Space};
+
+const REGION: u64 = 16 << 10;
+/// 40 regions and a short one.
+const LENGTH: u64 = 40 * REGION + 1536;
+
+fn tuning() -> Tuning {
+    Tuning::new(4, 64 << 10)
+}
+
+fn map(region: u64) -> ChangeMap {
+    ChangeMap::new(LENGTH, RegionSize::new(u32::try_from(region).unwrap()).unwrap())
+}
+
+/// A volume's worth of pages: data, with zero pages between.
+fn content(dice: &Dice) -> Vec<u8> {
+    let mut bytes = vec![0; LENGTH as usize];
+    let mut zero = false;
+    for (i, page) in bytes.chunks_mut(4096).enumerate() {
+        zero = if i % 16 == 0 { dice.roll(3) == 0 } else { zero ^ (dice.roll(12) == 0) };
+        if !zero {
+            let seed = dice.roll(255) as u8 + 1;
+            page.iter_mut().enumerate().for_each(|(i, byte)| *byte = seed.wrapping_add(i as u8) | 1);
+        }
+    }
+    bytes
+}
+
+type Others<'a> = Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>;
+
+fn plan<'a, W>(
+    source: &'a Disk,
+    target: &'a Disk,
+    windows: &'a W,
+    map: &'a ChangeMap,
+) -> CopyPlan<'a, Disk, Disk, W> {
+    CopyPlan {
+        source,
+        target,
+        windows,
+        map,
+        target_zero: TargetZero::Unknown,
+        compare_first: false,
+        space: Space::Keep,
+        flush_every_bytes: 128 << 10,
+        target_failed: &|| false,
+        tuning: tuning(),
+    }
+}
+
+/// A writer of the volume: mirrored writes and zeroes on both disks, each inside the table, if there is one.
+async fn writer(source: &Disk, target: &Disk, table: Option<&Table>, dice: Dice) {
+    for _ in 0..12 {
+        let offset = dice.roll(LENGTH / 512) * 512;
+        let length = ((dice.roll(64) + 1) * 512).min(LENGTH - offset);
+        let range = ByteRange::new(offset, length);
+        let _entered = match table {
+            Some(table) => Some(table.enter(range).await),
+            None => None,
+        };
+        let request = if dice.roll(3) == 0 {
+            Request::WriteZeroes { range, space: Space::Keep, durability: Durability::Volatile }
+        } else {
+            let bytes = vec![dice.roll(255) as u8; length as usize];
+            let buffer = Buffer::Owned(OwnedBuffer::from_slice(&bytes));
+            Request::Write { offset, buffer, durability: Durability::Volatile }
+        };
+        let (a, b) = futures_util::future::join(source.submit(request.clone()), target.submit(request)).await;
+        a.and(b).unwrap();
+    }
+}
+
+/// Copy everything while three writers race; whether the disks ended equal.
+fn race(seed: u64, region: u64, compare_first: bool, zero_target: bool, windows: bool) -> bool {
+    let dice = Dice::new(seed);
+    let source = Disk::new(content(&dice), &dice);
+    let stale = if zero_target { vec![0; LENGTH as usize] } else { content(&dice) };
+    let target = Disk::new(stale, &dice);
+    source.tells_holes.set(dice.roll(2) == 0);
+    let (table, map) = (Table::default(), map(region));
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    let target_zero = if zero_target { TargetZero::Known } else { TargetZero::Unknown };
+    let gate = windows.then_some(&table);
+    let others: Others =
+        (0..3).map(|_| Box::pin(writer(&source, &target, gate, dice.clone())) as _).collect();
+    let report = if windows {
+        let plan = CopyPlan { compare_first, target_zero, ..plan(&source, &target, &table, &map) };
+        run(&dice, copy(plan, &control, &clock), others, |_| ())
+    } else {
+        let plan = CopyPlan { compare_first, target_zero, ..plan(&source, &target, &NoWindows, &map) };
+        run(&dice, copy(plan, &control, &clock), others, |_| ())
+    };
+    assert_eq!((report.ended, report.regions_left), (Ended::Complete, 0));
+    assert_eq!(table.held(), 0);
+    assert_eq!(control.progress().done_bytes, LENGTH);
+    assert!(control.progress().ended);
+    let moved = report.written_bytes + report.zeroed_bytes + report.left_bytes;
+    assert_eq!(moved, LENGTH, "each byte is accounted for once");
+    *source.bytes.borrow() == *target.bytes.borrow()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Rule 7.
+    #[test]
+    fn racing_writes_end_with_equal_disks(
+        seed: u64,
+        region in prop_oneof![Just(REGION), Just(4 * REGION), Just(16 * REGION)],
+        compare_first: bool,
+        zero_target: bool,
+    ) {
+        prop_assert!(race(seed, region, compare_first, zero_target, true));
+    }
+
+    /// Rule 13: at no moment is a region clear whose bytes a power cut could take from the target.
+    #[test]
+    fn a_clear_bit_means_equal_and_durable(
+        seed: u64,
+        region in prop_oneof![Just(REGION), Just(16 * REGION)],
+        stop_at in 0..4000u64,
+        fail_write in proptest::option::of(0..30u64),
+        fail_flush in proptest::option::of(0..4u64),
+        compare_first: bool,
+    ) {
+        let dice = Dice::new(seed);
+        let source = Disk::new(content(&dice), &dice);
+        let target = Disk::new(content(&dice), &dice);
+        target.faults.set(Faults { read: None, write: fail_write, flush: fail_flush });
+        let (table, map) = (Table::default(), map(region));
+        map.mark_all();
+        let (control, clock) = (Control::default(), TestClock::default());
+        let plan = CopyPlan { compare_first, ..plan(&source, &target, &table, &map) };
+        let mut cleared = 0;
+        let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |step| {
+            if step == stop_at {
+                control.abort();
+            }
+            if map.bits().len() - map.dirty_regions() != cleared {
+                cleared = map.bits().len() - map.dirty_regions();
+                let (ours, theirs) = (source.bytes.borrow(), target.durable.borrow());
+                for range in ByteRange::new(0, LENGTH).pieces(region).filter(|range| !map.is_marked(*range)) {
+                    let at = range.offset as usize..range.end() as usize;
+                    assert_eq!(ours[at.clone()], theirs[at], "{range} is clear");
+                }
+            }
+        });
+        prop_assert_eq!(report.regions_left, map.dirty_regions());
+        match report.ended {
+            Ended::Complete => prop_assert_eq!(report.regions_left, 0),
+            Ended::Aborted => prop_assert!(report.regions_left > 0),
+            Ended::Failed(fault) => {
+                prop_assert!(fail_write.is_some() || fail_flush.is_some(), "{fault:?}");
+                prop_assert!(report.regions_left > 0);
+            }
+        }
+        prop_assert_eq!(table.held(), 0);
+        // What is left is enough to go on from.
+        target.faults.set(Faults::default());
+        let plan = self::plan(&source, &target, &table, &map);
+        let (control, clock) = (Control::default(), TestClock::default());
+        let again = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+        prop_assert_eq!((again.ended, again.regions_left), (Ended::Complete, 0));
+        prop_assert_eq!(&*source.bytes.borrow(), &*target.durable.borrow());
+    }
+
+    #[test]
+    fn a_comparison_finds_what_was_planted(
+        seed: u64,
+        planted in proptest::collection::btree_set((1..4usize, 0..LENGTH), 0..12),
+        trust_holes: bool,
+        whole: bool,
+    ) {
+        let dice = Dice::new(seed);
+        let bytes = content(&dice);
+        let disks: Vec<_> = (0..4).map(|_| Disk::new(bytes.clone(), &dice)).collect();
+        let mut expected: std::collections::BTreeSet<(usize, u64)> = Default::default();
+        for (device, at) in &planted {
+            disks[*device].bytes.borrow_mut()[*at as usize] ^= 0x80;
+            expected.insert((*device, *at / 4096));
+        }
+        let (control, clock, marks) = (Control::default(), TestClock::default(), map(REGION));
+        let all = map(REGION);
+        all.mark_all();
+        let ranges = [ByteRange::new(0, 128 << 10), ByteRange::new(128 << 10, LENGTH - (128 << 10))];
+        let plan = ComparePlan {
+            devices: &disks,
+            windows: &NoWindows,
+            work: if whole { Work::Marked(&all) } else { Work::Ranges(&ranges) },
+            trust_holes,
+            mark: Some(&marks),
+            list_at_most: 100,
+            tuning: tuning(),
+        };
+        let report = run(&dice, compare(plan, &control, &clock), Vec::new(), |_| ());
+        prop_assert_eq!(report.ended, Ended::Complete);
+        prop_assert_eq!(report.compared_bytes, LENGTH);
+        prop_assert!(!report.more);
+        let found: std::collections::BTreeSet<(usize, u64)> = report
+            .differences
+            .iter()
+            .flat_map(|d| d.range.pieces(4096).map(|page| (d.device, page.offset / 4096)))
+            .collect();
+        prop_assert_eq!(&found, &expected);
+        for (_, page) in &expected {
+            prop_assert!(marks.is_marked(ByteRange::new(page * 4096, 1)));
+        }
+        prop_assert_eq!(marks.is_clean(), expected.is_empty());
+    }
+}
+
+#[test]
+fn the_race_is_lost_without_windows() {
+    let lost = (0..40).filter(|seed| !race(*seed, REGION, false, false, false)).count();
+    assert!(lost > 0, "the races of these tests do not bite");
+}
+
+/// A fixed run: all marked, nothing races. The report, the target and the map.
+fn settle(
+    seed: u64,
+    prepare: impl FnOnce(&Disk, &Disk),
+    change: impl for<'a> FnOnce(CopyPlan<'a, Disk, Disk, NoWindows>) -> CopyPlan<'a, Disk, Disk, NoWindows>,
+) -> (CopyReport, Disk, Disk, ChangeMap) {
+    let dice = Dice::new(seed);
+    let source = Disk::new(content(&dice), &dice);
+    let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+    prepare(&source, &target);
+    let map = map(REGION);
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = change(plan(&source, &target, &NoWindows, &map));
+    let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+    (report, source, target, map)
+}
+
+/// Rule 13.
+#[test]
+fn a_failed_flush_clears_nothing() {
+    let fail = |_: &Disk, target: &Disk| target.faults.set(Faults { flush: Some(0), ..Faults::default() });
+    let (report, _, target, map) = settle(1, fail, |plan| plan);
+    assert_eq!(report.ended, Ended::Failed(MoverError::Flush { errno: Errno::IO }));
+    assert_eq!(map.dirty_bytes(), LENGTH);
+    assert_eq!(target.flushes.get(), 1, "a second flush proves nothing and is not tried");
+}
+
+/// Rule 13.
+#[test]
+fn nothing_is_cleared_after_a_write_to_the_target_failed() {
+    for good in [0, 5] {
+        let fail = |_: &Disk, target: &Disk| {
+            target.faults.set(Faults { write: Some(good), ..Faults::default() });
+        };
+        let (report, _, target, map) =
+            settle(2, fail, |plan| CopyPlan { flush_every_bytes: u64::MAX, ..plan });
+        assert!(matches!(report.ended, Ended::Failed(MoverError::Write { errno: Errno::IO, .. })));
+        assert_eq!((map.dirty_bytes(), target.flushes.get()), (LENGTH, 0));
+    }
+}
+
+/// Rule 13, by the hand of somebody else.
+#[test]
+fn nothing_stays_cleared_when_a_foreign_write_failed_meanwhile() {
+    for raise_at in 0..400u64 {
+        let dice = Dice::new(raise_at);
+        let source = Disk::new(content(&dice), &dice);
+        let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+        let map = map(REGION);
+        map.mark_all();
+        let victim = ByteRange::new(dice.roll(LENGTH / REGION) * REGION, 512);
+        let (control, clock) = (Control::default(), TestClock::default());
+        let failed = Cell::new(false);
+        let asked = || failed.get();
+        let plan = CopyPlan { target_failed: &asked, ..plan(&source, &target, &NoWindows, &map) };
+        let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |step| {
+            if step == raise_at {
+                failed.set(true);
+                map.mark(victim);
+            }
+        });
+        if failed.get() {
+            assert!(map.is_marked(victim), "raised at step {raise_at}");
+        }
+        if report.ended == Ended::Failed(MoverError::TargetFailed) {
+            assert!(report.regions_left > 0);
+        }
+    }
+}
+
+#[test]
+fn a_flag_raised_during_the_flush_brings_the_bits_back() {
+    let dice = Dice::new(3);
+    let source = Disk::new(content(&dice), &dice);
+    let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+    let map = map(REGION);
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    // The question before the flush is answered no, the one after it yes.
+    let asked = || target.flushes.get() > 0;
+    let plan = CopyPlan {
+        target_failed: &asked,
+        flush_every_bytes: u64::MAX,
+        ..plan(&source, &target, &NoWindows, &map)
+    };
+    let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!(report.ended, Ended::Failed(MoverError::TargetFailed));
+    assert_eq!((report.regions_left, target.flushes.get()), (map.bits().len(), 1));
+}
+
+#[test]
+fn a_read_error_names_the_range_and_what_had_arrived_is_settled() {
+    let fail = |source: &Disk, _: &Disk| {
+        source.tells_holes.set(false);
+        source.faults.set(Faults { read: Some(6), ..Faults::default() });
+    };
+    let (report, source, target, map) = settle(4, fail, |plan| plan);
+    let Ended::Failed(MoverError::Read { device: 0, range, errno: Errno::IO }) = report.ended else {
+        panic!("{:?}", report.ended)
+    };
+    assert!(map.is_marked(range));
+    assert!(!map.is_clean() && map.dirty_bytes() < LENGTH);
+    for clear in ByteRange::new(0, LENGTH).pieces(REGION).filter(|piece| !map.is_marked(*piece)) {
+        let at = clear.offset as usize..clear.end() as usize;
+        assert_eq!(source.bytes.borrow()[at.clone()], target.durable.borrow()[at]);
+    }
+}
+
+/// Rule 7.
+#[test]
+fn zeroes_are_left_out_only_where_the_target_is_known_to_be_zero() {
+    for tells_holes in [true, false] {
+        let prepare = |source: &Disk, _: &Disk| {
+            source.tells_holes.set(tells_holes);
+            source.bytes.borrow_mut()[..(256 << 10)].fill(0);
+        };
+        let (report, source, target, _) = settle(5, prepare, |plan| plan);
+        assert_eq!(*source.bytes.borrow(), *target.bytes.borrow());
+        assert!(report.zeroed_bytes >= 256 << 10 && report.left_bytes == 0, "{report:?}");
+
+        let zeroed = |source: &Disk, target: &Disk| {
+            prepare(source, target);
+            target.bytes.borrow_mut().fill(0);
+        };
+        let (report, source, target, _) =
+            settle(5, zeroed, |plan| CopyPlan { target_zero: TargetZero::Known, ..plan });
+        assert_eq!(*source.bytes.borrow(), *target.bytes.borrow());
+        assert!(report.left_bytes >= 256 << 10 && report.zeroed_bytes == 0, "{report:?}");
+        assert_eq!(target.zeroes.get(), 0);
+    }
+}
+
+#[test]
+fn a_resync_that_compares_writes_the_differences_alone() {
+    let prepare = |source: &Disk, target: &Disk| {
+        source.bytes.borrow_mut()[4096 * 9 + 7] ^= 1;
+        *target.bytes.borrow_mut() = source.bytes.borrow().clone();
+        target.bytes.borrow_mut()[4096 * 9 + 100] ^= 0xff;
+        target.bytes.borrow_mut()[LENGTH as usize - 1] ^= 0xff;
+    };
+    let (report, source, target, map) =
+        settle(6, prepare, |plan| CopyPlan { compare_first: true, flush_every_bytes: u64::MAX, ..plan });
+    assert_eq!(*source.bytes.borrow(), *target.bytes.borrow());
+    let mut written = target.written.borrow().clone();
+    written.sort_unstable();
+    assert_eq!(written, [ByteRange::new(4096 * 9, 4096), ByteRange::new(40 * REGION, 1536)]);
+    assert_eq!(report.left_bytes, LENGTH - 4096 - 1536);
+    assert!(map.is_clean() && target.flushes.get() == 1);
+}
+
+#[test]
+fn only_marked_regions_are_touched() {
+    let dice = Dice::new(7);
+    let source = Disk::new(vec![1; LENGTH as usize], &dice);
+    let target = Disk::new(vec![2; LENGTH as usize], &dice);
+    let map = map(REGION);
+    map.mark(ByteRange::new(3 * REGION + 5, 1));
+    map.mark(ByteRange::new(LENGTH - 1, 1));
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = plan(&source, &target, &NoWindows, &map);
+    let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!((report.ended, report.written_bytes), (Ended::Complete, REGION + 1536));
+    let copied = |at: u64| (3 * REGION..4 * REGION).contains(&at) || at >= 40 * REGION;
+    let bytes = target.bytes.borrow();
+    assert!((0..LENGTH).all(|at| bytes[at as usize] == if copied(at) { 1 } else { 2 }));
+}
+
+#[test]
+fn a_paused_job_starts_nothing_and_holds_nothing() {
+    let dice = Dice::new(8);
+    let source = Disk::new(content(&dice), &dice);
+    let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+    let (table, map) = (Table::default(), map(REGION));
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    let at_rest = Rc::new(Cell::new(None));
+    let watcher: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+        while target.written.borrow().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(control.pause());
+        // Long enough for everything at work to drain.
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+        at_rest.set(Some((source.reads.get(), target.writes.get(), table.held())));
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(at_rest.get(), Some((source.reads.get(), target.writes.get(), 0)));
+        assert!(!map.is_clean());
+        assert!(control.resume());
+    });
+    let plan = plan(&source, &target, &table, &map);
+    let report = run(&dice, copy(plan, &control, &clock), vec![watcher], |_| ());
+    assert!(at_rest.get().is_some());
+    assert_eq!((report.ended, report.regions_left), (Ended::Complete, 0));
+}
+
+#[test]
+fn a_limited_job_takes_its_time_and_follows_an_abort_soon() {
+    let rate = NonZeroU64::new(64 << 10).unwrap();
+    let job = |control: &Control, abort_at: u64| {
+        let dice = Dice::new(9);
+        let source = Disk::new(content(&dice), &dice);
+        let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+        let map = map(REGION);
+        map.mark_all();
+        let clock = TestClock::default();
+        let plan = plan(&source, &target, &NoWindows, &map);
+        let mut aborted_at = None;
+        let report = run(&dice, copy(plan, control, &clock), Vec::new(), |_| {
+            if clock.now().0 >= abort_at && aborted_at.is_none() {
+                aborted_at = Some(clock.now());
+                control.abort();
+            }
+        });
+        (report, clock.now(), aborted_at)
+    };
+    let control = Control::new(Some(rate));
+    let watch = control.watch();
+    let (report, end, _) = job(&control, u64::MAX);
+    assert_eq!(report.ended, Ended::Complete);
+    // The last piece need not be waited for, and one nap may be caught up.
+    let least = Duration::from_millis((LENGTH - (64 << 10)) * 1000 / rate.get() - 200);
+    assert!(Duration::from_nanos(end.0) >= least, "{end:?}, at least {least:?}");
+    assert!(Duration::from_nanos(end.0) < 2 * least);
+    assert!(watch.has_changed().unwrap());
+    let progress = control.progress();
+    assert_eq!((progress.done_bytes, progress.total_bytes), (LENGTH, LENGTH));
+    assert!(progress.bytes_per_second > rate.get() / 2 && progress.bytes_per_second < rate.get() * 2);
+
+    let (report, end, aborted_at) = job(&Control::new(Some(rate)), 3_000_000_000);
+    assert_eq!(report.ended, Ended::Aborted);
+    assert!(end.since(aborted_at.unwrap()) < Duration::from_millis(200));
+    assert!(report.regions_left > 0 && report.regions_left < 41);
+}
+
+#[test]
+fn the_list_of_differences_is_capped_and_the_count_is_not() {
+    let dice = Dice::new(10);
+    let disks = [Disk::new(vec![1; LENGTH as usize], &dice), Disk::new(vec![2; LENGTH as usize], &dice)];
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = |list_at_most| ComparePlan {
+        devices: &disks[..],
+        windows: &NoWindows,
+        work: Work::Ranges(&[const { ByteRange::new(0, LENGTH) }]),
+        trust_holes: true,
+        mark: None,
+        list_at_most,
+        tuning: tuning(),
+    };
+    let capped = run(&dice, compare(plan(2), &control, &clock), Vec::new(), |_| ());
+    assert!(capped.more && capped.differing_bytes == LENGTH && capped.differences.len() <= 2);
+    let whole = run(&dice, compare(plan(100), &control, &clock), Vec::new(), |_| ());
+    assert_eq!(whole.differences, [Difference { device: 1, range: ByteRange::new(0, LENGTH) }]);
+    assert!(!whole.more);
+}
+
+#[test]
+fn a_comparison_that_cannot_read_says_which_device() {
+    let dice = Dice::new(11);
+    let disks: Vec<_> = (0..3).map(|_| Disk::new(vec![1; LENGTH as usize], &dice)).collect();
+    disks[2].faults.set(Faults { read: Some(1), ..Faults::default() });
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = ComparePlan {
+        devices: &disks[..],
+        windows: &Table::default(),
+        work: Work::Ranges(&[const { ByteRange::new(0, LENGTH) }]),
+        trust_holes: false,
+        mark: None,
+        list_at_most: 1,
+        tuning: tuning(),
+    };
+    let report = run(&dice, compare(plan, &control, &clock), Vec::new(), |_| ());
+    assert!(matches!(report.ended, Ended::Failed(MoverError::Read { device: 2, errno: Errno::IO, .. })));
+    assert!(report.compared_bytes < LENGTH);
+}
+
+/// Rule 10.
+#[test]
+fn a_repair_rewrites_its_range_and_flushes() {
+    let dice = Dice::new(12);
+    let source = Disk::new(vec![1; LENGTH as usize], &dice);
+    let target = Disk::new(vec![2; LENGTH as usize], &dice);
+    let table = Table::default();
+    let range = ByteRange::new(512, 600 << 10);
+    run(&dice, repair(&source, &target, &table, range), Vec::new(), |_| ()).unwrap();
+    let durable = target.durable.borrow();
+    assert!((0..LENGTH).all(|at| (durable[at as usize] == 1) == (range.offset <= at && at < range.end())));
+    assert_eq!(table.held(), 0);
+    drop(durable);
+    target.faults.set(Faults { flush: Some(1), ..Faults::default() });
+    let failed = run(&dice, repair(&source, &target, &table, range), Vec::new(), |_| ());
+    assert_eq!(failed, Err(MoverError::Flush { errno: Errno::IO }));
+}

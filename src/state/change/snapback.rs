@@ -1,0 +1,85 @@
+//! Plexes of a snapshot volume go back to the origin; only what differs has to be copied.
+
+use super::super::group::{Group, Plex};
+use super::super::ids::Ids;
+use super::super::plex::{PlexEvent, Purpose};
+use super::super::refuse;
+use super::super::volume::VolumeState;
+use super::{Change, Draft, Effect, MapFill, Route, idle_volume, started_volume};
+use crate::base::limits::MAX_PLEXES;
+use crate::base::{Refused, Uuid};
+
+/// A snapback to be begun.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapbackArgs<'a> {
+    /// The snapshot volume as typed; it must be stopped, so that its change map is complete.
+    pub snapshot: &'a str,
+    /// How many plexes go back; `None` is all of them.
+    pub plexes: Option<usize>,
+    /// Who has its device open.
+    pub holders: &'a [String],
+}
+
+/// Complete plexes of a stopped snapshot volume become snapshot mirrors of the origin again: SNAPATT, with the union of
+/// what either side changed since the cut as their map. With its last complete plex the snapshot volume is removed, its
+/// own changes given up; the maps of the relation go after the commit.
+///
+/// # Errors
+/// `volume.unknown`, `volume.busy`, `volume.open`; `snapshot.not-a-snapshot`; `volume.started` or `snapshot.unclean` for a
+/// snapshot volume that is not CLEAN; `volume.not-started` and `volume.resyncing` for the origin; `snapshot.too-few-plexes`,
+/// `plex.too-many`; `volume.has-snapshots` when the snapshot volume would go and has snapshots itself.
+pub fn snapback(group: &Group, args: &SnapbackArgs, ids: &mut Ids) -> Result<Change, Refused> {
+    let snapshot = idle_volume(group, args.snapshot)?;
+    let (origin, link) =
+        group.link_of(snapshot.uuid).ok_or_else(|| refuse::not_a_snapshot(&snapshot.name))?;
+    if !args.holders.is_empty() {
+        return Err(refuse::volume_open(&snapshot.name, args.holders));
+    }
+    let origin = started_volume(group, origin.name.as_str())?;
+    if origin.state() == VolumeState::Sync {
+        return Err(refuse::volume_resyncing(&origin.name));
+    }
+    match snapshot.state() {
+        VolumeState::Clean => {}
+        VolumeState::Active | VolumeState::Sync => return Err(refuse::volume_running(&snapshot.name)),
+        VolumeState::Empty | VolumeState::NeedSync => return Err(refuse::snapshot_unclean(&snapshot.name)),
+    }
+    let complete: Vec<_> = snapshot.complete_plexes().map(Plex::uuid).collect();
+    let count = args.plexes.unwrap_or(complete.len());
+    if count == 0 || count > complete.len() {
+        return Err(refuse::snapback_too_few(&snapshot.name, count, complete.len()));
+    }
+    if origin.plexes.len() + count > MAX_PLEXES {
+        return Err(refuse::too_many_plexes(&origin.name, origin.plexes.len() + count));
+    }
+    let goes = count == complete.len();
+    if goes && !snapshot.snapshots.is_empty() {
+        return Err(refuse::volume_has_snapshots(&snapshot.name, &group.snapshot_names(snapshot)));
+    }
+    let maps = vec![link.origin_map, link.snapshot_map];
+    let (origin, snapshot) = (origin.uuid, snapshot.uuid);
+    let mut draft = Draft::new(group, ids);
+    // The newest go first, as they came last.
+    for plex in complete.iter().rev().take(count) {
+        draft.return_plex(snapshot, origin, *plex, &maps)?;
+    }
+    if goes {
+        draft.drop_volume(snapshot)?;
+    }
+    draft.finish()
+}
+
+impl Draft<'_> {
+    fn return_plex(&mut self, from: Uuid, to: Uuid, uuid: Uuid, maps: &[Uuid]) -> Result<(), Refused> {
+        let record = self.volume(from)?;
+        let at = record.plexes.iter().position(|plex| plex.uuid == uuid);
+        let mut plex = record.plexes.remove(at.ok_or_else(|| refuse::plex_gone(uuid))?);
+        plex.purpose = Purpose::Snapshot;
+        plex.noted = None;
+        self.volume(to)?.plexes.push(plex);
+        self.step(to, uuid, PlexEvent::Return, Route::Live)?;
+        self.give_map(to, uuid, None, MapFill::Union(maps.to_vec()))?;
+        self.after.push(Effect::Copy { volume: to, plex: uuid });
+        Ok(())
+    }
+}
