@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cleave::base::{ByteRange, Uuid};
+use cleave::base::{ByteRange, Errno, Uuid};
 use cleave::bitmap::ChangeMap;
-use cleave::device::{BlockDevice, Durability, Host, OwnedBuffer, Request, Space};
+use cleave::device::{BlockDevice, Checked, Host, Request, Space};
+use cleave::mover::{self, Control, CopyPlan, Ended, MoverError, TargetZero, Tuning};
 use cleave::sim::SimDisk;
-use cleave::volume::{CutError, Member, Role, Route, RoutePlex, cut};
+use cleave::volume::{CutError, Member, Role, Route, RoutePlex, VolumeQueue, cut};
 
 use crate::maps;
 use crate::oracle::Oracle;
@@ -36,59 +37,60 @@ impl Running {
         cut::swap(self.host.clock(), vec![member], Duration::from_secs(60)).await.map(|_| ())
     }
 
-    /// Copy to `uuid` what it lacks (ordering rule 13).
-    pub async fn resync(&self, uuid: Uuid) -> Resync {
-        const STEP: u64 = 128 << 10;
-        let mut at = 0;
-        while let Some(route) = Some(self.volume.route()).filter(|route| route.plex(uuid).is_some()) {
-            let Some(target) = route.plex(uuid) else { break };
-            if target.behind.is_clean() {
-                let flushed = self.host.open(&target.medium).submit(Request::Flush).await;
-                // A plex that does not flush is taken out by the next flush of the volume.
-                return if flushed.is_ok() { Resync::Done } else { Resync::GaveUp };
-            }
-            let Some(range) = target.behind.next_dirty(at, STEP) else {
-                at = 0;
-                continue;
-            };
-            at = range.end();
-            if !self.copy(uuid, range).await {
-                return Resync::GaveUp;
+    /// Copy to `uuid` what it lacks, as the daemon has the mover do it.
+    pub async fn resync(&self, site: &Site, uuid: Uuid) -> Resync {
+        let Some(target) = self.volume.route().plex(uuid).cloned() else { return Resync::GaveUp };
+        let Some(source) = VolumeQueue::new(self.host.clone(), Arc::clone(&self.volume)) else {
+            return Resync::GaveUp;
+        };
+        let source = Checked::new(source, "mover's source");
+        let device = Checked::new(self.host.open(&target.medium), "mover's target");
+        let compare_first = site.dice.borrow_mut().coin();
+        let plan = CopyPlan {
+            source: &source,
+            target: &device,
+            windows: &self.volume,
+            map: &*target.behind,
+            target_zero: TargetZero::Unknown,
+            compare_first,
+            space: Space::Release,
+            flush_every_bytes: 1 << 20,
+            target_failed: &|| self.volume.route().plex(uuid).is_none(),
+            tuning: Tuning::new(3, 128 << 10),
+        };
+        let report = mover::copy(plan, &Control::new(None), self.host.clock()).await;
+        match report.ended {
+            Ended::Complete if target.behind.is_clean() => Resync::Done,
+            Ended::Complete | Ended::Aborted | Ended::Failed(MoverError::Read { device: 0, .. }) => Resync::GaveUp,
+            Ended::Failed(_) => {
+                // What the target has flushed is not known any more: neither the mover's writes nor those of others.
+                self.lose(site, uuid).await;
+                Resync::GaveUp
             }
         }
-        Resync::GaveUp
     }
 
-    async fn copy(&self, uuid: Uuid, range: ByteRange) -> bool {
-        let _window = self.volume.window(range).await;
-        let route = self.volume.route();
-        let in_step = |plex: &&RoutePlex<SimDisk>| plex.uuid != uuid && !plex.behind.is_marked(range);
-        let Some(source) = route.readable().find(in_step) else { return false };
-        let Some(target) = route.plex(uuid) else { return false };
-        if self.volume.intent().cover(range).await.is_err() {
-            return false;
-        }
-        let (source, device) = (self.host.open(&source.medium), self.host.open(&target.medium));
-        // Ordering rule 7: holes are looked for inside the window. Zeroes are written, since the target holds anything.
-        let Ok(data) = source.next_data(range).await else { return false };
-        let write = if data.is_some() {
-            let buffer = OwnedBuffer::zeroed(range.length as usize);
-            let read = Request::Read { offset: range.offset, buffer: buffer.clone().into() };
-            if source.submit(read).await.is_err() {
-                return false;
-            }
-            Request::Write { offset: range.offset, buffer: buffer.into(), durability: Durability::Volatile }
-        } else {
-            Request::WriteZeroes { range, space: Space::Release, durability: Durability::Volatile }
+    /// Take `uuid` out of the write path, as STALE or for good, with all that it may have lost.
+    pub async fn lose(&self, site: &Site, uuid: Uuid) {
+        let after = match site.book.standing(uuid) {
+            Standing::Active | Standing::Stale => Standing::Stale,
+            Standing::Mirror | Standing::StaleMirror => Standing::StaleMirror,
+            Standing::Attaching | Standing::Broken | Standing::Free => Standing::Free,
         };
-        if device.submit(write).await.is_err() || device.submit(Request::Flush).await.is_err() {
-            return false;
+        let volume = Arc::clone(&self.volume);
+        let swap = self.swap(move |route| {
+            let mut route = route.without(uuid, Errno::IO);
+            for absent in route.absent.iter_mut().filter(|absent| absent.uuid == uuid) {
+                absent.behind.or_extents(volume.intent().durable());
+                absent.recorded = true;
+            }
+            route.absent.retain(|absent| absent.uuid != uuid || after != Standing::Free);
+            route
+        });
+        if self.volume.route().plex(uuid).is_some() {
+            site.book.set(uuid, after);
+            swap.await.expect("what is in flight drains within a minute");
         }
-        // No wait between the look and the clearing: a write that fails comes before, and finds the bit set, or after.
-        let route = self.volume.route();
-        let Some(target) = route.plex(uuid) else { return false };
-        target.behind.clear(range);
-        true
     }
 
     /// Whether all writes to `uuid` from when it was in the write path have ended.
@@ -162,7 +164,7 @@ impl Running {
 
     /// Resync `uuid`, then rely on it.
     pub async fn resync_and_promote(&self, site: &Site, uuid: Uuid) {
-        if self.resync(uuid).await != Resync::Done {
+        if self.resync(site, uuid).await != Resync::Done {
             return;
         }
         // Since the flush no wait: it is in the path and lacks nothing, or it was taken out.
