@@ -126,6 +126,12 @@ impl SimDisk {
         self.state().disappear();
     }
 
+    /// Whether the device is pulled.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.state().gone
+    }
+
     /// Plug the device in again, cache and all; cut its power meanwhile to lose the cache.
     pub fn reappear(&self) {
         self.state().gone = false;

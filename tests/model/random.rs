@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use cleave::base::limits::EXTENT_BYTES;
-use cleave::base::{ByteRange, Errno};
-use cleave::device::{BlockDevice, Checked, Durability, OwnedBuffer, Request, Space};
+use cleave::base::{ByteRange, Errno, Uuid};
+use cleave::device::{BlockDevice, Checked, Clock, Durability, Host, Moment, OwnedBuffer, Request, Space};
 use cleave::sim::{Delay, Fault, Operation, Rng, Rule, SimHost, When, World};
 use cleave::volume::VolumeQueue;
 
@@ -150,6 +150,8 @@ struct Play {
     site: Rc<Site>,
     shared: Rc<Shared>,
     tally: Rc<RefCell<Tally>>,
+    /// Whom something was done to last, and when.
+    victim: Option<(Uuid, Moment)>,
 }
 
 impl Play {
@@ -172,7 +174,7 @@ impl Play {
             failed: Cell::new(0),
             clients: Cell::new(0),
         });
-        Self { seed, dice, site, shared, tally: Rc::default() }
+        Self { seed, dice, site, shared, tally: Rc::default(), victim: None }
     }
 
     fn world(&self) -> &World {
@@ -193,6 +195,7 @@ impl Play {
             let power = self.dice.coin();
             drop(running);
             site.crash(power);
+            self.victim = None;
             self.shared.oracle.borrow_mut().crash(power);
             self.shared.clients.set(0);
             self.shared.may_fail.set(false);
@@ -210,7 +213,7 @@ impl Play {
         self.world().spawn(task);
     }
 
-    fn spawn_resync(&self, running: &Rc<Running>, uuid: cleave::base::Uuid) {
+    fn spawn_resync(&self, running: &Rc<Running>, uuid: Uuid) {
         let (running, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
         self.spawn(async move {
             let before = site.book.standing(uuid);
@@ -385,7 +388,6 @@ impl Play {
                     (Rc::clone(running), any_range(&mut self.dice, site.range().length, 2048));
                 let span = Duration::from_micros(self.dice.below(5000));
                 self.spawn(async move {
-                    use cleave::device::{Clock, Host};
                     let _window = running.volume.window(range).await;
                     running.host.clock().sleep(span).await;
                 });
@@ -398,17 +400,20 @@ impl Play {
     fn harm(&mut self, running: &Rc<Running>) {
         let route = running.volume.route();
         let site = &self.site;
-        let mut ailing = route
-            .plexes
-            .iter()
-            .map(|plex| &site.plex(plex.uuid).disk)
-            .filter(|disk| !disk.rules().is_empty());
-        if let Some(disk) = ailing.next() {
-            // One at a time; what has not happened for long never will.
-            if self.dice.coin() {
-                disk.clear_rules();
+        // One at a time: until the last victim has left, or what was to happen to it has happened or never will.
+        let now = self.world().clock().now();
+        if let Some((uuid, since)) = self.victim
+            && let Some(plex) = route.plex(uuid)
+        {
+            if !plex.medium.is_gone() && self.dice.chance(100_000) {
+                plex.medium.clear_rules();
             }
-            return;
+            if plex.medium.is_gone()
+                || !plex.medium.rules().is_empty()
+                || now.since(since) < Duration::from_secs(15)
+            {
+                return;
+            }
         }
         if route.has_unrecorded() {
             return;
@@ -425,6 +430,7 @@ impl Play {
             return;
         }
         let victim = *self.dice.pick(&victims);
+        self.victim = Some((victim.uuid, now));
         let disk = &site.plex(victim.uuid).disk;
         self.tally.borrow_mut().losses += 1;
         let on = *self.dice.pick(&[

@@ -45,7 +45,8 @@ impl Running {
         };
         let source = Checked::new(source, "mover's source");
         let device = Checked::new(self.host.open(&target.medium), "mover's target");
-        let compare_first = site.dice.borrow_mut().coin();
+        // Only after a crash: what a plex that has failed to flush reads as may stand in its cache alone.
+        let compare_first = site.book.standing(uuid) == Standing::Active;
         let plan = CopyPlan {
             source: &source,
             target: &device,
@@ -61,7 +62,9 @@ impl Running {
         let report = mover::copy(plan, &Control::new(None), self.host.clock()).await;
         match report.ended {
             Ended::Complete if target.behind.is_clean() => Resync::Done,
-            Ended::Complete | Ended::Aborted | Ended::Failed(MoverError::Read { device: 0, .. }) => Resync::GaveUp,
+            Ended::Complete | Ended::Aborted | Ended::Failed(MoverError::Read { device: 0, .. }) => {
+                Resync::GaveUp
+            }
             Ended::Failed(_) => {
                 // What the target has flushed is not known any more: neither the mover's writes nor those of others.
                 self.lose(site, uuid).await;
