@@ -5,5 +5,6 @@ mod oracle;
 mod pattern;
 
 mod random;
+mod rules;
 mod running;
 mod site;
