@@ -245,7 +245,7 @@ fn rule_01_a_bit_that_is_asked_for_again_is_not_cleared() {
     // One page write for a bit that is new and one that is being cleared.
     stage.intent_disk().add_rule(Rule::new(Operation::Write, When::Nth(0), Fault::Hold));
     stage.disk(1).add_rule(hold(Operation::Write));
-    let outcomes = [stage.launch(0, write(extent(1), 1, 9)), stage.launch(1, write(5, 1, 9))];
+    let outcome = stage.launch(0, write(extent(1) - 4, 8, 9));
     stage.run_for(1);
     assert_eq!(stage.intent_disk().held(), 1, "the committer writes the page");
     stage.disk(0).clear_rules();
@@ -253,14 +253,12 @@ fn rule_01_a_bit_that_is_asked_for_again_is_not_cleared() {
     stage.run_for(1);
     stage.intent_disk().release();
     stage.run_for(10);
-    assert_eq!(stage.disk(1).held(), 2, "both writes are on their way");
-    assert!(stage.durable_intent().covered(range(extent(1), 1)));
-    assert!(stage.durable_intent().covered(range(5, 1)), "a write is under way and its bit was cleared");
+    assert_eq!(stage.disk(1).held(), 1, "the write is on its way");
+    let covered = stage.durable_intent().covered(range(extent(1) - 4, 8));
+    assert!(covered, "a write is under way and its bit was cleared");
     stage.disk(1).clear_rules();
     stage.disk(1).release();
-    for outcome in &outcomes {
-        stage.wait(outcome).unwrap();
-    }
+    stage.wait(&outcome).unwrap();
 }
 
 /// What must come before an extent's bit is cleared, each held back in turn.
@@ -492,6 +490,42 @@ fn rule_04_a_failed_flush_is_final_also_on_the_last_plex() {
         lost += u32::from(!kept);
     }
     assert!(lost > 0, "the disk never gave a write up");
+}
+
+/// While a plex whose flush failed is not recorded as lost, no other flush is acknowledged: after a crash that plex could
+/// be believed, and it has given up what the others saved.
+#[test]
+fn rule_04_no_flush_is_acknowledged_while_a_failed_one_is_not_dealt_with() {
+    for seed in 0..40 {
+        let stage = Stage::new(seed, 2, 0);
+        stage.submit(write(3, 1, 9)).unwrap();
+        stage.disk(0).add_rule(Rule::new(Operation::Flush, When::Nth(0), Fault::Error(Errno::IO)));
+        stage.disk(1).add_rule(Rule::new(Operation::Flush, When::Nth(0), Fault::Hold));
+        // By turns the flush of an application, and the keeper's own.
+        if seed % 2 == 0 {
+            let _ = stage.launch(0, Request::Flush);
+        } else {
+            let running = Rc::clone(&stage.running);
+            stage.site.world.spawn(async move {
+                let _ = running.keeper.clean().await;
+            });
+        }
+        let mut dice = Rng::new(seed);
+        stage.site.world.run_for(Duration::from_micros(100 + dice.below(3000)));
+        let second = stage.launch(1, Request::Flush);
+        stage.site.world.run_for(Duration::from_micros(dice.below(6000)));
+        let acknowledged = second.get() == Some(Ok(()));
+        let Stage { site, running } = stage;
+        drop(running);
+        site.crash(true);
+        for plex in site.plexes.iter().filter(|plex| site.book.standing(plex.uuid) == Standing::Active) {
+            let held = stamps_of(3, &plex.disk.peek(range(3, 1))).unwrap();
+            assert!(
+                !acknowledged || held == [9],
+                "seed {seed}: an ACTIVE plex lacks a write that was flushed"
+            );
+        }
+    }
 }
 
 #[test]
