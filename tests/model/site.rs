@@ -108,9 +108,7 @@ impl Ledger for Clerk {
                 }
                 Loss::Tracked
             }
-            // The mover was first to give it up.
-            Standing::Free => Loss::Removed,
-            Standing::Broken => panic!("a snapshot's plex was lost by its origin"),
+            Standing::Broken | Standing::Free => panic!("a plex outside of the volume was lost"),
         })
         .await
     }
