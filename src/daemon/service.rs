@@ -402,7 +402,8 @@ impl Owner {
 
     async fn shutdown(self: &Rc<Self>, request: request::Shutdown, peer: Peer) -> Result<Reply, Refused> {
         if request.stop_volumes {
-            for live in self.live.borrow().values().cloned().collect::<Vec<_>>() {
+            let all: Vec<_> = self.live.borrow().values().cloned().collect();
+            for live in all {
                 let holders = self.holders(&live).await;
                 if !holders.is_empty() {
                     return Err(refuse::volume_open(&live.name, &holders));

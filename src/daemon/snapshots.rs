@@ -267,11 +267,10 @@ impl Owner {
                 }
             }
         }
-        let maps = self.maps.borrow();
         let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
             .iter()
             .filter_map(|one| {
-                let map = Arc::clone(maps.get(&one.origin_map)?);
+                let map = self.maps.borrow().get(&one.origin_map).cloned()?;
                 let plexes = one.plexes.clone();
                 let swap = move |route: &Route<crate::ring::Medium>| {
                     let mut route = route.clone();
@@ -282,7 +281,6 @@ impl Owner {
                 Some((Rc::clone(&one.live), Box::new(swap) as Swap<crate::ring::Medium>))
             })
             .collect();
-        drop(maps);
         assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
         let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
         thaw_all(cutting).await;
