@@ -1,7 +1,6 @@
 //! The snapshot procedure: snapstart, snapwait, snapshot, snapback, snapabort.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
