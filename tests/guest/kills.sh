@@ -57,7 +57,7 @@ moves_on() {
     while completed && ((done_writes == before)); do
         gone $writer && die "the writer has ended: $(<fio.out)"
         (($(now_ms) < end)) || die "no write completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
-        read -rt 0.005 <> <(:) || true
+        sleep 0.01
     done
 }
 
