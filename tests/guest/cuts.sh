@@ -5,7 +5,7 @@
 # timeout: 1800
 . "$(dirname "$0")/cleave.sh"
 
-command -v stamper >/dev/null || die "there is no stamper: build it with cargo build --release --example stamper"
+command -v stamper >/dev/null || die "there is no stamper: build it with cargo build --example stamper"
 slots=1024 depth=32
 
 start_daemon

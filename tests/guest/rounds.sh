@@ -52,24 +52,36 @@ passes &
 writer=$!
 kill_at_exit $writer
 
+# again WORD...: a word of cleave, said again as long as the other round's step is in its way.
+again() {
+    local said
+    until said=$(cleave --json -q "$@" 2>&1); do
+        [[ $(jq -r '.error.id // empty' <<<"$said" 2>/dev/null) == volume.busy ]] || {
+            echo "$*: $said" >&2
+            return 1
+        }
+        sleep 0.1
+    done
+    echo "$said"
+}
 snapshots() {
-    local round=0 said
-    cleave snapstart v
+    local round=0
+    again snapstart v
     until [[ -e stop ]]; do
-        cleave snapwait v
-        cleave --json snapshot v s >said.cut
-        jq -r '.hold_us' said.cut >>holds
-        cleave snapback s
+        again snapwait v
+        again snapshot v s >cut.json
+        jq -r '.hold_us' cut.json >>holds
+        again snapback s
         round=$((round + 1))
     done
-    cleave snapabort v
+    again snapabort v
     echo "$round" >snapshot-rounds
 }
 mirrors() {
     local round=0
     until [[ -e stop ]]; do
-        cleave mirror v
-        cleave remove-mirror v
+        again mirror v
+        again remove-mirror v
         round=$((round + 1))
     done
     echo "$round" >mirror-rounds
