@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::base::{Errno, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
 use crate::ring::{Allocation, Medium};
 use crate::state::change::{Effect, MapFill};
@@ -16,17 +17,6 @@ use crate::volume::map_file::MapIdentity;
 
 use super::owner::{GroupHandle, Owner, system, worker};
 
-/// File name of the map `map` in its group's state directory.
-#[must_use]
-pub fn map_file_name(map: Uuid) -> String {
-    format!("map.{map}")
-}
-
-/// File name of the intent map of `volume`.
-#[must_use]
-pub fn intent_file_name(volume: Uuid) -> String {
-    format!("intent.{volume}")
-}
 
 impl Owner {
     /// Carry out `effect` before the commit of `next`.

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::limits::MIB;
-use crate::base::{ByteRange, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
-    self, CompareReport, Comparison, Control, Copy, CopyReport, Ended, MoverError, TargetZero, Tuning, Work,
+    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError, TargetZero, Tuning, Work,
 };
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
@@ -22,6 +21,9 @@ use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
 use super::bringup::role;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, system};
+
+/// Differences that one comparison lists; all are counted.
+const DIFFERENCES_LISTED: usize = 64;
 
 /// A job under way.
 pub struct Job {
@@ -121,7 +123,7 @@ impl Owner {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
             let device = host.open(&plan.target.medium);
             let uuid = plan.target.uuid;
-            let copy = Copy {
+            let copy = CopyPlan {
                 source: &source,
                 target: &device,
                 windows: &volume,
@@ -129,7 +131,7 @@ impl Owner {
                 target_zero: plan.target_zero,
                 compare_first: plan.compare_first,
                 space: plan.space,
-                flush_every_bytes: 256 * MIB,
+                flush_every_bytes: FLUSH_EVERY_BYTES,
                 target_failed: &|| volume.route().plex(uuid).is_none(),
                 tuning: Tuning::default(),
             };
@@ -204,7 +206,7 @@ impl Owner {
         if purpose.kind != TaskKind::Recover {
             self.give_up(group, plex, Loss::Failed).await;
         }
-        let full = error.errno() == crate::base::Errno::NO_SPACE;
+        let full = matches!(error, MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE });
         let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
         let (fate, way_out) = if removed {
             ("the snapshot mirror was removed and its space freed", "make room or name another medium, then run snapstart again")
@@ -284,7 +286,15 @@ impl Owner {
         let report = self.movers.run(move |host| async move {
             let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
             let whole = [ByteRange::new(0, length)];
-            let plan = Comparison::new(&devices, &volume, Work::Ranges(&whole));
+            let plan = ComparePlan {
+                devices: &devices,
+                windows: &volume,
+                work: Work::Ranges(&whole),
+                trust_holes: false,
+                mark: None,
+                list_at_most: DIFFERENCES_LISTED,
+                tuning: Tuning::default(),
+            };
             mover::compare(plan, &control, host.clock()).await
         });
         let report = report.await.map_err(|_| ending_daemon());

@@ -221,7 +221,8 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!("{TEMPORARY}{name}"));
-    // The removal of another volume of the group may take the empty directory away between two steps of ours.
+    // The removal of another volume of the group may take the empty directory away between two steps of ours: also between
+    // the two by which `create_dir_all` finds that it exists.
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -235,7 +236,12 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
         });
         match outcome {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 10 => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+                    && attempts < 100 =>
+            {
+                std::thread::yield_now();
+            }
             Err(error) => return Err(failed(path, "the link cannot be made", &error)),
         }
     }

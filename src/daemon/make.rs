@@ -207,6 +207,7 @@ impl Owner {
                 memory_alignment: open.memory_alignment(),
             });
             self.media.borrow_mut().insert(*plex, open);
+            self.unlabelled.borrow_mut().insert(*plex);
         }
         Ok(made)
     }
@@ -247,7 +248,10 @@ impl Owner {
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
-        let media = self.look_at_media(volume, false).await;
+        let media = self.look_at_media(group, uuid, false).await?;
+        // A newer configuration may have been adopted from a label.
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
         let ending = ending(volume);
         let args = change::StartArgs {
             volume: name.as_str(),

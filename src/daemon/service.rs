@@ -9,9 +9,11 @@ use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Listed, Status, Verified};
 use crate::control::row::DifferenceRow;
 use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
+use crate::probe::DeviceNumber;
 use crate::state::refuse;
 
 use super::jobs;
+use super::links;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, worker};
 use super::rows::{self, LiveFacts};
@@ -31,11 +33,11 @@ impl Service for Owner {
             Request::Stop(request) => self.stop(request, &answer).await,
             Request::StartAll(request) => self.start_all(request, &answer).await,
             Request::StopAll(request) => self.stop_all(request, &answer).await,
-            Request::SnapStart(request) => self.watched(&answer, |owner| owner.snapstart(request)).await,
+            Request::SnapStart(request) => self.watched(&answer, |owner| async move { owner.snapstart(request).await }).await,
             Request::SnapWait(request) => self.snapwait(request, &answer).await,
             Request::Snapshot(request) => self.snapshot(request, &answer).await,
             Request::SnapAbort(request) => self.snapabort(request).await,
-            Request::SnapBack(request) => self.watched(&answer, |owner| owner.snapback(request)).await,
+            Request::SnapBack(request) => self.watched(&answer, |owner| async move { owner.snapback(request).await }).await,
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
             Request::TaskList(request) => self.task_list(request, &answer).await,
@@ -91,7 +93,15 @@ impl Owner {
     /// Who has the device of a volume open, as people are told it.
     pub(super) async fn holders(self: &Rc<Self>, live: &Rc<Live>) -> Vec<String> {
         let Some(number) = live.number.get() else { return Vec::new() };
-        worker(move || crate::probe::holders_of_ublk(number)).await.into_iter().map(|holder| holder.to_string()).collect()
+        worker(move || {
+            let node = links::node(std::path::Path::new("/dev"), number);
+            // A device that is gone is open nowhere.
+            DeviceNumber::of_node(&node).map(crate::probe::holders).unwrap_or_default()
+        })
+        .await
+        .into_iter()
+        .map(|holder| holder.to_string())
+        .collect()
     }
 
     async fn group_list(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {

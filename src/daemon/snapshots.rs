@@ -16,7 +16,7 @@ use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
 
 use super::bringup::Face;
-use super::freeze::{self, Frozen};
+use super::freeze::FreezeSet;
 use super::live::Live;
 use super::make::{Added, Wanted, attached};
 use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
@@ -35,7 +35,7 @@ struct Cutting {
     plexes: Vec<Uuid>,
     origin_map: Uuid,
     snapshot: Uuid,
-    frozen: Vec<Frozen>,
+    frozen: Option<FreezeSet>,
     frozen_for: Option<Duration>,
     grade: Grade,
 }
@@ -83,7 +83,7 @@ impl Owner {
             if coming.len() < request.nmirror as usize {
                 // A mirror that vanished while it was waited for takes its cause along.
                 let cause = seen.iter().any(|plex| !coming.contains(plex)).then(|| self.tasks.last_failure(volume.uuid())).flatten();
-                return Err(cause.unwrap_or_else(|| refuse::no_snapshot_mirror(volume, request.nmirror as usize)));
+                return Err(cause.unwrap_or_else(|| refuse::snapshot_no_mirror(volume.name())));
             }
             seen = coming;
             tokio::select! {
@@ -185,7 +185,7 @@ impl Owner {
                 plexes: prepared.plexes.clone(),
                 origin_map: prepared.origin_map,
                 snapshot: prepared.volume,
-                frozen: Vec::new(),
+                frozen: None,
                 frozen_for: None,
                 grade: Grade::Crash,
             });
@@ -286,12 +286,17 @@ impl Owner {
 
     async fn freeze_one(self: &Rc<Self>, one: &mut Cutting) -> Result<(), Refused> {
         let Some(number) = one.live.number.get() else { return Ok(()) };
-        let mounts = worker(move || super::mounts::of_device(number)).await;
-        // One mount point of each file system: freezing it twice would fail.
-        if let Some(mount) = mounts.into_iter().next() {
-            let frozen = worker(move || freeze::freeze(&mount, FREEZE_LIMIT)).await?;
-            one.frozen.push(frozen);
-            one.grade = Grade::Fs;
+        let mounts = worker(move || super::mounts::mounts_of_volume(number)).await?;
+        if !mounts.is_empty() {
+            match worker(move || FreezeSet::freeze(&mounts, FREEZE_LIMIT)).await {
+                Ok(frozen) => {
+                    one.frozen = Some(frozen);
+                    one.grade = Grade::Fs;
+                }
+                // A file system that cannot be frozen is cut as a crash would leave it, and the grade says so.
+                Err(refused) if refused.id == "freeze.unsupported" => tracing::warn!("{refused}"),
+                Err(refused) => return Err(refused),
+            }
         } else if self.holders(&one.live).await.is_empty() {
             // Nobody has it open: what stands on it is as consistent as who closed it left it.
             one.grade = Grade::Fs;
@@ -456,7 +461,7 @@ impl Owner {
 
 async fn thaw_all(cutting: &mut [Cutting]) {
     for one in cutting {
-        for frozen in std::mem::take(&mut one.frozen) {
+        if let Some(frozen) = one.frozen.take() {
             match worker(move || frozen.thaw()).await {
                 Ok(span) => one.frozen_for = Some(span),
                 // The guard let go before we did: the cut may lie behind it.

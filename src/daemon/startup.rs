@@ -1,5 +1,6 @@
 //! The daemon's beginning and end: one daemon only, groups loaded, living devices taken over, pleas heard, signals obeyed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -114,6 +115,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         groups: Default::default(),
         live: Default::default(),
         media: Default::default(),
+        unlabelled: Default::default(),
         maps: Default::default(),
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
@@ -133,7 +135,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
-        Ok(())
+        Ok::<(), Refused>(())
     })?;
     // What is still served stays recoverable: leaving at once is what a successor expects.
     std::process::exit(0);
@@ -153,26 +155,17 @@ async fn until_told(owner: &Rc<Owner>) {
 
 async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
     let root = owner.root.clone();
-    let directories = worker(move || {
-        let mut found: Vec<PathBuf> = fs::read_dir(&root)?
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.path())
-            .collect();
-        found.sort();
-        Ok::<_, std::io::Error>(found)
-    })
-    .await
-    .map_err(|error| system(owner.root.display(), "cannot be read", error.into()))?;
+    let directories = worker(move || crate::catalog::group_directories(&root)).await?;
     for directory in directories {
         let opened = {
             let directory = directory.clone();
             worker(move || Catalog::open(&directory)).await
         };
         match opened {
-            Ok((catalog, record, generation)) => {
-                tracing::info!(group = %record.name(), %generation, "group loaded");
-                owner.adopt(&directory, catalog, record, generation.0);
+            Ok((catalog, loaded)) => {
+                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
+                owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
             Err(refused) => tracing::error!("{refused}"),
@@ -214,13 +207,15 @@ async fn take_over(owner: &Rc<Owner>) {
             }
         }
     }
-    let live: Vec<_> = owner
+    let live: BTreeSet<_> = owner
         .live
         .borrow()
         .values()
         .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
         .collect();
-    worker(move || links::sweep(Path::new("/dev"), &live)).await;
+    if let Err(refused) = worker(move || links::sweep(Path::new("/dev"), &live)).await {
+        tracing::warn!("{refused}");
+    }
 }
 
 async fn take_over_one(owner: &Rc<Owner>, group: &Rc<GroupHandle>, volume: Uuid, number: u32) -> Result<(), Refused> {
@@ -228,7 +223,7 @@ async fn take_over_one(owner: &Rc<Owner>, group: &Rc<GroupHandle>, volume: Uuid,
     let before = record
         .volume_by_id(volume)
         .ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let media = owner.look_at_media(before, true).await;
+    let media = owner.look_at_media(group, volume, true).await?;
     let ending = ending(before);
     let committed = owner
         .transact(group, |group, ids| change::recover(group, volume, &media, unix_seconds(), ids))

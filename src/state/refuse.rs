@@ -111,7 +111,7 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
     Ok(())
 }
 
-pub(super) fn medium_path(text: &str, why: &str) -> Refused {
+pub fn medium_path(text: &str, why: &str) -> Refused {
     let shown: String = text.chars().take(256).collect();
     let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
     Refusal::new(
@@ -151,7 +151,7 @@ pub(super) fn group_not_empty(name: &Name, volumes: usize) -> Refused {
     )
 }
 
-pub(super) fn volume_unknown(name: &str, group: &Name) -> Refused {
+pub fn volume_unknown(name: &str, group: &Name) -> Refused {
     let reason = format!("no such volume in group {group}");
     Refusal::new(Kind::NotFound, "volume.unknown", name, reason, "list the volumes with: cleave list")
 }
@@ -204,12 +204,12 @@ pub(super) fn volume_state(volume: &Volume, event: VolumeEvent) -> Refused {
     }
 }
 
-pub(super) fn volume_not_started(name: &Name) -> Refused {
+pub fn volume_not_started(name: &Name) -> Refused {
     let way_out = format!("start it with: cleave start {name}");
     Refusal::new(Kind::NotStarted, "volume.not-started", name, "the volume is not started", way_out)
 }
 
-pub(super) fn volume_running(name: &Name) -> Refused {
+pub fn volume_running(name: &Name) -> Refused {
     let way_out = format!("stop it with: cleave stop {name}");
     Refusal::new(Kind::Started, "volume.started", name, "the volume is started", way_out)
 }
@@ -349,7 +349,7 @@ pub(super) fn too_many_plexes(volume: &Name, wanted: usize) -> Refused {
     Refusal::new(Kind::Usage, "plex.too-many", volume, reason, "ask for fewer mirrors")
 }
 
-pub(super) fn no_plexes(volume: &Name) -> Refused {
+pub fn no_plexes(volume: &Name) -> Refused {
     Refusal::new(Kind::Usage, "plex.none", volume, "no plex was asked for", "ask for at least one mirror")
 }
 
@@ -358,7 +358,7 @@ pub(super) fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
     Refusal::new(Kind::Medium, "medium.in-use", path, reason, "choose another file or device")
 }
 
-pub(super) fn medium_twice(path: &MediumPath) -> Refused {
+pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")
 }
 
@@ -422,7 +422,7 @@ pub(super) fn snapshot_no_snapdone(volume: &Volume, wanted: usize) -> Refused {
     )
 }
 
-pub(super) fn snapshot_no_mirror(name: &Name) -> Refused {
+pub fn snapshot_no_mirror(name: &Name) -> Refused {
     Refusal::new(
         Kind::NotFound,
         "snapshot.no-mirror",
@@ -432,7 +432,7 @@ pub(super) fn snapshot_no_mirror(name: &Name) -> Refused {
     )
 }
 
-pub(super) fn not_a_snapshot(name: &Name) -> Refused {
+pub fn not_a_snapshot(name: &Name) -> Refused {
     Refusal::new(
         Kind::InvalidState,
         "snapshot.not-a-snapshot",

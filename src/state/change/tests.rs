@@ -413,6 +413,29 @@ fn after_a_crash_the_source_of_the_resync_is_recorded_before_the_device_is_made(
 }
 
 #[test]
+fn a_plex_that_is_behind_never_starts_alone_unless_it_is_named() {
+    let group = after_restart(&pair(), &[], &mut ids(5)).unwrap().group;
+    let [first, second] = group.volume("v").unwrap().plexes() else { panic!("two plexes") };
+    let behind = (second.uuid(), Presence::Behind("its label is of run 1, the others are of run 3".to_owned()));
+    let media = [(first.uuid(), Presence::Present(None)), behind.clone()];
+    let change = start_with(&group, "v", &media, None).unwrap();
+    assert_eq!(states(&change.group, "v"), "ACTIVE v-01=ACTIVE v-02=STALE");
+    assert!(matches!(change.before_commit[..], [Effect::CreateMap { fill: MapFill::Full, .. }]));
+    let alone = [(first.uuid(), Presence::Missing("no such file".to_owned())), behind];
+    refused(
+        start_with(&group, "v", &alone, None),
+        Kind::CannotStart,
+        "volume.no-complete-plex",
+        "v: no complete plex can be used: v-01 is missing: no such file, \
+         v-02 is behind: its label is of run 1, the others are of run 3; bring a medium back and start again",
+    );
+    let forced = start_with(&group, "v", &alone, Some("v-02")).unwrap();
+    assert_eq!(states(&forced.group, "v"), "ACTIVE v-01=STALE v-02=ACTIVE");
+    let forced = start_with(&group, "v", &media, Some("v-02")).unwrap();
+    assert_eq!(states(&forced.group, "v"), "ACTIVE v-01=STALE v-02=ACTIVE");
+}
+
+#[test]
 fn a_single_plex_needs_no_resync_after_a_crash() {
     let group = started(&make(&empty_group(), "v", &[below("/a")]), "v");
     let group = after_restart(&group, &[], &mut ids(5)).unwrap().group;
