@@ -229,7 +229,9 @@ pub fn group_directories(root: &Path) -> Result<Vec<PathBuf>, Refused> {
 /// Whether a past generation stands in the directory though the head is gone.
 fn holds_past(path: &Path) -> bool {
     std::fs::read_dir(path).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| super::past_generation(name).is_some()))
+        entries.flatten().any(|entry| {
+            entry.file_name().to_str().is_some_and(|name| super::past_generation(name).is_some())
+        })
     })
 }
 

@@ -114,7 +114,9 @@ mod tests {
         let id = Uuid::from_random([7; 16]);
         assert!(is_state_file(&intent_file_name(id)));
         assert!(is_state_file(&map_file_name(id)));
-        for stranger in ["intent.", "map.x", "configuration", "map.07070707", "xmap.07070707-0707-4707-8707-070707070707"] {
+        for stranger in
+            ["intent.", "map.x", "configuration", "map.07070707", "xmap.07070707-0707-4707-8707-070707070707"]
+        {
             assert!(!is_state_file(stranger), "{stranger}");
         }
     }

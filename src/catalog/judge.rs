@@ -67,7 +67,11 @@ impl Finding {
                 let ours = label.group == group && label.plex == plex.uuid();
                 // A plex keeps its identity when it moves between an origin and a snapshot volume; the label that names
                 // the other volume is then that of the configuration before, or the one that is to be adopted.
-                if ours && label.volume_length == volume.length() { Self::Own(label) } else { Self::Foreign(label) }
+                if ours && label.volume_length == volume.length() {
+                    Self::Own(label)
+                } else {
+                    Self::Foreign(label)
+                }
             }
         }
     }
@@ -172,16 +176,22 @@ pub fn judge(
     volume: &Volume,
     findings: &[(Uuid, Finding)],
 ) -> Result<Outcome, Refused> {
-    let own = || findings.iter().filter_map(|(plex, finding)| match finding {
-        Finding::Own(label) => volume.plex_by_id(*plex).map(|plex| (plex, label)),
-        Finding::Absent(_) | Finding::Unreadable(_) | Finding::Unlabelled(_) | Finding::Foreign(_) => None,
-    });
-    if let Some((_, label)) =
-        own().filter(|(_, label)| label.config_generation > generation).max_by_key(|(_, l)| l.config_generation)
+    let own = || {
+        findings.iter().filter_map(|(plex, finding)| match finding {
+            Finding::Own(label) => volume.plex_by_id(*plex).map(|plex| (plex, label)),
+            Finding::Absent(_) | Finding::Unreadable(_) | Finding::Unlabelled(_) | Finding::Foreign(_) => {
+                None
+            }
+        })
+    };
+    if let Some((_, label)) = own()
+        .filter(|(_, label)| label.config_generation > generation)
+        .max_by_key(|(_, l)| l.config_generation)
     {
         return Ok(Outcome::Adopt(label.clone()));
     }
-    let relied = || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
+    let relied =
+        || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
     let latest_run = relied().map(|(_, label)| label.run).max().unwrap_or_default();
     let parted = relied().any(|(plex, label)| Data::of(plex, label) == Data::Same);
     let mut verdicts = Vec::new();

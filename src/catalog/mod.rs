@@ -210,7 +210,13 @@ impl<F: StateFiles> Catalog<F> {
     /// or is another group's; as [`Catalog::commit`].
     pub fn adopt(&mut self, from: &str, text: &[u8], group: &Group) -> Result<(Committed, Group), Refused> {
         let damaged = |what: String| {
-            Refusal::new(Kind::Damaged, "group.damaged", from, what, "leave the medium out, or erase its label")
+            Refusal::new(
+                Kind::Damaged,
+                "group.damaged",
+                from,
+                what,
+                "leave the medium out, or erase its label",
+            )
         };
         let (generation, found) =
             config::decode::<Group>(text).map_err(|error| damaged(format!("its configuration {error}")))?;
@@ -249,13 +255,19 @@ impl<F: StateFiles> Catalog<F> {
         self.files.rename_if_there(NEXT, HEAD)?;
         self.head = Some(generation);
         self.files.sync_directory()?;
-        let mut past: Vec<_> =
-            self.files.names()?.into_iter().filter(|name| past_generation(name).is_some()).collect();
+        self.forget_oldest();
+        Ok(())
+    }
+
+    /// Remove past generations beyond those that are kept. What fails here is repeated after the next commit: the one
+    /// that was just made stands.
+    fn forget_oldest(&self) {
+        let mut past: Vec<_> = self.files.names().unwrap_or_default();
+        past.retain(|name| past_generation(name).is_some());
         past.sort_unstable();
         for name in past.iter().rev().skip(PAST_KEPT) {
-            self.files.remove(name)?;
+            let _ = self.files.remove(name);
         }
-        Ok(())
     }
 
     /// The names under which a configuration may stand, the head first.
@@ -276,9 +288,9 @@ impl<F: StateFiles> Catalog<F> {
     /// Two texts of one generation with different content, apart from a next one that was never renamed.
     fn refuse_two_heads(&self, texts: &[Text]) -> Result<(), Refused> {
         for (at, text) in texts.iter().enumerate() {
-            let twin = texts[at + 1..].iter().find(|other| {
-                other.generation == text.generation && other.bytes != text.bytes
-            });
+            let twin = texts[at + 1..]
+                .iter()
+                .find(|other| other.generation == text.generation && other.bytes != text.bytes);
             if let Some(twin) = twin {
                 let other = format!("{}/{}", self.files.place(), twin.name);
                 return Err(two_heads(self.files.place(), &text.name, &other, text.generation));

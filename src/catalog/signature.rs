@@ -110,7 +110,12 @@ mod tests {
                 From::End(before, unit) => (length - before) / unit * unit,
             };
             device.poke(at, signature.magic);
-            assert_eq!(block_on(foreign_signature(&device)), Ok(Some(signature.name)), "{} at {at}", signature.name);
+            assert_eq!(
+                block_on(foreign_signature(&device)),
+                Ok(Some(signature.name)),
+                "{} at {at}",
+                signature.name
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::*;
 use crate::base::Uuid;
 use crate::base::limits::MIB;
-use crate::state::change::{self, MakeArgs, Made, Presence, Site, StartArgs};
+use crate::state::change::{self, Made, MakeArgs, Presence, Site, StartArgs};
 use crate::state::{Ids, MediumPath, PoolMedium};
 
 fn ids(seed: u8) -> Ids {
@@ -67,14 +67,14 @@ fn number_of(group: &Group) -> Option<u32> {
     group.volume("vol").unwrap().device()
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     bytes: Vec<u8>,
     durable: Vec<u8>,
 }
 
 /// A directory in memory that keeps apart what is durable and what is not.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Fragile {
     contents: Rc<RefCell<Vec<Content>>>,
     names: Rc<RefCell<BTreeMap<String, usize>>>,
@@ -98,7 +98,8 @@ impl Fragile {
     /// The directory after a power cut that kept (or lost) names and content which were not durable.
     fn after_power_cut(&self, keep_names: bool, keep_content: bool) -> Self {
         let names = if keep_names { &self.names } else { &self.durable_names };
-        let contents = self.contents.borrow().iter().map(|content| {
+        let contents = self.contents.borrow();
+        let contents = contents.iter().map(|content| {
             let bytes = if keep_content { &content.bytes } else { &content.durable };
             Content { bytes: bytes.clone(), durable: bytes.clone() }
         });
@@ -224,7 +225,7 @@ fn a_commit_that_is_cut_off_anywhere_leaves_the_old_or_the_new_configuration() {
 
 #[test]
 fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
-    for step in 0..6 {
+    for step in 0..5 {
         let (files, mut catalog, group) = with_history(3);
         files.left.set(Some(step));
         match catalog.commit(&numbered(&group, 500)) {
@@ -244,9 +245,6 @@ fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
         let (_, loaded) = Catalog::open_on(files).unwrap();
         assert_eq!((loaded.generation, number_of(&loaded.group)), (Generation(5), Some(501)));
         assert_eq!(loaded.warnings, [""; 0]);
-        if step == 5 {
-            break;
-        }
     }
 }
 
@@ -396,8 +394,8 @@ fn a_real_directory_is_private_and_locked_and_goes_when_it_is_empty() {
     for entry in std::fs::read_dir(&path).unwrap() {
         assert_eq!(mode(&entry.unwrap().path()), 0o600);
     }
-    assert_eq!(group_directories(&root.path().join("a")).unwrap(), [path.clone()]);
-    assert_eq!(group_directories(&root.path().join("none")).unwrap(), [Path::new(""); 0]);
+    assert_eq!(group_directories(&root.path().join("a")).unwrap(), std::slice::from_ref(&path));
+    assert!(group_directories(&root.path().join("none")).unwrap().is_empty());
 
     let refused = Catalog::open(&path).unwrap_err();
     assert_eq!((refused.kind, refused.id.as_str()), (Kind::Busy, "state.locked"));
@@ -441,6 +439,10 @@ fn the_text_of_a_full_configuration_is_the_golden_one() {
     if std::env::var_os("CLEAVE_WRITE_GOLDEN").is_some() {
         std::fs::write(golden, &text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(golden).unwrap(), text, "a change of the format says so in its commit");
+    assert_eq!(
+        std::fs::read_to_string(golden).unwrap(),
+        text,
+        "a change of the format says so in its commit"
+    );
     assert_eq!(config::decode::<Group>(text.as_bytes()), Ok((Generation(17), busy_group())));
 }

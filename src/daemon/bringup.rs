@@ -17,7 +17,9 @@ use crate::ring::{Fault, Medium, Opening};
 use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
-use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue};
+use crate::volume::{
+    AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue,
+};
 
 use super::keepers::KeeperHandle;
 use super::links;
@@ -145,7 +147,8 @@ impl Owner {
     ) -> Result<(MapFile<Medium>, ExtentMap, Worth), Refused> {
         let empty = ExtentMap::new(record.length());
         let identity = MapIdentity::intent(record.uuid(), &empty);
-        let (medium, made) = self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
+        let (medium, made) =
+            self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
         let (run, lost) = (record.run(), record.is_intent_lost());
         let loaded = self.keepers.run(move |host| async move {
             let file = MapFile::new(medium, identity, run);
@@ -279,7 +282,12 @@ impl Owner {
                 let medium = self.open_plex(record, plex, false).await?;
                 route.plexes.push(RoutePlex { uuid: plex.uuid(), medium, role, behind });
             } else if plex.map().is_some() {
-                route.absent.push(AbsentPlex { uuid: plex.uuid(), behind, errno: Errno::GONE, recorded: true });
+                route.absent.push(AbsentPlex {
+                    uuid: plex.uuid(),
+                    behind,
+                    errno: Errno::GONE,
+                    recorded: true,
+                });
             }
         }
         let maps = self.maps.borrow();
@@ -413,11 +421,11 @@ pub const fn role(state: PlexState) -> Role {
 fn read_policy(record: &Record) -> ReadPolicy {
     match record.read_policy() {
         crate::state::ReadPolicy::Round | crate::state::ReadPolicy::Select => ReadPolicy::Round,
-        crate::state::ReadPolicy::Prefer(name) => {
-            record.plexes().iter().find(|plex| plex.name() == name).map_or(ReadPolicy::Round, |plex| {
-                ReadPolicy::Prefer(plex.uuid())
-            })
-        }
+        crate::state::ReadPolicy::Prefer(name) => record
+            .plexes()
+            .iter()
+            .find(|plex| plex.name() == name)
+            .map_or(ReadPolicy::Round, |plex| ReadPolicy::Prefer(plex.uuid())),
     }
 }
 

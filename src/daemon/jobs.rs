@@ -11,7 +11,8 @@ use crate::bitmap::ChangeMap;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
-    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError, TargetZero, Tuning, Work,
+    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError,
+    TargetZero, Tuning, Work,
 };
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
@@ -99,9 +100,13 @@ impl Owner {
             let moved = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
             let end = match moved {
                 Ok(report) => match report.ended {
-                    Ended::Complete => owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes),
+                    Ended::Complete => {
+                        owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
+                    }
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose).await),
-                    Ended::Failed(error) => Err(owner.copy_failed(&group, plex, purpose, &error, &name).await),
+                    Ended::Failed(error) => {
+                        Err(owner.copy_failed(&group, plex, purpose, &error, &name).await)
+                    }
                 },
                 Err(refused) => Err(refused),
             };
@@ -151,7 +156,12 @@ impl Owner {
     }
 
     /// Everything is copied and flushed: the plex is in step, durably before anything relies on it (ordering rule 13).
-    async fn in_step(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>, plex: Uuid) -> Result<(), Refused> {
+    async fn in_step(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        plex: Uuid,
+    ) -> Result<(), Refused> {
         live.keeper
             .persist()
             .await
@@ -202,14 +212,21 @@ impl Owner {
         error: &MoverError,
         name: &crate::base::Name,
     ) -> Refused {
-        let removed = group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
+        let removed =
+            group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
         if purpose.kind != TaskKind::Recover {
             self.give_up(group, plex, Loss::Failed).await;
         }
-        let full = matches!(error, MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE });
+        let full = matches!(
+            error,
+            MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE }
+        );
         let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
         let (fate, way_out) = if removed {
-            ("the snapshot mirror was removed and its space freed", "make room or name another medium, then run snapstart again")
+            (
+                "the snapshot mirror was removed and its space freed",
+                "make room or name another medium, then run snapstart again",
+            )
         } else {
             ("the plex is STALE, the volume is unharmed", "mend the medium, then attach it again")
         };
@@ -218,7 +235,9 @@ impl Owner {
 
     /// Take a plex out that cannot be brought into step.
     pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, loss: Loss) {
-        if let Err(refused) = self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await {
+        if let Err(refused) =
+            self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await
+        {
             tracing::warn!(%plex, "a plex cannot be given up: {refused}");
         }
     }
@@ -226,7 +245,8 @@ impl Owner {
     /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
     pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
         let route = live.volume.route();
-        let targets: Vec<_> = route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
+        let targets: Vec<_> =
+            route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
         let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
         let mut jobs = Vec::new();
         let mut reports = Vec::new();
@@ -254,7 +274,9 @@ impl Owner {
             }
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
                 Ok(_) => live.volume.intent().unpin(),
-                Err(refused) => tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}"),
+                Err(refused) => {
+                    tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}")
+                }
             }
         });
         jobs
@@ -301,7 +323,9 @@ impl Owner {
         live.jobs.borrow_mut().remove(&uuid);
         let end = report.as_ref().map_err(Clone::clone).and_then(|report| match &report.ended {
             Ended::Complete => Ok(()),
-            Ended::Aborted => Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", "")),
+            Ended::Aborted => {
+                Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", ""))
+            }
             Ended::Failed(error) => Err(Refusal::new(
                 Kind::Io,
                 "verify.unreadable",
@@ -325,7 +349,12 @@ struct Plan {
 /// Plexes of a route that hold all of the volume: the readable ones, and snapshot mirrors in step.
 #[must_use]
 pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> {
-    route.plexes.iter().filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean()).cloned().collect()
+    route
+        .plexes
+        .iter()
+        .filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean())
+        .cloned()
+        .collect()
 }
 
 fn plex_gone(plex: Uuid) -> Refused {

@@ -46,7 +46,13 @@ impl Owner {
                 }
             }
         }
-        Err(Refusal::new(Kind::Damaged, "label.endless", &group.name, "labels keep overtaking the catalogue", ""))
+        Err(Refusal::new(
+            Kind::Damaged,
+            "label.endless",
+            &group.name,
+            "labels keep overtaking the catalogue",
+            "",
+        ))
     }
 
     async fn presence(self: &Rc<Self>, record: &Volume, plex: Uuid, verdict: Verdict) -> Presence {
@@ -90,8 +96,10 @@ impl Owner {
         let (record, text) = ((*group.record()).clone(), label.configuration.clone());
         let from = format!("the label of plex {}", label.plex);
         tracing::warn!(group = %group.name, generation = %label.config_generation, "{from} is newer than the catalogue: it is adopted");
-        let adopted =
-            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)).await;
+        let adopted = worker(move || {
+            catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)
+        })
+        .await;
         let (committed, adopted) = adopted?;
         group.replace(adopted, committed.generation);
         Ok(())
@@ -134,8 +142,9 @@ impl Owner {
     /// Erase Cleave's labels from a medium that is not ours to remove.
     pub(super) async fn erase_labels(self: &Rc<Self>, medium: Medium, length: u64) {
         let shown = medium.path().display().to_string();
-        let erased =
-            self.keepers.run(move |host| async move { labels::erase_labels(&host.open(&medium), length).await });
+        let erased = self
+            .keepers
+            .run(move |host| async move { labels::erase_labels(&host.open(&medium), length).await });
         if let Err(errno) = erased.await.unwrap_or(Err(Errno::IO)) {
             tracing::warn!(path = shown, %errno, "the labels of a plex that was given up cannot be erased");
         }
@@ -145,10 +154,8 @@ impl Owner {
     pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &Medium) -> Result<(), Refused> {
         let (shown, medium) = (medium.path().display().to_string(), medium.clone());
         let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
-        let found = found
-            .await
-            .unwrap_or(Err(Errno::IO))
-            .map_err(|errno| system(&shown, "cannot be read", errno))?;
+        let found =
+            found.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(&shown, "cannot be read", errno))?;
         match found {
             None => Ok(()),
             Some(what) => Err(Refusal::new(

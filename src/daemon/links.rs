@@ -416,7 +416,7 @@ mod tests {
         fs::create_dir_all(at("cleave/dg")).unwrap();
         symlink("/dev/sda", at("cleave/dg/v")).unwrap();
         let made = make(root.path(), &name("dg"), &name("v"), 1);
-        assert_eq!(made.links, [PathBuf::new(); 0]);
+        assert_eq!(made.links, Vec::<PathBuf>::new());
         let refused: Vec<_> = made.refused.iter().map(ToString::to_string).collect();
         assert_eq!(refused.len(), 3);
         assert!(refused[0].ends_with(
@@ -470,8 +470,8 @@ mod tests {
         assert!(!root.path().join("cleave/old").exists());
         assert!(root.path().join("vx/dsk/dg/.new-v").symlink_metadata().is_err());
         assert!(root.path().join("vx/dsk/dg/notes").exists());
-        assert_eq!(sweep(root.path(), &keep).unwrap(), [PathBuf::new(); 0]);
-        assert_eq!(sweep(&root.path().join("nowhere"), &keep).unwrap(), [PathBuf::new(); 0]);
+        assert_eq!(sweep(root.path(), &keep).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(sweep(&root.path().join("nowhere"), &keep).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

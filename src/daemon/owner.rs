@@ -18,7 +18,7 @@ use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::control::Event;
 use crate::ring::{Medium, RingHandle};
-use crate::state::change::{self, Change, Effect};
+use crate::state::change::{Change, Effect};
 use crate::state::{Group, Ids};
 
 use super::keepers::Plea;
@@ -112,7 +112,9 @@ pub async fn worker<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 /// Seconds since 1970 (UTC).
 #[must_use]
 pub fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Fresh identities from the system's random source.
@@ -126,7 +128,9 @@ pub fn dice() -> Result<Ids, Refused> {
         match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error()))),
+            Err(error) => {
+                return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error())));
+            }
         }
     }
     Ok(Ids::from_seed(seed))
@@ -136,7 +140,13 @@ pub fn dice() -> Result<Ids, Refused> {
 #[must_use]
 pub fn system(object: impl std::fmt::Display, what: &str, errno: Errno) -> Refused {
     let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
-    Refusal::new(kind, "system.failed", object, format!("{what}: {errno}"), "see the daemon's log, then try again")
+    Refusal::new(
+        kind,
+        "system.failed",
+        object,
+        format!("{what}: {errno}"),
+        "see the daemon's log, then try again",
+    )
 }
 
 impl Owner {
@@ -168,7 +178,13 @@ impl Owner {
     }
 
     /// Take a group into the daemon's care.
-    pub(super) fn adopt(&self, directory: &Path, catalog: Catalog, record: Group, generation: u64) -> Rc<GroupHandle> {
+    pub(super) fn adopt(
+        &self,
+        directory: &Path,
+        catalog: Catalog,
+        record: Group,
+        generation: u64,
+    ) -> Rc<GroupHandle> {
         let handle = Rc::new(GroupHandle {
             name: record.name().clone(),
             directory: directory.to_owned(),
@@ -231,19 +247,29 @@ impl Owner {
     ) -> Result<(), Refused> {
         let _turn = group.turn.lock().await;
         let change = change(&group.record())?;
-        assert!(change.before_commit.is_empty() && change.after_commit.is_empty(), "a quiet change has no effects");
+        assert!(
+            change.before_commit.is_empty() && change.after_commit.is_empty(),
+            "a quiet change has no effects"
+        );
         let catalog = Arc::clone(&group.catalog);
         let next = change.group.clone();
-        let committed = worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        let committed =
+            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
         group.generation.set(committed.generation.0);
         *group.record.borrow_mut() = Rc::new(change.group);
         Ok(())
     }
 
-    async fn commit(self: &Rc<Self>, group: &Rc<GroupHandle>, before: &Group, change: &Change) -> Result<(), Refused> {
+    async fn commit(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        before: &Group,
+        change: &Change,
+    ) -> Result<(), Refused> {
         let catalog = Arc::clone(&group.catalog);
         let next = change.group.clone();
-        let committed = worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        let committed =
+            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
         group.generation.set(committed.generation.0);
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {

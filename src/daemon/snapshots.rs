@@ -1,7 +1,6 @@
 //! The snapshot procedure: snapstart, snapwait, snapshot, snapback, snapabort.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
@@ -59,7 +58,11 @@ impl Owner {
     }
 
     /// Wait, by events, until enough snapshot mirrors are SNAPDONE.
-    pub(super) async fn snapwait(self: &Rc<Self>, request: request::SnapWait, answer: &Answer) -> Result<Reply, Refused> {
+    pub(super) async fn snapwait(
+        self: &Rc<Self>,
+        request: request::SnapWait,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let began = Instant::now();
         let group = self.group(&request.group)?;
         // Listened to before the first look, so that nothing falls between.
@@ -82,7 +85,11 @@ impl Owner {
                 .collect();
             if coming.len() < request.nmirror as usize {
                 // A mirror that vanished while it was waited for takes its cause along.
-                let cause = seen.iter().any(|plex| !coming.contains(plex)).then(|| self.tasks.last_failure(volume.uuid())).flatten();
+                let cause = seen
+                    .iter()
+                    .any(|plex| !coming.contains(plex))
+                    .then(|| self.tasks.last_failure(volume.uuid()))
+                    .flatten();
                 return Err(cause.unwrap_or_else(|| refuse::snapshot_no_mirror(volume.name())));
             }
             seen = coming;
@@ -117,7 +124,11 @@ impl Owner {
     }
 
     /// Break SNAPDONE mirrors off, of all volumes at one instant (ordering rules 11 and 12).
-    pub(super) async fn snapshot(self: &Rc<Self>, request: request::Snapshot, answer: &Answer) -> Result<Reply, Refused> {
+    pub(super) async fn snapshot(
+        self: &Rc<Self>,
+        request: request::Snapshot,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let began = Instant::now();
         let group = self.group(&request.group)?;
         let names = targets(&group.record(), &request)?;
@@ -128,7 +139,8 @@ impl Owner {
         lives.iter().for_each(|live| live.volume.intent().unpin());
         let (hold, drain) = outcome?;
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let taken_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let taken_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Ok(Reply::Cut(Cut {
             hold_us: micros(hold),
             drain_us: micros(drain),
@@ -204,7 +216,8 @@ impl Owner {
             return Err(refused);
         }
         for one in &cutting {
-            let ending = Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
+            let ending =
+                Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
                 self.record_living(group).await;
@@ -253,11 +266,10 @@ impl Owner {
                 }
             }
         }
-        let maps = self.maps.borrow();
         let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
             .iter()
             .filter_map(|one| {
-                let map = Arc::clone(maps.get(&one.origin_map)?);
+                let map = self.maps.borrow().get(&one.origin_map).cloned()?;
                 let plexes = one.plexes.clone();
                 let swap = move |route: &Route<crate::ring::Medium>| {
                     let mut route = route.clone();
@@ -268,7 +280,6 @@ impl Owner {
                 Some((Rc::clone(&one.live), Box::new(swap) as Swap<crate::ring::Medium>))
             })
             .collect();
-        drop(maps);
         assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
         let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
         thaw_all(cutting).await;
@@ -316,7 +327,9 @@ impl Owner {
             for plex in &one.plexes {
                 let medium = self.media.borrow().get(plex).cloned();
                 let Some(medium) = medium else { continue };
-                let flushed = self.keepers.run(move |host| async move { host.open(&medium).submit(Request::Flush).await });
+                let flushed = self
+                    .keepers
+                    .run(move |host| async move { host.open(&medium).submit(Request::Flush).await });
                 flushed
                     .await
                     .unwrap_or(Err(Errno::IO))
@@ -354,14 +367,20 @@ impl Owner {
     /// Mark writes for plexes of `volume` that are neither in the write path nor tracked.
     async fn track_detached(self: &Rc<Self>, live: &Rc<Live>, volume: &crate::state::Volume) {
         for plex in volume.plexes().iter().filter(|plex| !plex.is_attached()) {
-            let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else { continue };
+            let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else {
+                continue;
+            };
             let uuid = plex.uuid();
             let tracked = live
                 .reroute(&self.keepers, move |route| {
                     let mut route = route.clone();
                     if route.plex(uuid).is_none() && route.absent.iter().all(|absent| absent.uuid != uuid) {
-                        let absent =
-                            crate::volume::AbsentPlex { uuid, behind: map, errno: Errno::GONE, recorded: true };
+                        let absent = crate::volume::AbsentPlex {
+                            uuid,
+                            behind: map,
+                            errno: Errno::GONE,
+                            recorded: true,
+                        };
                         route.absent.push(absent);
                     }
                     route
@@ -443,7 +462,12 @@ impl Owner {
     }
 
     /// Refuse a snapback before its snapshot volume is stopped for it.
-    fn check_snapback(&self, record: &Group, request: &request::SnapBack, holders: &[String]) -> Result<(), Refused> {
+    fn check_snapback(
+        &self,
+        record: &Group,
+        request: &request::SnapBack,
+        holders: &[String],
+    ) -> Result<(), Refused> {
         let args = SnapbackArgs {
             snapshot: request.snapshot.as_str(),
             plexes: request.nmirror.map(|count| count as usize),
@@ -498,7 +522,9 @@ fn targets(record: &Group, request: &request::Snapshot) -> Result<Vec<(Name, Opt
                 return Ok((volume, given));
             }
             let numbered = (0..)
-                .map(|serial: usize| pattern.replace("%v", volume.as_str()).replace("%d", &serial.to_string()))
+                .map(|serial: usize| {
+                    pattern.replace("%v", volume.as_str()).replace("%d", &serial.to_string())
+                })
                 .take(if pattern.contains("%d") { usize::MAX } else { 1 })
                 .find(|name| !record.is_taken(name) && !taken.contains(name))
                 .unwrap_or_else(|| pattern.replace("%v", volume.as_str()));

@@ -88,7 +88,7 @@ mod tests {
     fn swaps_are_read() {
         let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/zram0                              partition\t100\t0\t-2\n/swap\\040file file 1 0 -3\n";
         assert_eq!(parse_swaps(text), [PathBuf::from("/dev/zram0"), PathBuf::from("/swap file")]);
-        assert_eq!(parse_swaps(""), [PathBuf::new(); 0]);
+        assert!(parse_swaps("").is_empty());
     }
 
     #[test]

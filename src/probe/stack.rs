@@ -164,7 +164,7 @@ impl View {
         }
         let name = self.name(number);
         passed.push(name.clone());
-        if name.starts_with("ublkb") {
+        if name.strip_prefix("ublkb").is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
             return true;
         }
         let directory = self.directory(number);

@@ -57,7 +57,7 @@ impl SimDisk {
         self.state().index
     }
 
-    /// A copy with cache and requests in flight, as a disk of `world` with dice of its own. A clock that began later
+    /// A copy with cache and requests in flight, as a disk of another world. A clock that began later
     /// than this one makes what is in flight come later.
     #[must_use]
     pub fn fork(&self, world: &World, name: &str) -> Self {
@@ -66,6 +66,15 @@ impl SimDisk {
         let now = Arc::clone(world.clock().shared_now());
         let state = self.current().fork(world.split_dice(), journal, index, now);
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A copy with cache and requests in flight, as another disk of the same world.
+    #[must_use]
+    pub fn copy(&self, name: &str) -> Self {
+        let mut state = self.current();
+        let (journal, now, dice) = (state.journal.clone(), Arc::clone(&state.now), state.dice.split());
+        let index = journal.add_disk(name);
+        Self { state: Arc::new(Mutex::new(state.fork(dice, journal, index, now))) }
     }
 
     /// Switch a fault on.
@@ -117,6 +126,12 @@ impl SimDisk {
         self.state().disappear();
     }
 
+    /// Whether the device is pulled.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.state().gone
+    }
+
     /// Plug the device in again, cache and all; cut its power meanwhile to lose the cache.
     pub fn reappear(&self) {
         self.state().gone = false;
@@ -166,17 +181,36 @@ impl SimDisk {
         state.poke(offset, bytes);
     }
 
-    /// The first block, as byte offset, in which this disk and `other` read differently inside `range`.
+    /// The blocks, as byte offsets in ascending order, in which this disk and `other` read differently inside `range`.
     ///
     /// # Panics
     /// When the block sizes differ.
     #[must_use]
-    pub fn first_difference(&self, other: &Self, range: ByteRange) -> Option<u64> {
+    pub fn differences(&self, other: &Self, range: ByteRange) -> Vec<u64> {
         let block = u64::from(self.geometry().block_size);
         assert_eq!(block, u64::from(other.geometry().block_size), "block by block needs one block size");
         let (ours, theirs) = (self.current().contents(range), other.current().contents(range));
-        let differs = |at: &&u64| ours.get(at) != theirs.get(at);
-        ours.keys().chain(theirs.keys()).filter(differs).min().map(|at| at * block)
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let (mut ours, mut theirs) = (ours.iter().peekable(), theirs.iter().peekable());
+        let mut found = Vec::new();
+        // Two ascending lists side by side; a block that only one of them has is a hole in the other.
+        loop {
+            let at = match (ours.peek(), theirs.peek()) {
+                (Some((our, _)), Some((their, _))) => *our.min(their),
+                (Some((at, _)), None) | (None, Some((at, _))) => *at,
+                (None, None) => return found,
+            };
+            let our = ours.next_if(|(block, _)| *block == at);
+            let their = theirs.next_if(|(block, _)| *block == at);
+            let same = match (our, their) {
+                (Some((_, our)), Some((_, their))) => our == their,
+                (Some((_, one)), None) | (None, Some((_, one))) => is_zero(one),
+                (None, None) => true,
+            };
+            if !same {
+                found.push(at * block);
+            }
+        }
     }
 }
 

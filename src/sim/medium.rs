@@ -728,12 +728,10 @@ impl State {
         run.map(|run| ByteRange::new(run.start * self.block(), (run.end - run.start) * self.block()))
     }
 
-    /// Blocks in `range` that may hold anything but zeroes, as block number and bytes.
-    pub(super) fn contents(&self, range: ByteRange) -> BTreeMap<u64, Arc<[u8]>> {
+    /// Blocks in `range` that are no holes, as block number and bytes, in ascending order.
+    pub(super) fn contents(&self, range: ByteRange) -> Vec<(u64, Arc<[u8]>)> {
         let data = |(&at, cell): (&u64, &Cell)| cell.visible().clone().map(|bytes| (at, bytes));
-        let mut found: BTreeMap<_, _> = self.cells.range(self.blocks(range)).filter_map(data).collect();
-        found.retain(|_, bytes| bytes.iter().any(|byte| *byte != 0));
-        found
+        self.cells.range(self.blocks(range)).filter_map(data).collect()
     }
 }
 

@@ -235,8 +235,10 @@ fn a_fork_goes_its_own_way() {
     let copy = disk.fork(&other, "copy");
     submit(&other, &copy, write(0, &[9])).unwrap();
     assert_eq!((peek_fills(&disk, 0, 1), peek_fills(&copy, 0, 1)), (vec![1], vec![9]));
-    assert_eq!(disk.first_difference(&copy, range(0, 8)), Some(0));
-    assert_eq!(disk.first_difference(&copy, range(1, 8)), None);
+    submit(&other, &copy, write(5, &[9])).unwrap();
+    assert_eq!(disk.differences(&copy, range(0, 8)), [0, 5 * 512]);
+    assert_eq!(copy.differences(&disk, range(1, 7)), [5 * 512]);
+    assert_eq!(disk.differences(&copy, range(1, 4)), [0; 0]);
 }
 
 #[test]

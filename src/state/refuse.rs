@@ -111,6 +111,7 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
     Ok(())
 }
 
+/// `medium.path`: `text` is no path of a medium; `why` follows it in the message.
 pub fn medium_path(text: &str, why: &str) -> Refused {
     let shown: String = text.chars().take(256).collect();
     let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
@@ -151,6 +152,7 @@ pub(super) fn group_not_empty(name: &Name, volumes: usize) -> Refused {
     )
 }
 
+/// `volume.unknown`: the group has no volume of that name.
 pub fn volume_unknown(name: &str, group: &Name) -> Refused {
     let reason = format!("no such volume in group {group}");
     Refusal::new(Kind::NotFound, "volume.unknown", name, reason, "list the volumes with: cleave list")
@@ -204,11 +206,13 @@ pub(super) fn volume_state(volume: &Volume, event: VolumeEvent) -> Refused {
     }
 }
 
+/// `volume.not-started`: it must be started for this.
 pub fn volume_not_started(name: &Name) -> Refused {
     let way_out = format!("start it with: cleave start {name}");
     Refusal::new(Kind::NotStarted, "volume.not-started", name, "the volume is not started", way_out)
 }
 
+/// `volume.started`: it may not be started for this.
 pub fn volume_running(name: &Name) -> Refused {
     let way_out = format!("stop it with: cleave stop {name}");
     Refusal::new(Kind::Started, "volume.started", name, "the volume is started", way_out)
@@ -349,6 +353,7 @@ pub(super) fn too_many_plexes(volume: &Name, wanted: usize) -> Refused {
     Refusal::new(Kind::Usage, "plex.too-many", volume, reason, "ask for fewer mirrors")
 }
 
+/// `plex.none`: no plex was asked for.
 pub fn no_plexes(volume: &Name) -> Refused {
     Refusal::new(Kind::Usage, "plex.none", volume, "no plex was asked for", "ask for at least one mirror")
 }
@@ -358,6 +363,7 @@ pub(super) fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
     Refusal::new(Kind::Medium, "medium.in-use", path, reason, "choose another file or device")
 }
 
+/// `medium.twice`: one medium is named or listed twice.
 pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")
 }
@@ -422,6 +428,7 @@ pub(super) fn snapshot_no_snapdone(volume: &Volume, wanted: usize) -> Refused {
     )
 }
 
+/// `snapshot.no-mirror`: there is no snapshot mirror to work on.
 pub fn snapshot_no_mirror(name: &Name) -> Refused {
     Refusal::new(
         Kind::NotFound,
@@ -432,6 +439,7 @@ pub fn snapshot_no_mirror(name: &Name) -> Refused {
     )
 }
 
+/// `snapshot.not-a-snapshot`: the volume was not broken off from another.
 pub fn not_a_snapshot(name: &Name) -> Refused {
     Refusal::new(
         Kind::InvalidState,

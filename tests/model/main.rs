@@ -1,4 +1,10 @@
 //! Random operations on a volume of simulated disks, compared with an oracle; and one test for each ordering rule.
 
+mod maps;
 mod oracle;
 mod pattern;
+
+mod random;
+mod rules;
+mod running;
+mod site;

@@ -65,7 +65,7 @@ pub struct Oracle {
     operations: u64,
     blocks: BTreeMap<u64, Vec<Written>>,
     pending: BTreeMap<u64, Pending>,
-    in_flight: BTreeMap<u64, ByteRange>,
+    in_flight: BTreeMap<u64, (Stamp, ByteRange)>,
     /// Beginnings of reads in flight, with how many began then: what they may see is not forgotten.
     reading: BTreeMap<u64, u32>,
 }
@@ -97,7 +97,7 @@ impl Oracle {
             let write = Written { operation, stamp, begin, end: None, acknowledged: false, durable: false };
             self.writes(block).push(write);
         }
-        self.in_flight.insert(operation, range);
+        self.in_flight.insert(operation, (stamp, range));
         WriteToken { operation, range, durable }
     }
 
@@ -202,7 +202,7 @@ impl Oracle {
     }
 
     /// Writes that were not answered.
-    pub fn writes_in_flight(&self) -> impl Iterator<Item = ByteRange> {
+    pub fn writes_in_flight(&self) -> impl Iterator<Item = (Stamp, ByteRange)> {
         self.in_flight.values().copied()
     }
 
@@ -210,7 +210,7 @@ impl Oracle {
     /// write that may have survived.
     pub fn crash(&mut self, power: bool) {
         let end = self.tick();
-        for range in std::mem::take(&mut self.in_flight).into_values() {
+        for (_, range) in std::mem::take(&mut self.in_flight).into_values() {
             for block in blocks_of(range) {
                 for write in self.writes(block).iter_mut().filter(|write| write.end.is_none()) {
                     write.end = Some(end);

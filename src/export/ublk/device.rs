@@ -245,13 +245,15 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
     })
     .map_err(|mut error| {
         let (count, limit) = occupancy();
-        let full = limit.is_some_and(|limit| count >= limit as usize);
-        if full || error.errno == Some(Errno::from_raw(libc::ENOSPC)) {
-            error.fault = ExportFault::TooManyDevices { limit };
-        } else if error.errno == Some(Errno::from_raw(libc::EEXIST)) {
-            error.fault = ExportFault::IdTaken;
-        } else if error.errno == Some(Errno::from_raw(libc::EACCES)) {
-            error.fault = ExportFault::NotPermitted;
+        match error.errno.map(Errno::raw) {
+            Some(libc::EEXIST) => error.fault = ExportFault::IdTaken,
+            Some(libc::ENOSPC) => error.fault = ExportFault::TooManyDevices { limit: None },
+            // The driver's answer to one device too many as well.
+            Some(libc::EACCES) if limit.is_some_and(|limit| count >= limit as usize) => {
+                error.fault = ExportFault::TooManyDevices { limit };
+            }
+            Some(libc::EACCES) => error.fault = ExportFault::NotPermitted,
+            _ => {}
         }
         error
     })
@@ -461,6 +463,23 @@ impl UblkDevice {
         self.queues.iter().any(|queue| !queue.thread.is_finished())
     }
 
+    /// Change the device's length to `length` bytes, a multiple of its logical block size, while it is in use. Nothing
+    /// is asked about what lies behind a new end; the media must have what a new length promises.
+    ///
+    /// # Errors
+    /// The kernel cannot ([`Features::resize`](super::Features::resize)), or refuses.
+    pub fn resize(&self, length: u64) -> Result<(), ExportError> {
+        const STEP: &str = "resize the device";
+        if !features()?.resize() {
+            return Err(ExportError::system(node(self.id), STEP, Errno::UNSUPPORTED));
+        }
+        let number = self.id;
+        limited(&node(self.id), STEP, COMMAND_LIMIT, move || {
+            let number = i32::try_from(number).map_err(|_| Errno::INVALID)?;
+            outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.update_size(length))
+        })
+    }
+
     /// Drain, stop and delete the device. Who has it open or mounted is not asked: requests in hand are finished, later
     /// ones fail. Requests that are not finished within `limit` fail too, with EIO; the device works on for them, unheard.
     ///
@@ -485,7 +504,10 @@ impl UblkDevice {
         if watchdog.join().unwrap_or(true) {
             how = Stopped::CutOff;
         }
-        stopped?;
+        // Somebody else may have ended it already.
+        if exists(id) {
+            stopped?;
+        }
         drop(self.device);
         let deadline = Instant::now() + CUT_OFF_LIMIT;
         for queue in self.queues {
@@ -494,7 +516,9 @@ impl UblkDevice {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        delete_device(id, CUT_OFF_LIMIT)?;
+        if exists(id) {
+            delete_device(id, CUT_OFF_LIMIT)?;
+        }
         Ok(how)
     }
 }

@@ -296,7 +296,12 @@ fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
 
 impl Draft<'_> {
     /// Plexes whose media are missing leave; without any complete one left that can be believed it is refused.
-    fn part_with_missing(&mut self, volume: Uuid, media: &Media, source: Option<Uuid>) -> Result<(), Refused> {
+    fn part_with_missing(
+        &mut self,
+        volume: Uuid,
+        media: &Media,
+        source: Option<Uuid>,
+    ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         let usable = |plex: &Plex| {
             media.flaw(plex).is_none() || (Some(plex.uuid) == source && media.missing(plex.uuid).is_none())
