@@ -2,7 +2,7 @@
 # Snapshots cut at queue depth 32: each holds every stamp that was acknowledged before its cut and none that was issued
 # after it, differs from its origin only where the change map says so, and a file system in it is clean once its log is
 # replayed. On a bare volume, on a mounted ext4 at grade crash, and with the default freeze.
-# timeout: 1800
+# timeout: 2700
 . "$(dirname "$0")/cleave.sh"
 
 command -v stamper >/dev/null || die "there is no stamper: build it with cargo build --example stamper"
