@@ -28,6 +28,8 @@ impl Windows for NoWindows {
 impl<M: Clone + Send + Sync + 'static> Windows for Arc<Volume<M>> {
     type Guard = Held;
     async fn claim(&self, range: ByteRange) -> Held {
-        self.window(range).await
+        let held = self.window(range).await;
+        let _ = self.intent().cover(range).await;
+        held
     }
 }
