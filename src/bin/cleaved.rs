@@ -1,3 +1,53 @@
 //! `cleaved`: parse, call, exit code.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use cleave::control::SOCKET_PATH;
+use cleave::daemon::{self, Options, freeze};
+
+/// The daemon of Cleave: serves volumes as /dev/ublkbN.
+#[derive(Parser)]
+#[command(name = "cleaved", version)]
+struct Arguments {
+    /// Directory of the groups' state directories
+    #[arg(long, default_value = "/var/lib/cleave", value_name = "DIR")]
+    state: PathBuf,
+    /// Control socket
+    #[arg(long, env = "CLEAVE_SOCKET", default_value = SOCKET_PATH, value_name = "PATH")]
+    socket: PathBuf,
+    /// Print one line on standard output once the daemon listens
+    #[arg(long)]
+    announce: bool,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    // The guard of a frozen file system is this program under another verb.
+    if let [_, verb, point, limit] = &words[..]
+        && verb == "freeze-guard"
+    {
+        let limit =
+            limit.to_str().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+        return ExitCode::from(freeze::guard_main(point.as_ref(), limit));
+    }
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let options = Options { state: arguments.state, socket: arguments.socket };
+    let outcome = daemon::run(&options, || {
+        if arguments.announce {
+            println!("cleaved listens on {}", options.socket.display());
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refused) => {
+            eprintln!("cleaved: {refused}");
+            ExitCode::from(refused.kind.exit_code())
+        }
+    }
+}

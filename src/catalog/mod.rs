@@ -1,1 +1,346 @@
 //! The lasting list of groups, volumes, plexes and snapshots: load, commit, import, repair.
+//!
+//! A group has a state directory, locked by the one daemon that serves it, and in it the configuration as a text that
+//! vouches for itself. It changes by whole transactions (ordering rule 17), in which each step leaves either the old
+//! configuration or the new one:
+//!
+//! ```text
+//! write configuration.new ─ fsync it ─ link configuration as configuration.GENERATION ─ rename configuration.new over
+//! configuration ─ fsync the directory ─ remove the oldest past generations
+//! ```
+//!
+//! The number of a generation is never used twice, not even when its commit failed half-way: two texts of one generation
+//! are two heads, and nobody but a person can tell which is right.
+//!
+//! The labels on the media carry the configuration as well ([`labels`]); a label newer than the catalogue wins. What a
+//! label says of its plex is weighed by a table ([`judge`]).
+//!
+//! Room promises: calls block and are for workers, except those of [`labels`], which run on whatever ring the device
+//! belongs to; nothing is removed before what replaces it is durable; a text that does not make sense is never taken,
+//! and one of a newer version is never written over.
+
+mod directory;
+pub mod files;
+pub mod judge;
+pub mod labels;
+mod signature;
+
+pub use directory::{Directory, StateFiles, group_directories};
+pub use signature::foreign_signature;
+
+use std::io;
+use std::path::Path;
+
+use crate::base::{Errno, Generation, Kind, Refusal, Refused};
+use crate::format::config::{self, ConfigError};
+use crate::state::{Group, refuse};
+
+/// The file that holds the configuration.
+const HEAD: &str = "configuration";
+
+/// The file in which the next configuration is written.
+const NEXT: &str = "configuration.new";
+
+/// A head that could not be read is kept under this name.
+const DAMAGED: &str = "configuration.damaged";
+
+/// Past generations kept: enough to go back behind a mistake that was seen late, little enough to look through.
+const PAST_KEPT: usize = 8;
+
+fn past_name(generation: Generation) -> String {
+    format!("{HEAD}.{:020}", generation.0)
+}
+
+/// A configuration that was made durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Its generation.
+    pub generation: Generation,
+    /// Its text, as labels carry it.
+    pub text: String,
+}
+
+/// A configuration that was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The group.
+    pub group: Group,
+    /// Its generation.
+    pub generation: Generation,
+    /// What was wrong on the way, each one line: a damaged head, a past generation taken in its place.
+    pub warnings: Vec<String>,
+}
+
+/// The catalogue of one group.
+#[derive(Debug)]
+pub struct Catalog<F: StateFiles = Directory> {
+    files: F,
+    /// Generation of the head; none while it is damaged.
+    head: Option<Generation>,
+    /// The highest number ever used.
+    used: Generation,
+}
+
+impl Catalog<Directory> {
+    /// Make the state directory of a new group, lock it, and commit `group` as its first generation.
+    ///
+    /// # Errors
+    /// `group.exists`, `state.locked`, `state.directory`, `state.commit`.
+    pub fn create(path: &Path, group: &Group) -> Result<(Self, Generation), Refused> {
+        Self::create_on(Directory::create(path)?, group)
+    }
+
+    /// Lock the state directory of a group and read its configuration.
+    ///
+    /// # Errors
+    /// `state.locked` names the daemon that serves it; `state.directory`; `group.two-heads`, `group.newer-format`,
+    /// `group.damaged`.
+    pub fn open(path: &Path) -> Result<(Self, Loaded), Refused> {
+        Self::open_on(Directory::open(path)?)
+    }
+
+    /// Remove the state directory of a group that has no volume: its configuration, maps and, when they are empty, the
+    /// directory of its media and itself.
+    ///
+    /// # Errors
+    /// `state.locked`, `state.directory`; `group.not-empty` when it has volumes after all.
+    pub fn destroy(path: &Path) -> Result<(), Refused> {
+        let (catalog, loaded) = Self::open(path)?;
+        crate::state::change::destroy_group(&loaded.group)?;
+        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
+    }
+}
+
+impl<F: StateFiles> Catalog<F> {
+    /// [`Catalog::create`] on any kind of files.
+    ///
+    /// # Errors
+    /// `group.exists`, `state.commit`.
+    pub fn create_on(files: F, group: &Group) -> Result<(Self, Generation), Refused> {
+        let mut catalog = Self { files, head: None, used: Generation(0) };
+        match catalog.files.read(HEAD, 1) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(refuse::group_exists(group.name())),
+            Err(error) => return Err(catalog.failed("cannot be read", &error)),
+        }
+        let committed = catalog.commit(group)?;
+        Ok((catalog, committed.generation))
+    }
+
+    /// [`Catalog::open`] on any kind of files.
+    ///
+    /// # Errors
+    /// `group.two-heads`, `group.newer-format`, `group.damaged`, `state.directory`.
+    pub fn open_on(files: F) -> Result<(Self, Loaded), Refused> {
+        let mut catalog = Self { files, head: None, used: Generation(0) };
+        let mut warnings = Vec::new();
+        let mut texts = Vec::new();
+        for name in catalog.candidates()? {
+            let text = catalog.read(&name)?;
+            match config::decode::<Group>(&text) {
+                Err(ConfigError::UnknownVersion { found, newest }) => {
+                    return Err(catalog.newer(&name, found, newest));
+                }
+                Err(error) => {
+                    // What the head's number was is not known: one behind every other that is.
+                    warnings.push(format!("{}/{name}: {error}", catalog.files.place()));
+                }
+                Ok((generation, group)) => {
+                    catalog.used = catalog.used.max(generation);
+                    match group.check() {
+                        Ok(()) => texts.push(Text { name, generation, bytes: text, group }),
+                        Err(refused) => warnings.push(format!("{}/{name}: {refused}", catalog.files.place())),
+                    }
+                }
+            }
+        }
+        catalog.refuse_two_heads(&texts)?;
+        catalog.head = texts.iter().find(|text| text.name == HEAD).map(|text| text.generation);
+        let best = texts.into_iter().filter(|text| text.name != NEXT).max_by_key(|text| text.generation);
+        let Some(best) = best else {
+            return Err(Refusal::new(
+                Kind::Damaged,
+                "group.damaged",
+                catalog.files.place(),
+                if warnings.is_empty() { "holds no configuration".to_owned() } else { warnings.join("; ") },
+                "import the group from the labels of its media, or bring the directory back from a backup",
+            ));
+        };
+        if best.name != HEAD {
+            catalog.used = catalog.used.next();
+            warnings.push(format!(
+                "{}/{}: taken in place of the newest configuration, which cannot be read",
+                catalog.files.place(),
+                best.name
+            ));
+        }
+        let loaded = Loaded { group: best.group, generation: best.generation, warnings };
+        Ok((catalog, loaded))
+    }
+
+    /// Make `group` the next generation, durably.
+    ///
+    /// After an error the disk holds the old configuration or the new one, both whole; the caller goes on with the old
+    /// one, and its next commit has a higher number than either.
+    ///
+    /// # Errors
+    /// `state.commit`; `state.too-large` for a configuration that labels cannot carry; `group.inconsistent`.
+    pub fn commit(&mut self, group: &Group) -> Result<Committed, Refused> {
+        group.check()?;
+        self.used = self.used.next();
+        let generation = self.used;
+        let text = config::encode(generation, group).map_err(|error| {
+            Refusal::new(
+                Kind::NoSpace,
+                "state.too-large",
+                group.name(),
+                format!("the configuration {error}"),
+                "make a second group for further volumes",
+            )
+        })?;
+        self.write(generation, text.as_bytes())
+            .map_err(|error| self.failed("the configuration cannot be committed", &error))?;
+        Ok(Committed { generation, text })
+    }
+
+    /// Take the configuration that a label carries in place of an older one, as a new generation.
+    ///
+    /// # Errors
+    /// `group.two-heads` when it differs from a text of the same generation here; `group.damaged` when it cannot be read
+    /// or is another group's; as [`Catalog::commit`].
+    pub fn adopt(&mut self, from: &str, text: &[u8], group: &Group) -> Result<(Committed, Group), Refused> {
+        let damaged = |what: String| {
+            Refusal::new(
+                Kind::Damaged,
+                "group.damaged",
+                from,
+                what,
+                "leave the medium out, or erase its label",
+            )
+        };
+        let (generation, found) =
+            config::decode::<Group>(text).map_err(|error| damaged(format!("its configuration {error}")))?;
+        if found.uuid() != group.uuid() {
+            return Err(damaged(format!("it belongs to group {}", found.name())));
+        }
+        found.check().map_err(|refused| damaged(refused.to_string()))?;
+        for name in self.candidates()? {
+            let other = self.read(&name)?;
+            if config::generation(&other).is_ok_and(|other| other == generation) && other != text {
+                return Err(two_heads(self.files.place(), &name, from, generation));
+            }
+        }
+        self.used = self.used.max(generation);
+        let committed = self.commit(&found)?;
+        Ok((committed, found))
+    }
+
+    /// Names of maps and intent maps in the directory that no record of `group` names: what a crash left.
+    ///
+    /// # Errors
+    /// `state.directory`.
+    pub fn orphans(&self, group: &Group) -> Result<Vec<String>, Refused> {
+        let names = self.files.names().map_err(|error| self.failed("cannot be listed", &error))?;
+        let known = files::state_files(group);
+        Ok(names.into_iter().filter(|name| files::is_state_file(name) && !known.contains(name)).collect())
+    }
+
+    fn write(&mut self, generation: Generation, text: &[u8]) -> io::Result<()> {
+        self.files.write(NEXT, text)?;
+        self.files.sync(NEXT)?;
+        match self.head {
+            Some(head) => self.files.link(HEAD, &past_name(head))?,
+            None => self.files.rename_if_there(HEAD, DAMAGED)?,
+        }
+        self.files.rename_if_there(NEXT, HEAD)?;
+        self.head = Some(generation);
+        self.files.sync_directory()?;
+        self.forget_oldest();
+        Ok(())
+    }
+
+    /// Remove past generations beyond those that are kept. What fails here is repeated after the next commit: the one
+    /// that was just made stands.
+    fn forget_oldest(&self) {
+        let mut past: Vec<_> = self.files.names().unwrap_or_default();
+        past.retain(|name| past_generation(name).is_some());
+        past.sort_unstable();
+        for name in past.iter().rev().skip(PAST_KEPT) {
+            let _ = self.files.remove(name);
+        }
+    }
+
+    /// The names under which a configuration may stand, the head first.
+    fn candidates(&self) -> Result<Vec<String>, Refused> {
+        let mut names = self.files.names().map_err(|error| self.failed("cannot be listed", &error))?;
+        names.retain(|name| name == HEAD || name == NEXT || past_generation(name).is_some());
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Refused> {
+        // One byte more than a configuration may have shows that it is too large.
+        let limit = crate::base::limits::MAX_CONFIG_BYTES + 1;
+        let text = self.files.read(name, limit).map_err(|error| self.failed("cannot be read", &error))?;
+        Ok(text.unwrap_or_default())
+    }
+
+    /// Two texts of one generation with different content, apart from a next one that was never renamed.
+    fn refuse_two_heads(&self, texts: &[Text]) -> Result<(), Refused> {
+        for (at, text) in texts.iter().enumerate() {
+            let twin = texts[at + 1..]
+                .iter()
+                .find(|other| other.generation == text.generation && other.bytes != text.bytes);
+            if let Some(twin) = twin {
+                let other = format!("{}/{}", self.files.place(), twin.name);
+                return Err(two_heads(self.files.place(), &text.name, &other, text.generation));
+            }
+        }
+        Ok(())
+    }
+
+    fn newer(&self, name: &str, found: u16, newest: u16) -> Refused {
+        Refusal::new(
+            Kind::Damaged,
+            "group.newer-format",
+            format!("{}/{name}", self.files.place()),
+            format!("the configuration has format {found}, this program knows formats up to {newest}"),
+            "use the newer program that wrote it",
+        )
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Refused {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::IO.raw()));
+        let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
+        let id = if what.contains("commit") { "state.commit" } else { "state.directory" };
+        let way_out = "see to the disk below the state directory, then try again";
+        Refusal::new(kind, id, self.files.place(), format!("{what}: {errno}"), way_out)
+    }
+}
+
+/// A configuration text that was read and makes sense.
+struct Text {
+    name: String,
+    generation: Generation,
+    bytes: Vec<u8>,
+    group: Group,
+}
+
+fn past_generation(name: &str) -> Option<Generation> {
+    let digits = name.strip_prefix(HEAD)?.strip_prefix('.')?;
+    let number = digits.parse().ok().filter(|_| digits.len() == 20)?;
+    Some(Generation(number))
+}
+
+fn two_heads(place: &str, name: &str, other: &str, generation: Generation) -> Refused {
+    Refusal::new(
+        Kind::Damaged,
+        "group.two-heads",
+        format!("{place}/{name}"),
+        format!("it and {other} both are generation {generation}, with different content"),
+        "move the wrong one away",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -170,6 +170,11 @@ pub fn whole_help() -> String {
     text
 }
 
+/// An argument without the marks of a usage line.
+fn plain(argument: &str) -> String {
+    argument.replace(['<', '>', '[', ']'], "").replace("...", "")
+}
+
 /// The text of help or version, or the refusal, of what clap reports.
 fn refusal(error: &clap::Error) -> Result<String, Refused> {
     let context = |kind| match error.get(kind) {
@@ -201,7 +206,7 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
             suggestion(ContextKind::SuggestedArg),
         ),
         ErrorKind::MissingRequiredArgument => {
-            usage("argument.missing", argument(), "is missing".to_owned(), None)
+            usage("argument.missing", plain(&argument()), "is missing".to_owned(), None)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
@@ -213,10 +218,10 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
         }
         ErrorKind::ArgumentConflict => usage(
             "argument.conflict",
-            argument(),
+            plain(&argument()),
             format!(
                 "cannot stand with {}",
-                context(ContextKind::PriorArg).unwrap_or_else(|| "the others".to_owned())
+                context(ContextKind::PriorArg).map_or_else(|| "the others".to_owned(), |prior| plain(&prior))
             ),
             None,
         ),

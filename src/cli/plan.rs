@@ -63,7 +63,10 @@ pub enum Watch {
     /// Also changes of state.
     Everything,
     /// Lines as `vxtask monitor` prints them, on standard output.
-    VxTask,
+    VxTask {
+        /// Whether the heads of the columns come first.
+        head: bool,
+    },
 }
 
 /// What is to be done.

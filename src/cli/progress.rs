@@ -92,7 +92,7 @@ enum Face {
 /// Shows steps and events.
 pub struct Progress {
     face: Face,
-    header_due: bool,
+    head_due: bool,
 }
 
 impl Progress {
@@ -106,16 +106,16 @@ impl Progress {
         } else {
             Face::Lines(HashMap::new())
         };
-        Self { face, header_due: true }
+        Self { face, head_due: true }
     }
 
     /// Shows `event` as far as `watch` wants it.
     pub fn event(&mut self, watch: Watch, event: &Event) {
         match (watch, event) {
             (_, Event::Alive) => {}
-            (Watch::VxTask, Event::Progress(row)) => {
-                let header = std::mem::take(&mut self.header_due);
-                let lines = super::vx::vxtask::lines(std::slice::from_ref(row), header);
+            (Watch::VxTask { head }, Event::Progress(row)) => {
+                let head = std::mem::take(&mut self.head_due) && head;
+                let lines = super::vx::vxtask::lines(std::slice::from_ref(row), head);
                 let _ = std::io::stdout().write_all(lines.as_bytes());
             }
             (Watch::Progress | Watch::Everything, Event::Progress(row)) => self.step(&Step::of_task(row)),
@@ -124,7 +124,7 @@ impl Progress {
                 self.say(&format!("{volume} is {state}"))
             }
             (_, Event::Note(note)) => self.say(&note.escape_debug().to_string()),
-            (Watch::Progress | Watch::VxTask, Event::Plex { .. } | Event::Volume { .. }) => {}
+            (Watch::Progress | Watch::VxTask { .. }, Event::Plex { .. } | Event::Volume { .. }) => {}
         }
     }
 

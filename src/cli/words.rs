@@ -25,7 +25,7 @@ pub fn utf8(argv: &[OsString]) -> Result<Vec<String>, Refused> {
 #[must_use]
 pub fn clip(text: &str) -> String {
     if text.is_empty() {
-        return "''".to_owned();
+        return "(empty)".to_owned();
     }
     match text.char_indices().nth(64) {
         Some((end, _)) => format!("{}...", &text[..end]),

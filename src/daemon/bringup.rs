@@ -10,15 +10,17 @@ use std::time::Duration;
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
 use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::{Geometry, Host};
 use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
-use crate::ring::{Medium, Opening};
-use crate::state::change::{self, Presence};
+use crate::ring::{Fault, Medium, Opening};
+use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
-use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue};
+use crate::volume::{
+    AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue,
+};
 
-use super::effects::{intent_file_name, map_file_name};
 use super::keepers::KeeperHandle;
 use super::links;
 use super::live::Live;
@@ -49,19 +51,6 @@ pub fn ending(record: &Record) -> Ending {
 }
 
 impl Owner {
-    /// Open the media of all plexes of `record` that are not open; what was found of each.
-    pub(super) async fn look_at_media(self: &Rc<Self>, record: &Record, fence: bool) -> Vec<(Uuid, Presence)> {
-        let mut found = Vec::new();
-        for plex in record.plexes() {
-            let presence = match self.open_plex(record, plex, fence).await {
-                Ok(medium) => Presence::Present(noted(&medium, plex).await),
-                Err(refused) => Presence::Missing(refused.reason),
-            };
-            found.push((plex.uuid(), presence));
-        }
-        found
-    }
-
     /// The open medium of `plex`.
     pub(super) async fn open_plex(
         self: &Rc<Self>,
@@ -74,12 +63,11 @@ impl Owner {
         }
         let path = plex.medium().path.as_path().to_owned();
         let patience = if fence { FENCE_LIMIT } else { Duration::ZERO };
-        let opening = Opening::WRITE.at_least(record.length()).waiting(patience);
+        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length())).waiting(patience);
         if fence {
             tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
         }
         let medium = worker(move || Medium::open(&path, opening)).await?;
-        self.check_label(record, plex, &medium).await?;
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)
     }
@@ -159,7 +147,8 @@ impl Owner {
     ) -> Result<(MapFile<Medium>, ExtentMap, Worth), Refused> {
         let empty = ExtentMap::new(record.length());
         let identity = MapIdentity::intent(record.uuid(), &empty);
-        let (medium, made) = self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
+        let (medium, made) =
+            self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
         let (run, lost) = (record.run(), record.is_intent_lost());
         let loaded = self.keepers.run(move |host| async move {
             let file = MapFile::new(medium, identity, run);
@@ -260,7 +249,7 @@ impl Owner {
             let bytes = identity.file_bytes();
             match Medium::open(&path, Opening::WRITE.at_least(bytes).waiting(patience)) {
                 Ok(medium) => Ok((medium, false)),
-                Err(error) if error.is_missing() || error.is_too_small() => {
+                Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
                     tracing::warn!(path = %path.display(), "a map was lost: it counts as all ones");
                     let _ = std::fs::remove_file(&path);
                     let medium = Medium::create_file(&path, bytes, crate::ring::Allocation::Full)?;
@@ -293,7 +282,12 @@ impl Owner {
                 let medium = self.open_plex(record, plex, false).await?;
                 route.plexes.push(RoutePlex { uuid: plex.uuid(), medium, role, behind });
             } else if plex.map().is_some() {
-                route.absent.push(AbsentPlex { uuid: plex.uuid(), behind, errno: Errno::GONE, recorded: true });
+                route.absent.push(AbsentPlex {
+                    uuid: plex.uuid(),
+                    behind,
+                    errno: Errno::GONE,
+                    recorded: true,
+                });
             }
         }
         let maps = self.maps.borrow();
@@ -332,11 +326,14 @@ impl Owner {
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }
         let (group, name) = (group.name.clone(), record.name().clone());
-        worker(move || {
+        let made = worker(move || {
             links::wait_for_node(number, NODE_LIMIT)?;
-            links::make(std::path::Path::new("/dev"), &group, &name, number)
+            Ok::<_, Refused>(links::make(std::path::Path::new("/dev"), &group, &name, number))
         })
-        .await
+        .await?;
+        // The node serves; a link that something stands in the way of is no reason to take it down.
+        made.refused.iter().for_each(|refused| tracing::warn!("{refused}"));
+        Ok(())
     }
 
     /// Take the volume down: device, keeper, links; the record is the caller's. With a stop generation the end is a clean
@@ -357,7 +354,10 @@ impl Owner {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (group, name) = (live.group.clone(), live.name.clone());
-        worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
+        let removed = worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
+        if let Err(refused) = removed {
+            tracing::warn!("{refused}");
+        }
         let device = live.device.borrow_mut().take();
         if let Some(device) = device {
             worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;
@@ -421,11 +421,11 @@ pub const fn role(state: PlexState) -> Role {
 fn read_policy(record: &Record) -> ReadPolicy {
     match record.read_policy() {
         crate::state::ReadPolicy::Round | crate::state::ReadPolicy::Select => ReadPolicy::Round,
-        crate::state::ReadPolicy::Prefer(name) => {
-            record.plexes().iter().find(|plex| plex.name() == name).map_or(ReadPolicy::Round, |plex| {
-                ReadPolicy::Prefer(plex.uuid())
-            })
-        }
+        crate::state::ReadPolicy::Prefer(name) => record
+            .plexes()
+            .iter()
+            .find(|plex| plex.name() == name)
+            .map_or(ReadPolicy::Round, |plex| ReadPolicy::Prefer(plex.uuid())),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::base::{Errno, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
 use crate::ring::{Allocation, Medium};
 use crate::state::change::{Effect, MapFill};
@@ -15,18 +16,6 @@ use crate::volume::MapFile;
 use crate::volume::map_file::MapIdentity;
 
 use super::owner::{GroupHandle, Owner, system, worker};
-
-/// File name of the map `map` in its group's state directory.
-#[must_use]
-pub fn map_file_name(map: Uuid) -> String {
-    format!("map.{map}")
-}
-
-/// File name of the intent map of `volume`.
-#[must_use]
-pub fn intent_file_name(volume: Uuid) -> String {
-    format!("intent.{volume}")
-}
 
 impl Owner {
     /// Carry out `effect` before the commit of `next`.
@@ -37,14 +26,15 @@ impl Owner {
         effect: &Effect,
     ) -> Result<(), Refused> {
         match effect {
-            Effect::CreateMap { map, volume, fill } => self.create_map(group, next, *map, *volume, fill).await,
+            Effect::CreateMap { map, volume, fill } => {
+                self.create_map(group, next, *map, *volume, fill).await
+            }
             Effect::AddToMap { map, volume, fill } => self.add_to_map(*map, *volume, fill).await,
             Effect::CreateIntent { volume, length } => self.create_intent(group, *volume, *length).await,
             Effect::Detach { volume, plex } => match self.live(*volume) {
-                Some(live) => live
-                    .detach(&self.keepers, *plex)
-                    .await
-                    .map_err(|errno| system(&live.name, "the plex cannot be taken out of the write path", errno)),
+                Some(live) => live.detach(&self.keepers, *plex).await.map_err(|errno| {
+                    system(&live.name, "the plex cannot be taken out of the write path", errno)
+                }),
                 None => Ok(()),
             },
             // A volume is stopped before the transaction that says so: its keeper may need one itself meanwhile.
@@ -69,7 +59,9 @@ impl Owner {
         for effect in done.iter().rev() {
             match effect {
                 Effect::CreateMap { map, .. } => self.remove_map(group, *map).await,
-                Effect::CreateIntent { volume, .. } => self.remove_state_file(group, intent_file_name(*volume)).await,
+                Effect::CreateIntent { volume, .. } => {
+                    self.remove_state_file(group, intent_file_name(*volume)).await
+                }
                 // More bits than needed cost a longer copy.
                 Effect::AddToMap { .. } | Effect::Detach { .. } | Effect::StopDevice { .. } => {}
                 Effect::RemoveMap { .. }
@@ -86,7 +78,11 @@ impl Owner {
 
     /// Carry out `effect` after the commit if it is a quick one, else give it back. What fails here is found and repeated at
     /// the next start.
-    pub(super) async fn after_commit(self: &Rc<Self>, group: &Rc<GroupHandle>, effect: Effect) -> Option<Effect> {
+    pub(super) async fn after_commit(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        effect: Effect,
+    ) -> Option<Effect> {
         match effect {
             Effect::RemoveMap { map } => self.remove_map(group, map).await,
             Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
@@ -200,7 +196,12 @@ impl Owner {
         }
     }
 
-    async fn fill(self: &Rc<Self>, map: &Arc<ChangeMap>, volume: Uuid, fill: &MapFill) -> Result<(), Refused> {
+    async fn fill(
+        self: &Rc<Self>,
+        map: &Arc<ChangeMap>,
+        volume: Uuid,
+        fill: &MapFill,
+    ) -> Result<(), Refused> {
         match fill {
             MapFill::Empty => {}
             MapFill::Full => map.mark_all(),
@@ -221,7 +222,12 @@ impl Owner {
         Ok(())
     }
 
-    async fn create_intent(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid, length: u64) -> Result<(), Refused> {
+    async fn create_intent(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        volume: Uuid,
+        length: u64,
+    ) -> Result<(), Refused> {
         let identity = MapIdentity::intent(volume, &ExtentMap::new(length));
         let run = crate::base::Generation(0);
         self.make_state_file(group, intent_file_name(volume), identity, run).await.map(drop)
@@ -244,9 +250,9 @@ impl Owner {
         })
         .await?;
         let created = medium.clone();
-        let header = self.keepers.run(move |host| async move {
-            MapFile::new(host.open(&created), identity, run).create().await
-        });
+        let header = self
+            .keepers
+            .run(move |host| async move { MapFile::new(host.open(&created), identity, run).create().await });
         let written = header.await.unwrap_or(Err(Errno::IO));
         written.map_err(|errno| system(group.file(&name).display(), "cannot be written", errno))?;
         let file = MapFile::new(medium, identity, run);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::limits::MIB;
-use crate::base::{ByteRange, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
-    self, CompareReport, Comparison, Control, Copy, CopyReport, Ended, MoverError, TargetZero, Tuning, Work,
+    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError,
+    TargetZero, Tuning, Work,
 };
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
@@ -22,6 +22,9 @@ use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
 use super::bringup::role;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, system};
+
+/// Differences that one comparison lists; all are counted.
+const DIFFERENCES_LISTED: usize = 64;
 
 /// A job under way.
 pub struct Job {
@@ -97,9 +100,13 @@ impl Owner {
             let moved = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
             let end = match moved {
                 Ok(report) => match report.ended {
-                    Ended::Complete => owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes),
+                    Ended::Complete => {
+                        owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
+                    }
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose).await),
-                    Ended::Failed(error) => Err(owner.copy_failed(&group, plex, purpose, &error, &name).await),
+                    Ended::Failed(error) => {
+                        Err(owner.copy_failed(&group, plex, purpose, &error, &name).await)
+                    }
                 },
                 Err(refused) => Err(refused),
             };
@@ -121,7 +128,7 @@ impl Owner {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
             let device = host.open(&plan.target.medium);
             let uuid = plan.target.uuid;
-            let copy = Copy {
+            let copy = CopyPlan {
                 source: &source,
                 target: &device,
                 windows: &volume,
@@ -129,7 +136,7 @@ impl Owner {
                 target_zero: plan.target_zero,
                 compare_first: plan.compare_first,
                 space: plan.space,
-                flush_every_bytes: 256 * MIB,
+                flush_every_bytes: FLUSH_EVERY_BYTES,
                 target_failed: &|| volume.route().plex(uuid).is_none(),
                 tuning: Tuning::default(),
             };
@@ -149,7 +156,12 @@ impl Owner {
     }
 
     /// Everything is copied and flushed: the plex is in step, durably before anything relies on it (ordering rule 13).
-    async fn in_step(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>, plex: Uuid) -> Result<(), Refused> {
+    async fn in_step(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        plex: Uuid,
+    ) -> Result<(), Refused> {
         live.keeper
             .persist()
             .await
@@ -200,14 +212,21 @@ impl Owner {
         error: &MoverError,
         name: &crate::base::Name,
     ) -> Refused {
-        let removed = group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
+        let removed =
+            group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
         if purpose.kind != TaskKind::Recover {
             self.give_up(group, plex, Loss::Failed).await;
         }
-        let full = error.errno() == crate::base::Errno::NO_SPACE;
+        let full = matches!(
+            error,
+            MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE }
+        );
         let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
         let (fate, way_out) = if removed {
-            ("the snapshot mirror was removed and its space freed", "make room or name another medium, then run snapstart again")
+            (
+                "the snapshot mirror was removed and its space freed",
+                "make room or name another medium, then run snapstart again",
+            )
         } else {
             ("the plex is STALE, the volume is unharmed", "mend the medium, then attach it again")
         };
@@ -216,7 +235,9 @@ impl Owner {
 
     /// Take a plex out that cannot be brought into step.
     pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, loss: Loss) {
-        if let Err(refused) = self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await {
+        if let Err(refused) =
+            self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await
+        {
             tracing::warn!(%plex, "a plex cannot be given up: {refused}");
         }
     }
@@ -224,7 +245,8 @@ impl Owner {
     /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
     pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
         let route = live.volume.route();
-        let targets: Vec<_> = route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
+        let targets: Vec<_> =
+            route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
         let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
         let mut jobs = Vec::new();
         let mut reports = Vec::new();
@@ -252,7 +274,9 @@ impl Owner {
             }
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
                 Ok(_) => live.volume.intent().unpin(),
-                Err(refused) => tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}"),
+                Err(refused) => {
+                    tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}")
+                }
             }
         });
         jobs
@@ -284,14 +308,24 @@ impl Owner {
         let report = self.movers.run(move |host| async move {
             let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
             let whole = [ByteRange::new(0, length)];
-            let plan = Comparison::new(&devices, &volume, Work::Ranges(&whole));
+            let plan = ComparePlan {
+                devices: &devices,
+                windows: &volume,
+                work: Work::Ranges(&whole),
+                trust_holes: false,
+                mark: None,
+                list_at_most: DIFFERENCES_LISTED,
+                tuning: Tuning::default(),
+            };
             mover::compare(plan, &control, host.clock()).await
         });
         let report = report.await.map_err(|_| ending_daemon());
         live.jobs.borrow_mut().remove(&uuid);
         let end = report.as_ref().map_err(Clone::clone).and_then(|report| match &report.ended {
             Ended::Complete => Ok(()),
-            Ended::Aborted => Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", "")),
+            Ended::Aborted => {
+                Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", ""))
+            }
             Ended::Failed(error) => Err(Refusal::new(
                 Kind::Io,
                 "verify.unreadable",
@@ -315,7 +349,12 @@ struct Plan {
 /// Plexes of a route that hold all of the volume: the readable ones, and snapshot mirrors in step.
 #[must_use]
 pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> {
-    route.plexes.iter().filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean()).cloned().collect()
+    route
+        .plexes
+        .iter()
+        .filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean())
+        .cloned()
+        .collect()
 }
 
 fn plex_gone(plex: Uuid) -> Refused {

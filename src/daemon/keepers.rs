@@ -126,7 +126,10 @@ impl KeeperHandle {
         Self { commands }
     }
 
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<Result<(), Errno>>) -> Command) -> Result<(), Errno> {
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), Errno>>) -> Command,
+    ) -> Result<(), Errno> {
         let (done, outcome) = oneshot::channel();
         self.commands.send(command(done)).map_err(|_| Errno::IO)?;
         outcome.await.unwrap_or(Err(Errno::IO))

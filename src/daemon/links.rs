@@ -221,7 +221,8 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!("{TEMPORARY}{name}"));
-    // The removal of another volume of the group may take the empty directory away between two steps of ours.
+    // The removal of another volume of the group may take the empty directory away between two steps of ours: also between
+    // the two by which `create_dir_all` finds that it exists.
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -235,7 +236,12 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
         });
         match outcome {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 10 => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+                    && attempts < 100 =>
+            {
+                std::thread::yield_now();
+            }
             Err(error) => return Err(failed(path, "the link cannot be made", &error)),
         }
     }
@@ -410,7 +416,7 @@ mod tests {
         fs::create_dir_all(at("cleave/dg")).unwrap();
         symlink("/dev/sda", at("cleave/dg/v")).unwrap();
         let made = make(root.path(), &name("dg"), &name("v"), 1);
-        assert_eq!(made.links, [PathBuf::new(); 0]);
+        assert_eq!(made.links, Vec::<PathBuf>::new());
         let refused: Vec<_> = made.refused.iter().map(ToString::to_string).collect();
         assert_eq!(refused.len(), 3);
         assert!(refused[0].ends_with(
@@ -464,8 +470,8 @@ mod tests {
         assert!(!root.path().join("cleave/old").exists());
         assert!(root.path().join("vx/dsk/dg/.new-v").symlink_metadata().is_err());
         assert!(root.path().join("vx/dsk/dg/notes").exists());
-        assert_eq!(sweep(root.path(), &keep).unwrap(), [PathBuf::new(); 0]);
-        assert_eq!(sweep(&root.path().join("nowhere"), &keep).unwrap(), [PathBuf::new(); 0]);
+        assert_eq!(sweep(root.path(), &keep).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(sweep(&root.path().join("nowhere"), &keep).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

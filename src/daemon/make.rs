@@ -40,7 +40,10 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Owner {
-    pub(super) async fn group_create(self: &Rc<Self>, request: request::GroupCreate) -> Result<Reply, Refused> {
+    pub(super) async fn group_create(
+        self: &Rc<Self>,
+        request: request::GroupCreate,
+    ) -> Result<Reply, Refused> {
         if self.groups.borrow().contains_key(&request.group) {
             return Err(refuse::group_exists(&request.group));
         }
@@ -61,15 +64,26 @@ impl Owner {
             media.push(PoolMedium { path: medium_path(&own)?, block: false });
         }
         let record = change::create_group(request.group.as_str(), &media, &mut super::owner::dice()?)?;
+        let own_media = request.media.is_empty().then(|| directory.join("media"));
         let (catalog, generation) = {
             let (directory, record) = (directory.clone(), record.clone());
-            worker(move || crate::catalog::Catalog::create(&directory, &record)).await?
+            worker(move || {
+                let made = crate::catalog::Catalog::create(&directory, &record)?;
+                if let Some(media) = own_media {
+                    super::startup::make_directory(&media, 0o700)?;
+                }
+                Ok::<_, Refused>(made)
+            })
+            .await?
         };
         self.adopt(&directory, catalog, record, generation.0);
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
-    pub(super) async fn group_destroy(self: &Rc<Self>, request: request::GroupDestroy) -> Result<Reply, Refused> {
+    pub(super) async fn group_destroy(
+        self: &Rc<Self>,
+        request: request::GroupDestroy,
+    ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
         change::destroy_group(&group.record())?;
         let removed = self.groups.borrow_mut().remove(&request.group);
@@ -87,7 +101,11 @@ impl Owner {
         self.group(name)
     }
 
-    pub(super) async fn make(self: &Rc<Self>, request: request::Make, answer: &Answer) -> Result<Reply, Refused> {
+    pub(super) async fn make(
+        self: &Rc<Self>,
+        request: request::Make,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         if request.data == DataPath::Zero {
             return Err(Refusal::new(
                 Kind::Usage,
@@ -137,7 +155,11 @@ impl Owner {
     }
 
     /// Sites for the plexes that are wanted.
-    pub(super) async fn sites(self: &Rc<Self>, group: &Rc<GroupHandle>, wanted: &Wanted<'_>) -> Result<Vec<Site>, Refused> {
+    pub(super) async fn sites(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Site>, Refused> {
         let record = group.record();
         let mut sites = Vec::new();
         for path in wanted.plexes {
@@ -147,7 +169,11 @@ impl Owner {
         let missing = (wanted.count as usize).saturating_sub(sites.len());
         if missing > 0 {
             let rooms = self.rooms(&record).await;
-            let named = wanted.media.iter().map(|name| rows::medium_named(&record, name)).collect::<Result<Vec<_>, _>>()?;
+            let named = wanted
+                .media
+                .iter()
+                .map(|name| rows::medium_named(&record, name))
+                .collect::<Result<Vec<_>, _>>()?;
             let request = place::Request {
                 volume: wanted.volume,
                 length: wanted.length,
@@ -195,7 +221,11 @@ impl Owner {
 
     /// Make the media ready that `effects` name. After an error those that were made are removed by the record's next
     /// change.
-    pub(super) async fn allocate(self: &Rc<Self>, effects: &[Effect], force: bool) -> Result<Vec<Made>, Refused> {
+    pub(super) async fn allocate(
+        self: &Rc<Self>,
+        effects: &[Effect],
+        force: bool,
+    ) -> Result<Vec<Made>, Refused> {
         let mut made = Vec::new();
         for effect in effects {
             let Effect::Allocate { plex, medium, bytes, .. } = effect else { continue };
@@ -207,11 +237,17 @@ impl Owner {
                 memory_alignment: open.memory_alignment(),
             });
             self.media.borrow_mut().insert(*plex, open);
+            self.unlabelled.borrow_mut().insert(*plex);
         }
         Ok(made)
     }
 
-    async fn allocate_one(self: &Rc<Self>, medium: PlexMedium, bytes: u64, force: bool) -> Result<Medium, Refused> {
+    async fn allocate_one(
+        self: &Rc<Self>,
+        medium: PlexMedium,
+        bytes: u64,
+        force: bool,
+    ) -> Result<Medium, Refused> {
         let taken: Vec<_> = self.media.borrow().values().map(Medium::identity).collect();
         let path = medium.path.clone();
         let open = worker(move || {
@@ -247,7 +283,10 @@ impl Owner {
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
-        let media = self.look_at_media(volume, false).await;
+        let media = self.look_at_media(group, uuid, false).await?;
+        // A newer configuration may have been adopted from a label.
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
         let ending = ending(volume);
         let args = change::StartArgs {
             volume: name.as_str(),
@@ -288,7 +327,12 @@ impl Owner {
             match effect {
                 Effect::Resync { .. } => jobs.extend(self.resync(group, &live)),
                 Effect::Copy { plex, .. } => {
-                    jobs.push(self.copy_to(group, &live, plex, Purpose { kind: TaskKind::SnapStart, fresh: false })?);
+                    jobs.push(self.copy_to(
+                        group,
+                        &live,
+                        plex,
+                        Purpose { kind: TaskKind::SnapStart, fresh: false },
+                    )?);
                 }
                 Effect::StartDevice { .. } => {}
                 other => unreachable!("{other:?} does not follow a start"),
@@ -311,10 +355,12 @@ impl Owner {
             let attached =
                 self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await;
             match attached {
-                Ok(committed) => match self.attach_and_copy(group, committed, TaskKind::Resync, false).await {
-                    Ok(more) => jobs.extend(more),
-                    Err(refused) => tracing::warn!("{refused}"),
-                },
+                Ok(committed) => {
+                    match self.attach_and_copy(group, committed, TaskKind::Resync, false).await {
+                        Ok(more) => jobs.extend(more),
+                        Err(refused) => tracing::warn!("{refused}"),
+                    }
+                }
                 Err(refused) => tracing::warn!("{refused}"),
             }
         }
@@ -324,7 +370,9 @@ impl Owner {
     /// Record which volumes run, after one that should run does not.
     pub(super) async fn record_living(self: &Rc<Self>, group: &Rc<GroupHandle>) {
         let living: Vec<Uuid> = self.live.borrow().keys().copied().collect();
-        if let Err(refused) = self.transact(group, |group, ids| change::after_restart(group, &living, ids)).await {
+        if let Err(refused) =
+            self.transact(group, |group, ids| change::after_restart(group, &living, ids)).await
+        {
             tracing::error!(group = %group.name, "the catalogue cannot be brought up to date: {refused}");
         }
     }
@@ -412,16 +460,23 @@ impl Owner {
                     let medium = self.open_plex(record, plex_record, false).await?;
                     let behind = plex_record.map().and_then(|map| self.maps.borrow().get(&map).cloned());
                     let behind = behind.unwrap_or_else(|| {
-                        std::sync::Arc::new(crate::bitmap::ChangeMap::new(record.length(), record.region_size()))
+                        std::sync::Arc::new(crate::bitmap::ChangeMap::new(
+                            record.length(),
+                            record.region_size(),
+                        ))
                     });
                     while live.volume.stragglers() > 0 {
                         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                     }
-                    let route_plex =
-                        crate::volume::RoutePlex { uuid: plex, medium, role: role(plex_record.state()), behind };
-                    live.attach(&self.keepers, route_plex)
-                        .await
-                        .map_err(|errno| system(&live.name, "the plex cannot be taken into the write path", errno))?;
+                    let route_plex = crate::volume::RoutePlex {
+                        uuid: plex,
+                        medium,
+                        role: role(plex_record.state()),
+                        behind,
+                    };
+                    live.attach(&self.keepers, route_plex).await.map_err(|errno| {
+                        system(&live.name, "the plex cannot be taken into the write path", errno)
+                    })?;
                 }
                 Effect::Copy { volume, plex } => {
                     let Some(live) = self.live(volume) else { continue };
@@ -450,7 +505,10 @@ impl Owner {
         attached(request.volume, plexes, jobs, request.background, began).await
     }
 
-    pub(super) async fn remove_mirror(self: &Rc<Self>, request: request::RemoveMirror) -> Result<Reply, Refused> {
+    pub(super) async fn remove_mirror(
+        self: &Rc<Self>,
+        request: request::RemoveMirror,
+    ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
         let record = group.record();
         let volume = record.volume(request.volume.as_str())?;
@@ -472,7 +530,11 @@ impl Owner {
     }
 
     /// Stop a started volume that nobody has open: the volume first, then its record.
-    pub(super) async fn stop_volume(self: &Rc<Self>, group: &Rc<GroupHandle>, name: &Name) -> Result<(), Refused> {
+    pub(super) async fn stop_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+    ) -> Result<(), Refused> {
         let record = group.record();
         let uuid = record.volume(name.as_str())?.uuid();
         let live = self.live(uuid);
@@ -489,7 +551,13 @@ impl Owner {
             .map(crate::state::Volume::stop);
         if let Some(live) = live {
             if live.stopping.replace(true) {
-                return Err(Refusal::new(Kind::Busy, "volume.stopping", name, "is being stopped already", ""));
+                return Err(Refusal::new(
+                    Kind::Busy,
+                    "volume.stopping",
+                    name,
+                    "is being stopped already",
+                    "",
+                ));
             }
             if let Err(refused) = self.take_down(&live, stop).await {
                 if self.live(uuid).is_some() {
@@ -501,16 +569,22 @@ impl Owner {
                 return Err(refused);
             }
         }
-        let committed = self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
+        let committed =
+            self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
         if let Some(volume) = committed.after.volume_by_id(uuid) {
             if volume.state() == crate::state::VolumeState::Clean {
                 self.note_media(group, volume).await;
             }
             self.close_media(volume);
             let mut maps = self.maps.borrow_mut();
-            let theirs = volume.plexes().iter().filter_map(crate::state::Plex::map).chain(volume.link_maps(&committed.after));
+            let theirs = volume
+                .plexes()
+                .iter()
+                .filter_map(crate::state::Plex::map)
+                .chain(volume.link_maps(&committed.after));
             // A snapshot's own map is needed by a snapback while the snapshot is stopped; the file has it as well.
-            let keep: Vec<_> = committed.after.link_of(uuid).map(|(_, link)| link.snapshot_map).into_iter().collect();
+            let keep: Vec<_> =
+                committed.after.link_of(uuid).map(|(_, link)| link.snapshot_map).into_iter().collect();
             theirs.filter(|map| !keep.contains(map)).for_each(|map| {
                 maps.remove(&map);
             });
@@ -530,7 +604,9 @@ impl Owner {
             }
         }
         // Labels are not written for it: that would change what was just noted.
-        if let Err(refused) = self.transact_quietly(group, |group| change::note_media(group, volume.uuid(), &looks)).await {
+        if let Err(refused) =
+            self.transact_quietly(group, |group| change::note_media(group, volume.uuid(), &looks)).await
+        {
             tracing::warn!("the look of plex files cannot be noted: {refused}");
         }
     }
@@ -567,11 +643,21 @@ impl Owner {
             change::remove_volume(group, &args, ids)
         })
         .await?;
-        Ok(Reply::Removed(Removed { volume: Some(request.object), plexes, freed_bytes: freed, lost_bytes: lost }))
+        Ok(Reply::Removed(Removed {
+            volume: Some(request.object),
+            plexes,
+            freed_bytes: freed,
+            lost_bytes: lost,
+        }))
     }
 
     /// Send the rows of a volume.
-    pub(super) async fn answer_volume(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid, answer: &Answer) {
+    pub(super) async fn answer_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        volume: Uuid,
+        answer: &Answer,
+    ) {
         let record = group.record();
         if let Some(volume) = record.volume_by_id(volume) {
             for row in self.volume_rows(group, &record, volume) {
@@ -581,10 +667,20 @@ impl Owner {
     }
 
     /// The rows of a volume and its plexes.
-    pub(super) fn volume_rows(self: &Rc<Self>, group: &GroupHandle, record: &Group, volume: &crate::state::Volume) -> Vec<Row> {
+    pub(super) fn volume_rows(
+        self: &Rc<Self>,
+        group: &GroupHandle,
+        record: &Group,
+        volume: &crate::state::Volume,
+    ) -> Vec<Row> {
         let facts = self.facts(volume);
         let mut all = vec![Row::Volume(rows::volume(&group.name, record, volume, &facts))];
-        all.extend(volume.plexes().iter().map(|plex| Row::Plex(rows::plex(&group.name, record, volume, plex, &facts))));
+        all.extend(
+            volume
+                .plexes()
+                .iter()
+                .map(|plex| Row::Plex(rows::plex(&group.name, record, volume, plex, &facts))),
+        );
         all
     }
 }

@@ -1,4 +1,34 @@
 //! `cleaved`: owner loop, workers, start-up, recovery, stop.
+//!
+//! One thread owns everything that the daemon knows ([`owner`]): the groups as they were last committed, the started
+//! volumes, open media, tasks. It never blocks. Around it:
+//!
+//! * workers (tokio's blocking pool): opening and making files, commits of the catalogue, commands to the ublk driver;
+//! * the keepers' ring thread ([`keepers`]): intent pages, change maps, labels, decisions on lost plexes, cuts;
+//! * the mover's ring thread ([`jobs`]): copies, resyncs, comparisons;
+//! * a queue thread for each device, which belongs to `export`.
+//!
+//! A verb is a function of the owner that runs as a task of its own. The configuration changes by transactions, one at a
+//! time for each group; what takes long stands between transactions: a volume is stopped before the transaction that says
+//! so, and copied before the one that calls the copy complete. A keeper that needs a transaction itself, because a plex is
+//! lost, therefore never waits for one that waits for it.
 
+pub mod bringup;
+pub mod effects;
+pub mod freeze;
+pub mod jobs;
+pub mod keepers;
+mod labels;
 pub mod links;
+pub mod live;
+mod make;
 pub mod mounts;
+pub mod owner;
+pub mod rows;
+pub mod server;
+mod service;
+mod snapshots;
+pub mod startup;
+pub mod tasks;
+
+pub use startup::{Options, run};

@@ -5,7 +5,7 @@
 //! ([`Owner::transact`]); long work stands between transactions, never inside one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,12 +13,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, mpsc};
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::control::Event;
-use crate::ring::{Medium, MediumError, RingHandle};
-use crate::state::change::{self, Change, Effect};
+use crate::ring::{Medium, RingHandle};
+use crate::state::change::{Change, Effect};
 use crate::state::{Group, Ids};
 
 use super::keepers::Plea;
@@ -34,9 +34,9 @@ pub struct GroupHandle {
     pub directory: PathBuf,
     record: RefCell<Rc<Group>>,
     generation: Cell<u64>,
-    catalog: Arc<Mutex<Catalog>>,
+    pub(super) catalog: Arc<Mutex<Catalog>>,
     /// One transaction at a time.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl GroupHandle {
@@ -50,6 +50,12 @@ impl GroupHandle {
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation.get()
+    }
+
+    /// Take a configuration that was made durable otherwise than by a transaction.
+    pub(super) fn replace(&self, record: Group, generation: Generation) {
+        *self.record.borrow_mut() = Rc::new(record);
+        self.generation.set(generation.0);
     }
 
     /// The file `name` in the state directory.
@@ -87,6 +93,8 @@ pub struct Owner {
     pub(super) live: RefCell<HashMap<Uuid, Rc<Live>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
     pub(super) media: RefCell<HashMap<Uuid, Medium>>,
+    /// Plexes whose media never bore their label.
+    pub(super) unlabelled: RefCell<HashSet<Uuid>>,
     /// Change maps in memory, by map.
     pub(super) maps: RefCell<HashMap<Uuid, Arc<ChangeMap>>>,
     /// When the daemon started.
@@ -104,7 +112,9 @@ pub async fn worker<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 /// Seconds since 1970 (UTC).
 #[must_use]
 pub fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Fresh identities from the system's random source.
@@ -118,7 +128,9 @@ pub fn dice() -> Result<Ids, Refused> {
         match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error()))),
+            Err(error) => {
+                return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error())));
+            }
         }
     }
     Ok(Ids::from_seed(seed))
@@ -128,7 +140,13 @@ pub fn dice() -> Result<Ids, Refused> {
 #[must_use]
 pub fn system(object: impl std::fmt::Display, what: &str, errno: Errno) -> Refused {
     let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
-    Refusal::new(kind, "system.failed", object, format!("{what}: {errno}"), "see the daemon's log, then try again")
+    Refusal::new(
+        kind,
+        "system.failed",
+        object,
+        format!("{what}: {errno}"),
+        "see the daemon's log, then try again",
+    )
 }
 
 impl Owner {
@@ -160,7 +178,13 @@ impl Owner {
     }
 
     /// Take a group into the daemon's care.
-    pub(super) fn adopt(&self, directory: &Path, catalog: Catalog, record: Group, generation: u64) -> Rc<GroupHandle> {
+    pub(super) fn adopt(
+        &self,
+        directory: &Path,
+        catalog: Catalog,
+        record: Group,
+        generation: u64,
+    ) -> Rc<GroupHandle> {
         let handle = Rc::new(GroupHandle {
             name: record.name().clone(),
             directory: directory.to_owned(),
@@ -212,23 +236,47 @@ impl Owner {
         Ok(Committed { before, after, effects })
     }
 
-    async fn commit(self: &Rc<Self>, group: &Rc<GroupHandle>, before: &Group, change: &Change) -> Result<(), Refused> {
+    /// As [`Owner::transact`] for a change without effects that the labels need not carry.
+    ///
+    /// # Errors
+    /// What `change` refuses, or the commit.
+    pub async fn transact_quietly(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        change: impl FnOnce(&Group) -> Result<Change, Refused>,
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let change = change(&group.record())?;
+        assert!(
+            change.before_commit.is_empty() && change.after_commit.is_empty(),
+            "a quiet change has no effects"
+        );
         let catalog = Arc::clone(&group.catalog);
         let next = change.group.clone();
-        let committed = worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        let committed =
+            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
         group.generation.set(committed.generation.0);
-        // The catalogue names the change first; labels follow, and are written again at the next change if one fails.
+        *group.record.borrow_mut() = Rc::new(change.group);
+        Ok(())
+    }
+
+    async fn commit(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        before: &Group,
+        change: &Change,
+    ) -> Result<(), Refused> {
+        let catalog = Arc::clone(&group.catalog);
+        let next = change.group.clone();
+        let committed =
+            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        group.generation.set(committed.generation.0);
+        // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {
-                self.write_labels(&change.group, record, &committed).await?;
+                self.write_labels(&change.group, record, &committed).await;
             }
         }
         Ok(())
-    }
-}
-
-impl From<MediumError> for Refused {
-    fn from(error: MediumError) -> Self {
-        error.refusal()
     }
 }

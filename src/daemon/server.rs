@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::base::{Kind, Refusal, Refused};
 use crate::control::{
-    ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row, ServerMessage,
-    decode, encode,
+    ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row,
+    ServerMessage, decode, encode,
 };
 
 /// Connections that one user may hold at once; further ones are closed unanswered.
@@ -72,7 +72,12 @@ impl Answer {
 /// What serves the requests.
 pub trait Service: 'static {
     /// Serve `request`: rows and events go to `answer`, what is returned closes it.
-    fn serve(self: Rc<Self>, peer: Peer, request: Request, answer: Answer) -> impl Future<Output = Result<Reply, Refused>>;
+    fn serve(
+        self: Rc<Self>,
+        peer: Peer,
+        request: Request,
+        answer: Answer,
+    ) -> impl Future<Output = Result<Reply, Refused>>;
 }
 
 /// Listen on `path`: the file is made anew, for root and the group of its directory.
@@ -139,7 +144,9 @@ impl Reader {
                 deadline = tokio::time::Instant::now() + FRAME_LIMIT;
             }
             match tokio::time::timeout_at(deadline, self.stream.read(&mut bytes)).await {
-                Ok(Ok(0)) => return self.decoder.finish().map(|()| None).map_err(|error| error.refusal("client")),
+                Ok(Ok(0)) => {
+                    return self.decoder.finish().map(|()| None).map_err(|error| error.refusal("client"));
+                }
                 Ok(Ok(count)) => self.decoder.feed(&bytes[..count]),
                 Ok(Err(_)) | Err(_) => return Ok(None),
             }
@@ -204,7 +211,13 @@ async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
 
 /// Serve one request; false when the connection is over. The work itself is a task of its own: it ends by itself or by
 /// an abort, never because its client went away in the middle of it.
-async fn answer<S: Service>(reader: &mut Reader, write: &mut OwnedWriteHalf, peer: Peer, request: Request, service: &Rc<S>) -> bool {
+async fn answer<S: Service>(
+    reader: &mut Reader,
+    write: &mut OwnedWriteHalf,
+    peer: Peer,
+    request: Request,
+    service: &Rc<S>,
+) -> bool {
     let verb = request.verb();
     if request.access() == Access::Change {
         if peer.uid != 0 {

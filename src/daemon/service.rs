@@ -9,9 +9,11 @@ use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Listed, Status, Verified};
 use crate::control::row::DifferenceRow;
 use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
+use crate::probe::DeviceNumber;
 use crate::state::refuse;
 
 use super::jobs;
+use super::links;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, worker};
 use super::rows::{self, LiveFacts};
@@ -31,21 +33,31 @@ impl Service for Owner {
             Request::Stop(request) => self.stop(request, &answer).await,
             Request::StartAll(request) => self.start_all(request, &answer).await,
             Request::StopAll(request) => self.stop_all(request, &answer).await,
-            Request::SnapStart(request) => self.watched(&answer, |owner| owner.snapstart(request)).await,
+            Request::SnapStart(request) => {
+                self.watched(&answer, |owner| async move { owner.snapstart(request).await }).await
+            }
             Request::SnapWait(request) => self.snapwait(request, &answer).await,
             Request::Snapshot(request) => self.snapshot(request, &answer).await,
             Request::SnapAbort(request) => self.snapabort(request).await,
-            Request::SnapBack(request) => self.watched(&answer, |owner| owner.snapback(request)).await,
+            Request::SnapBack(request) => {
+                self.watched(&answer, |owner| async move { owner.snapback(request).await }).await
+            }
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
             Request::TaskList(request) => self.task_list(request, &answer).await,
             Request::TaskWatch(request) => self.task_watch(request, &answer).await,
-            Request::TaskPause(request) => self.task_tell(request.task, &answer, |owner| owner.tasks.pause(request.task)).await,
-            Request::TaskResume(request) => self.task_tell(request.task, &answer, |owner| owner.tasks.resume(request.task)).await,
+            Request::TaskPause(request) => {
+                self.task_tell(request.task, &answer, |owner| owner.tasks.pause(request.task)).await
+            }
+            Request::TaskResume(request) => {
+                self.task_tell(request.task, &answer, |owner| owner.tasks.resume(request.task)).await
+            }
             Request::TaskAbort(request) => self.task_abort(request.task, &answer).await,
             Request::TaskThrottle(request) => {
-                self.task_tell(request.task, &answer, |owner| owner.tasks.throttle(request.task, request.bytes_per_second))
-                    .await
+                self.task_tell(request.task, &answer, |owner| {
+                    owner.tasks.throttle(request.task, request.bytes_per_second)
+                })
+                .await
             }
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,
@@ -55,7 +67,11 @@ impl Service for Owner {
 
 impl Owner {
     /// Run `work` and pass the events of tasks on meanwhile.
-    async fn watched<F>(self: &Rc<Self>, answer: &Answer, work: impl FnOnce(Rc<Self>) -> F) -> Result<Reply, Refused>
+    async fn watched<F>(
+        self: &Rc<Self>,
+        answer: &Answer,
+        work: impl FnOnce(Rc<Self>) -> F,
+    ) -> Result<Reply, Refused>
     where
         F: Future<Output = Result<Reply, Refused>>,
     {
@@ -91,7 +107,15 @@ impl Owner {
     /// Who has the device of a volume open, as people are told it.
     pub(super) async fn holders(self: &Rc<Self>, live: &Rc<Live>) -> Vec<String> {
         let Some(number) = live.number.get() else { return Vec::new() };
-        worker(move || crate::probe::holders_of_ublk(number)).await.into_iter().map(|holder| holder.to_string()).collect()
+        worker(move || {
+            let node = links::node(std::path::Path::new("/dev"), number);
+            // A device that is gone is open nowhere.
+            DeviceNumber::of_node(&node).map(crate::probe::holders).unwrap_or_default()
+        })
+        .await
+        .into_iter()
+        .map(|holder| holder.to_string())
+        .collect()
     }
 
     async fn group_list(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {
@@ -172,9 +196,19 @@ impl Owner {
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
-    async fn start_all(self: &Rc<Self>, request: request::StartAll, answer: &Answer) -> Result<Reply, Refused> {
+    async fn start_all(
+        self: &Rc<Self>,
+        request: request::StartAll,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
-        let stopped: Vec<_> = group.record().volumes().iter().filter(|volume| !volume.state().is_started()).map(|volume| (volume.name().clone(), volume.uuid())).collect();
+        let stopped: Vec<_> = group
+            .record()
+            .volumes()
+            .iter()
+            .filter(|volume| !volume.state().is_started())
+            .map(|volume| (volume.name().clone(), volume.uuid()))
+            .collect();
         let mut changed = false;
         for (name, uuid) in stopped {
             match self.start_volume(&group, &name, None).await {
@@ -190,7 +224,13 @@ impl Owner {
 
     async fn stop_all(self: &Rc<Self>, request: request::StopAll, answer: &Answer) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
-        let started: Vec<_> = group.record().volumes().iter().filter(|volume| volume.state().is_started()).map(|volume| (volume.name().clone(), volume.uuid())).collect();
+        let started: Vec<_> = group
+            .record()
+            .volumes()
+            .iter()
+            .filter(|volume| volume.state().is_started())
+            .map(|volume| (volume.name().clone(), volume.uuid()))
+            .collect();
         let mut changed = false;
         for (name, uuid) in started {
             match self.stop_volume(&group, &name).await {
@@ -249,7 +289,11 @@ impl Owner {
         Ok(Reply::Verified(verified))
     }
 
-    async fn task_list(self: &Rc<Self>, request: request::TaskList, answer: &Answer) -> Result<Reply, Refused> {
+    async fn task_list(
+        self: &Rc<Self>,
+        request: request::TaskList,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let tasks = self.tasks.list(request.group.as_ref());
         let rows = tasks.len() as u64;
         for task in tasks {
@@ -258,7 +302,11 @@ impl Owner {
         Ok(Reply::Listed(Listed { rows }))
     }
 
-    async fn task_watch(self: &Rc<Self>, request: request::TaskWatch, answer: &Answer) -> Result<Reply, Refused> {
+    async fn task_watch(
+        self: &Rc<Self>,
+        request: request::TaskWatch,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let mut progress = self.tasks.subscribe();
         let wanted: Vec<u64> = match (request.task, &request.volume) {
             (Some(task), _) => {
@@ -267,9 +315,16 @@ impl Owner {
             }
             (None, Some(volume)) => {
                 let uuid: Uuid = self.group(&request.group)?.record().volume(volume.as_str())?.uuid();
-                self.tasks.of_volume(uuid).iter().filter(|row| !row.state.ended()).map(|row| row.task).collect()
+                self.tasks
+                    .of_volume(uuid)
+                    .iter()
+                    .filter(|row| !row.state.ended())
+                    .map(|row| row.task)
+                    .collect()
             }
-            (None, None) => self.tasks.list(None).iter().filter(|row| !row.state.ended()).map(|row| row.task).collect(),
+            (None, None) => {
+                self.tasks.list(None).iter().filter(|row| !row.state.ended()).map(|row| row.task).collect()
+            }
         };
         loop {
             let rows: Vec<_> = wanted.iter().filter_map(|task| self.tasks.row(*task).ok()).collect();
@@ -321,7 +376,13 @@ impl Owner {
             for volume in group.record().volumes() {
                 for plex in volume.plexes().iter().filter(|plex| rows::is_degraded(plex)) {
                     answer
-                        .row(Row::Note(format!("{}/{}: plex {} is {}", group.name, volume.name(), plex.name(), plex.state())))
+                        .row(Row::Note(format!(
+                            "{}/{}: plex {} is {}",
+                            group.name,
+                            volume.name(),
+                            plex.name(),
+                            plex.state()
+                        )))
                         .await;
                 }
             }
@@ -341,7 +402,8 @@ impl Owner {
 
     async fn shutdown(self: &Rc<Self>, request: request::Shutdown, peer: Peer) -> Result<Reply, Refused> {
         if request.stop_volumes {
-            for live in self.live.borrow().values().cloned().collect::<Vec<_>>() {
+            let all: Vec<_> = self.live.borrow().values().cloned().collect();
+            for live in all {
                 let holders = self.holders(&live).await;
                 if !holders.is_empty() {
                     return Err(refuse::volume_open(&live.name, &holders));

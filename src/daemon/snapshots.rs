@@ -16,7 +16,7 @@ use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
 
 use super::bringup::Face;
-use super::freeze::{self, Frozen};
+use super::freeze::FreezeSet;
 use super::live::Live;
 use super::make::{Added, Wanted, attached};
 use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
@@ -35,7 +35,7 @@ struct Cutting {
     plexes: Vec<Uuid>,
     origin_map: Uuid,
     snapshot: Uuid,
-    frozen: Vec<Frozen>,
+    frozen: Option<FreezeSet>,
     frozen_for: Option<Duration>,
     grade: Grade,
 }
@@ -59,7 +59,11 @@ impl Owner {
     }
 
     /// Wait, by events, until enough snapshot mirrors are SNAPDONE.
-    pub(super) async fn snapwait(self: &Rc<Self>, request: request::SnapWait, answer: &Answer) -> Result<Reply, Refused> {
+    pub(super) async fn snapwait(
+        self: &Rc<Self>,
+        request: request::SnapWait,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let began = Instant::now();
         let group = self.group(&request.group)?;
         // Listened to before the first look, so that nothing falls between.
@@ -82,8 +86,12 @@ impl Owner {
                 .collect();
             if coming.len() < request.nmirror as usize {
                 // A mirror that vanished while it was waited for takes its cause along.
-                let cause = seen.iter().any(|plex| !coming.contains(plex)).then(|| self.tasks.last_failure(volume.uuid())).flatten();
-                return Err(cause.unwrap_or_else(|| refuse::no_snapshot_mirror(volume, request.nmirror as usize)));
+                let cause = seen
+                    .iter()
+                    .any(|plex| !coming.contains(plex))
+                    .then(|| self.tasks.last_failure(volume.uuid()))
+                    .flatten();
+                return Err(cause.unwrap_or_else(|| refuse::snapshot_no_mirror(volume.name())));
             }
             seen = coming;
             tokio::select! {
@@ -117,7 +125,11 @@ impl Owner {
     }
 
     /// Break SNAPDONE mirrors off, of all volumes at one instant (ordering rules 11 and 12).
-    pub(super) async fn snapshot(self: &Rc<Self>, request: request::Snapshot, answer: &Answer) -> Result<Reply, Refused> {
+    pub(super) async fn snapshot(
+        self: &Rc<Self>,
+        request: request::Snapshot,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let began = Instant::now();
         let group = self.group(&request.group)?;
         let names = targets(&group.record(), &request)?;
@@ -128,7 +140,8 @@ impl Owner {
         lives.iter().for_each(|live| live.volume.intent().unpin());
         let (hold, drain) = outcome?;
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let taken_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let taken_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Ok(Reply::Cut(Cut {
             hold_us: micros(hold),
             drain_us: micros(drain),
@@ -185,7 +198,7 @@ impl Owner {
                 plexes: prepared.plexes.clone(),
                 origin_map: prepared.origin_map,
                 snapshot: prepared.volume,
-                frozen: Vec::new(),
+                frozen: None,
                 frozen_for: None,
                 grade: Grade::Crash,
             });
@@ -204,7 +217,8 @@ impl Owner {
             return Err(refused);
         }
         for one in &cutting {
-            let ending = Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
+            let ending =
+                Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
                 self.record_living(group).await;
@@ -253,11 +267,10 @@ impl Owner {
                 }
             }
         }
-        let maps = self.maps.borrow();
         let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
             .iter()
             .filter_map(|one| {
-                let map = Arc::clone(maps.get(&one.origin_map)?);
+                let map = self.maps.borrow().get(&one.origin_map).cloned()?;
                 let plexes = one.plexes.clone();
                 let swap = move |route: &Route<crate::ring::Medium>| {
                     let mut route = route.clone();
@@ -268,7 +281,6 @@ impl Owner {
                 Some((Rc::clone(&one.live), Box::new(swap) as Swap<crate::ring::Medium>))
             })
             .collect();
-        drop(maps);
         assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
         let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
         thaw_all(cutting).await;
@@ -286,12 +298,17 @@ impl Owner {
 
     async fn freeze_one(self: &Rc<Self>, one: &mut Cutting) -> Result<(), Refused> {
         let Some(number) = one.live.number.get() else { return Ok(()) };
-        let mounts = worker(move || super::mounts::of_device(number)).await;
-        // One mount point of each file system: freezing it twice would fail.
-        if let Some(mount) = mounts.into_iter().next() {
-            let frozen = worker(move || freeze::freeze(&mount, FREEZE_LIMIT)).await?;
-            one.frozen.push(frozen);
-            one.grade = Grade::Fs;
+        let mounts = worker(move || super::mounts::mounts_of_volume(number)).await?;
+        if !mounts.is_empty() {
+            match worker(move || FreezeSet::freeze(&mounts, FREEZE_LIMIT)).await {
+                Ok(frozen) => {
+                    one.frozen = Some(frozen);
+                    one.grade = Grade::Fs;
+                }
+                // A file system that cannot be frozen is cut as a crash would leave it, and the grade says so.
+                Err(refused) if refused.id == "freeze.unsupported" => tracing::warn!("{refused}"),
+                Err(refused) => return Err(refused),
+            }
         } else if self.holders(&one.live).await.is_empty() {
             // Nobody has it open: what stands on it is as consistent as who closed it left it.
             one.grade = Grade::Fs;
@@ -311,7 +328,9 @@ impl Owner {
             for plex in &one.plexes {
                 let medium = self.media.borrow().get(plex).cloned();
                 let Some(medium) = medium else { continue };
-                let flushed = self.keepers.run(move |host| async move { host.open(&medium).submit(Request::Flush).await });
+                let flushed = self
+                    .keepers
+                    .run(move |host| async move { host.open(&medium).submit(Request::Flush).await });
                 flushed
                     .await
                     .unwrap_or(Err(Errno::IO))
@@ -349,14 +368,20 @@ impl Owner {
     /// Mark writes for plexes of `volume` that are neither in the write path nor tracked.
     async fn track_detached(self: &Rc<Self>, live: &Rc<Live>, volume: &crate::state::Volume) {
         for plex in volume.plexes().iter().filter(|plex| !plex.is_attached()) {
-            let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else { continue };
+            let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else {
+                continue;
+            };
             let uuid = plex.uuid();
             let tracked = live
                 .reroute(&self.keepers, move |route| {
                     let mut route = route.clone();
                     if route.plex(uuid).is_none() && route.absent.iter().all(|absent| absent.uuid != uuid) {
-                        let absent =
-                            crate::volume::AbsentPlex { uuid, behind: map, errno: Errno::GONE, recorded: true };
+                        let absent = crate::volume::AbsentPlex {
+                            uuid,
+                            behind: map,
+                            errno: Errno::GONE,
+                            recorded: true,
+                        };
                         route.absent.push(absent);
                     }
                     route
@@ -438,7 +463,12 @@ impl Owner {
     }
 
     /// Refuse a snapback before its snapshot volume is stopped for it.
-    fn check_snapback(&self, record: &Group, request: &request::SnapBack, holders: &[String]) -> Result<(), Refused> {
+    fn check_snapback(
+        &self,
+        record: &Group,
+        request: &request::SnapBack,
+        holders: &[String],
+    ) -> Result<(), Refused> {
         let args = SnapbackArgs {
             snapshot: request.snapshot.as_str(),
             plexes: request.nmirror.map(|count| count as usize),
@@ -456,7 +486,7 @@ impl Owner {
 
 async fn thaw_all(cutting: &mut [Cutting]) {
     for one in cutting {
-        for frozen in std::mem::take(&mut one.frozen) {
+        if let Some(frozen) = one.frozen.take() {
             match worker(move || frozen.thaw()).await {
                 Ok(span) => one.frozen_for = Some(span),
                 // The guard let go before we did: the cut may lie behind it.
@@ -493,7 +523,9 @@ fn targets(record: &Group, request: &request::Snapshot) -> Result<Vec<(Name, Opt
                 return Ok((volume, given));
             }
             let numbered = (0..)
-                .map(|serial: usize| pattern.replace("%v", volume.as_str()).replace("%d", &serial.to_string()))
+                .map(|serial: usize| {
+                    pattern.replace("%v", volume.as_str()).replace("%d", &serial.to_string())
+                })
                 .take(if pattern.contains("%d") { usize::MAX } else { 1 })
                 .find(|name| !record.is_taken(name) && !taken.contains(name))
                 .unwrap_or_else(|| pattern.replace("%v", volume.as_str()));

@@ -1,5 +1,6 @@
 //! The daemon's beginning and end: one daemon only, groups loaded, living devices taken over, pleas heard, signals obeyed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -80,7 +81,7 @@ impl Sole {
     }
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
+pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| system(path.display(), "cannot be made", error.into()))
 }
@@ -91,13 +92,22 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
 /// What keeps it from starting; nothing was changed then.
 pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Refusal::new(Kind::Permission, "daemon.not-root", "cleaved", "needs root for ublk and its devices", "start it as root"));
+        return Err(Refusal::new(
+            Kind::Permission,
+            "daemon.not-root",
+            "cleaved",
+            "needs root for ublk and its devices",
+            "start it as root",
+        ));
     }
     let directory = options.socket.parent().unwrap_or(Path::new("/"));
     make_directory(directory, 0o750)?;
     let _sole = Sole::acquire(&options.socket)?;
     make_directory(&options.state, 0o700)?;
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
+    if ublk::features().is_err() {
+        load_driver();
+    }
     ublk::features().map_err(Refused::from)?;
     let failed = |error: std::io::Error| system("cleaved", "cannot make its threads", error.into());
     let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
@@ -114,6 +124,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         groups: Default::default(),
         live: Default::default(),
         media: Default::default(),
+        unlabelled: Default::default(),
         maps: Default::default(),
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
@@ -124,8 +135,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
         load_groups(&owner).await?;
         take_over(&owner).await;
-        let listener =
-            server::listen(&socket).map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
+        let listener = server::listen(&socket)
+            .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
         tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
         ready();
         tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
@@ -133,10 +144,16 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
-        Ok(())
+        Ok::<(), Refused>(())
     })?;
     // What is still served stays recoverable: leaving at once is what a successor expects.
     std::process::exit(0);
+}
+
+/// Have the kernel load its ublk driver; whether it could is seen by what is asked of the driver next.
+fn load_driver() {
+    let loaded = std::process::Command::new("modprobe").arg("ublk_drv").status();
+    tracing::info!(outcome = ?loaded.map(|status| status.code()), "modprobe ublk_drv");
 }
 
 async fn until_told(owner: &Rc<Owner>) {
@@ -153,26 +170,17 @@ async fn until_told(owner: &Rc<Owner>) {
 
 async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
     let root = owner.root.clone();
-    let directories = worker(move || {
-        let mut found: Vec<PathBuf> = fs::read_dir(&root)?
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.path())
-            .collect();
-        found.sort();
-        Ok::<_, std::io::Error>(found)
-    })
-    .await
-    .map_err(|error| system(owner.root.display(), "cannot be read", error.into()))?;
+    let directories = worker(move || crate::catalog::group_directories(&root)).await?;
     for directory in directories {
         let opened = {
             let directory = directory.clone();
             worker(move || Catalog::open(&directory)).await
         };
         match opened {
-            Ok((catalog, record, generation)) => {
-                tracing::info!(group = %record.name(), %generation, "group loaded");
-                owner.adopt(&directory, catalog, record, generation.0);
+            Ok((catalog, loaded)) => {
+                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
+                owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
             Err(refused) => tracing::error!("{refused}"),
@@ -198,7 +206,9 @@ async fn take_over(owner: &Rc<Owner>) {
             });
             match device {
                 Some(device) => living.push((volume.uuid(), device.id)),
-                None => tracing::warn!(volume = %volume.name(), "it ran and has no device any more: it was not stopped"),
+                None => {
+                    tracing::warn!(volume = %volume.name(), "it ran and has no device any more: it was not stopped")
+                }
             }
         }
         let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
@@ -214,21 +224,26 @@ async fn take_over(owner: &Rc<Owner>) {
             }
         }
     }
-    let live: Vec<_> = owner
+    let live: BTreeSet<_> = owner
         .live
         .borrow()
         .values()
         .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
         .collect();
-    worker(move || links::sweep(Path::new("/dev"), &live)).await;
+    if let Err(refused) = worker(move || links::sweep(Path::new("/dev"), &live)).await {
+        tracing::warn!("{refused}");
+    }
 }
 
-async fn take_over_one(owner: &Rc<Owner>, group: &Rc<GroupHandle>, volume: Uuid, number: u32) -> Result<(), Refused> {
+async fn take_over_one(
+    owner: &Rc<Owner>,
+    group: &Rc<GroupHandle>,
+    volume: Uuid,
+    number: u32,
+) -> Result<(), Refused> {
     let record = group.record();
-    let before = record
-        .volume_by_id(volume)
-        .ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let media = owner.look_at_media(before, true).await;
+    let before = record.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+    let media = owner.look_at_media(group, volume, true).await?;
     let ending = ending(before);
     let committed = owner
         .transact(group, |group, ids| change::recover(group, volume, &media, unix_seconds(), ids))
@@ -266,12 +281,18 @@ impl Owner {
     /// Record that `plex` has left the write path of `volume` (ordering rule 3).
     async fn plex_lost(self: &Rc<Self>, volume: Uuid, plex: Uuid, errno: Errno) -> Result<Lost, Errno> {
         let Some(group) = self.group_of(volume) else { return Ok(Lost::Removed) };
-        let fate = |record: &crate::state::Group| match record.volume_by_id(volume).and_then(|volume| volume.plex_by_id(plex)) {
+        let fate = |record: &crate::state::Group| match record
+            .volume_by_id(volume)
+            .and_then(|volume| volume.plex_by_id(plex))
+        {
             Some(plex) if plex.map().is_some() => Lost::Tracked,
             Some(_) | None => Lost::Removed,
         };
         let record = group.record();
-        let attached = record.volume_by_id(volume).and_then(|volume| volume.plex_by_id(plex)).is_some_and(crate::state::Plex::is_attached);
+        let attached = record
+            .volume_by_id(volume)
+            .and_then(|volume| volume.plex_by_id(plex))
+            .is_some_and(crate::state::Plex::is_attached);
         if !attached {
             return Ok(fate(&record));
         }

@@ -135,7 +135,9 @@ impl<'a> Executor<'a> {
         let Slot::Idle(mut task) = slot else {
             unreachable!("a queued task is idle: `queued` admits it once")
         };
-        task.waker.queued.store(false, Ordering::Release);
+        // A read-modify-write, not a store: a waker that still finds `true` here is ordered before this swap, and the poll
+        // sees what it wrote; one ordered behind it queues the task again. A store could pass the poll's loads.
+        task.waker.queued.swap(false, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(&task.waker));
         let done = task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         if done {

@@ -479,7 +479,8 @@ impl Engine {
                 core.shared.sleeping.store(false, Ordering::SeqCst);
                 return;
             }
-            core.enter(!work, until);
+            // The answer may have made work.
+            core.enter(!work && !executor.has_ready(), until);
             core.shared.sleeping.store(false, Ordering::SeqCst);
             core.take_completions();
         }

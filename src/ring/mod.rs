@@ -10,7 +10,7 @@
 //! never half alive. Nothing here knows what a map, a plex or a format is.
 //!
 //! One call of this room may block: the search for data (`SEEK_DATA`) runs on the calling thread. It takes below a
-//! microsecond an extent, where a hop to a helper thread costs several; it touches the inode, not the disk's data.
+//! microsecond an extent, where a hop to another thread costs several; it touches the inode, not the disk's data.
 
 mod device;
 mod engine;

@@ -19,7 +19,9 @@ mod snapshot;
 pub mod task;
 mod volume;
 
-pub use group::{Group, MediumKind, MediumPath, Noted, Plex, PlexMedium, PoolMedium, ReadPolicy, Volume};
+pub use group::{
+    Group, MediumKind, MediumPath, Noted, Plex, PlexMedium, PoolMedium, ReadPolicy, Volume, medium_bytes,
+};
 pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};

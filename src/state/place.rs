@@ -180,3 +180,158 @@ fn candidate<'a>(
         .count();
     Ok(Candidate { path, block, free, present })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::tests::{MIB, below, empty_group, make, path};
+    use super::super::change::{add_medium, create_group};
+    use super::*;
+    use crate::base::Kind;
+    use crate::state::{Ids, PoolMedium};
+
+    fn name() -> Name {
+        Name::new("v").unwrap()
+    }
+
+    fn directory(text: &str, free: u64) -> (MediumPath, Room) {
+        (path(text), Room::Directory { free })
+    }
+
+    fn put(
+        group: &Group,
+        count: usize,
+        named: &[&str],
+        rooms: &[(MediumPath, Room)],
+    ) -> Result<Vec<String>, Refused> {
+        let (volume, named): (_, Vec<_>) = (name(), named.iter().map(|text| path(text)).collect());
+        let request = Request { volume: &volume, length: 100 * MIB, count, sparse: false, named: &named };
+        let sites = place(group, &request, rooms)?;
+        Ok(sites
+            .into_iter()
+            .map(|site| match site {
+                Site::Below { directory, .. } => directory.to_string(),
+                Site::Block { path, bytes } => format!("{path} {bytes}"),
+                Site::NewFile { .. } | Site::File { .. } => panic!("only media of the pool are chosen"),
+            })
+            .collect())
+    }
+
+    #[track_caller]
+    fn refused(result: Result<Vec<String>, Refused>, kind: Kind, id: &str, line: &str) {
+        let refusal = result.unwrap_err();
+        assert_eq!((refusal.kind, refusal.id.as_str(), refusal.to_string().as_str()), (kind, id, line));
+    }
+
+    #[test]
+    fn each_mirror_gets_a_medium_of_its_own_where_there_are_enough() {
+        let group = empty_group();
+        let rooms = [directory("/a", 1000 * MIB), directory("/b", 2000 * MIB)];
+        assert_eq!(put(&group, 1, &[], &rooms).unwrap(), ["/b"], "the roomier one");
+        assert_eq!(put(&group, 2, &[], &rooms).unwrap(), ["/b", "/a"]);
+        assert_eq!(put(&group, 3, &[], &rooms).unwrap(), ["/b", "/a", "/b"]);
+        assert_eq!(put(&group, 1, &["/a"], &rooms).unwrap(), ["/a"]);
+        let rooms = [directory("/a", 1000 * MIB), (path("/b"), Room::ReadOnly)];
+        assert_eq!(put(&group, 2, &[], &rooms).unwrap(), ["/a", "/a"], "what cannot be used is passed over");
+    }
+
+    #[test]
+    fn a_medium_without_a_plex_of_the_volume_comes_first() {
+        let group = make(&empty_group(), "v", &[below("/b")]);
+        let rooms = [directory("/a", 1000 * MIB), directory("/b", 2000 * MIB)];
+        assert_eq!(put(&group, 1, &[], &rooms).unwrap(), ["/a"]);
+    }
+
+    #[test]
+    fn a_disk_carries_one_plex() {
+        let disk = |text| PoolMedium { path: path(text), block: true };
+        let group =
+            create_group("dg", &[disk("/dev/x"), disk("/dev/y")], &mut Ids::from_seed([1; 32])).unwrap();
+        let rooms = ["/dev/x", "/dev/y"].map(|text| (path(text), Room::Block { bytes: 200 * MIB }));
+        assert_eq!(put(&group, 2, &[], &rooms).unwrap(), ["/dev/x 209715200", "/dev/y 209715200"]);
+        refused(
+            put(&group, 3, &[], &rooms),
+            Kind::Medium,
+            "medium.none",
+            "dg: the group has no medium to put a plex on; name a file, directory or block device",
+        );
+        let used = make(&group, "w", &[Site::Block { path: path("/dev/x"), bytes: 200 * MIB }]);
+        refused(
+            put(&used, 1, &["/dev/x"], &rooms),
+            Kind::Medium,
+            "medium.in-use",
+            "/dev/x: it carries plex w-01; choose another file or device",
+        );
+        let rooms = [(path("/dev/x"), Room::Block { bytes: MIB })];
+        refused(
+            put(&group, 1, &["/dev/x"], &rooms),
+            Kind::NoSpace,
+            "plex.too-small",
+            "/dev/x: too small by 105906176 bytes for a plex of volume v: it has 1048576, 106954752 are needed; \
+             make it at least 106954752 bytes",
+        );
+    }
+
+    #[test]
+    fn a_named_medium_must_be_usable() {
+        let group = empty_group();
+        let rooms =
+            [directory("/a", MIB), (path("/b"), Room::Missing("No such file or directory".to_owned()))];
+        refused(
+            put(&group, 1, &["/a"], &rooms),
+            Kind::NoSpace,
+            "medium.full",
+            "/a: 1048576 bytes are free, 106954752 are needed: 105906176 too few; \
+             free space, ask for less, or choose another medium",
+        );
+        refused(
+            put(&group, 1, &["/b"], &rooms),
+            Kind::Medium,
+            "medium.missing",
+            "/b: the medium cannot be used: No such file or directory; mount or create it, or choose another medium",
+        );
+        refused(
+            put(&group, 1, &["/c"], &rooms),
+            Kind::NotFound,
+            "medium.unknown",
+            "/c: not a medium of group dg; list the media with: cleave group list",
+        );
+        refused(
+            put(&group, 1, &["/a", "/a"], &[directory("/a", 1000 * MIB)]),
+            Kind::Usage,
+            "medium.twice",
+            "/a: named twice; name each medium once",
+        );
+        refused(
+            put(&group, 1, &["/a"], &[(path("/a"), Room::ReadOnly)]),
+            Kind::Medium,
+            "medium.read-only",
+            "/a: the medium is read-only; make it writable or choose another medium",
+        );
+        refused(
+            put(&group, 0, &[], &rooms),
+            Kind::Usage,
+            "plex.none",
+            "v: no plex was asked for; ask for at least one mirror",
+        );
+        refused(
+            put(&group, 1, &[], &rooms),
+            Kind::NoSpace,
+            "medium.full",
+            "/a: 1048576 bytes are free, 106954752 are needed: 105906176 too few; \
+             free space, ask for less, or choose another medium",
+        );
+        let bare = create_group("dg", &[], &mut Ids::from_seed([1; 32])).unwrap();
+        assert_eq!(put(&bare, 1, &[], &[]).unwrap_err().id, "medium.none");
+        let medium = PoolMedium { path: path("/a"), block: false };
+        assert_eq!(add_medium(&group, medium).unwrap_err().id, "medium.twice");
+    }
+
+    #[test]
+    fn mirrors_that_do_not_fit_together_are_refused() {
+        let group = empty_group();
+        let rooms = [directory("/a", 150 * MIB), directory("/b", 150 * MIB)];
+        assert_eq!(put(&group, 2, &[], &rooms).unwrap().len(), 2);
+        let refusal = put(&group, 3, &[], &rooms).unwrap_err();
+        assert_eq!((refusal.kind, refusal.id.as_str()), (Kind::NoSpace, "medium.full"));
+    }
+}

@@ -111,7 +111,8 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
     Ok(())
 }
 
-pub(super) fn medium_path(text: &str, why: &str) -> Refused {
+/// A path that cannot name a medium.
+pub fn medium_path(text: &str, why: &str) -> Refused {
     let shown: String = text.chars().take(256).collect();
     let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
     Refusal::new(
@@ -151,7 +152,8 @@ pub(super) fn group_not_empty(name: &Name, volumes: usize) -> Refused {
     )
 }
 
-pub(super) fn volume_unknown(name: &str, group: &Name) -> Refused {
+/// The group has no volume of that name.
+pub fn volume_unknown(name: &str, group: &Name) -> Refused {
     let reason = format!("no such volume in group {group}");
     Refusal::new(Kind::NotFound, "volume.unknown", name, reason, "list the volumes with: cleave list")
 }
@@ -204,12 +206,14 @@ pub(super) fn volume_state(volume: &Volume, event: VolumeEvent) -> Refused {
     }
 }
 
-pub(super) fn volume_not_started(name: &Name) -> Refused {
+/// The volume must be started for this.
+pub fn volume_not_started(name: &Name) -> Refused {
     let way_out = format!("start it with: cleave start {name}");
     Refusal::new(Kind::NotStarted, "volume.not-started", name, "the volume is not started", way_out)
 }
 
-pub(super) fn volume_running(name: &Name) -> Refused {
+/// The volume must be stopped for this.
+pub fn volume_running(name: &Name) -> Refused {
     let way_out = format!("stop it with: cleave stop {name}");
     Refusal::new(Kind::Started, "volume.started", name, "the volume is started", way_out)
 }
@@ -349,7 +353,8 @@ pub(super) fn too_many_plexes(volume: &Name, wanted: usize) -> Refused {
     Refusal::new(Kind::Usage, "plex.too-many", volume, reason, "ask for fewer mirrors")
 }
 
-pub(super) fn no_plexes(volume: &Name) -> Refused {
+/// No plex was asked for, or none is there.
+pub fn no_plexes(volume: &Name) -> Refused {
     Refusal::new(Kind::Usage, "plex.none", volume, "no plex was asked for", "ask for at least one mirror")
 }
 
@@ -358,7 +363,8 @@ pub(super) fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
     Refusal::new(Kind::Medium, "medium.in-use", path, reason, "choose another file or device")
 }
 
-pub(super) fn medium_twice(path: &MediumPath) -> Refused {
+/// One medium for two plexes.
+pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")
 }
 
@@ -422,7 +428,8 @@ pub(super) fn snapshot_no_snapdone(volume: &Volume, wanted: usize) -> Refused {
     )
 }
 
-pub(super) fn snapshot_no_mirror(name: &Name) -> Refused {
+/// The volume has no snapshot mirror to wait for or remove.
+pub fn snapshot_no_mirror(name: &Name) -> Refused {
     Refusal::new(
         Kind::NotFound,
         "snapshot.no-mirror",
@@ -432,7 +439,8 @@ pub(super) fn snapshot_no_mirror(name: &Name) -> Refused {
     )
 }
 
-pub(super) fn not_a_snapshot(name: &Name) -> Refused {
+/// The volume is no snapshot of another.
+pub fn not_a_snapshot(name: &Name) -> Refused {
     Refusal::new(
         Kind::InvalidState,
         "snapshot.not-a-snapshot",

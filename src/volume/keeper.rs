@@ -145,7 +145,8 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     pub async fn end_runs(&self, stop: Generation) -> Result<(), Errno> {
         let inner = &self.inner;
         inner.intent_file.end_run(inner.volume.intent.durable().bits(), stop).await?;
-        let maps: Vec<_> = inner.maps.borrow().iter().map(|one| (Arc::clone(&one.map), Rc::clone(&one.file))).collect();
+        let maps: Vec<_> =
+            inner.maps.borrow().iter().map(|one| (Arc::clone(&one.map), Rc::clone(&one.file))).collect();
         for (map, file) in maps {
             file.end_run(map.bits(), stop).await?;
         }

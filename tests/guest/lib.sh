@@ -3,7 +3,7 @@
 #
 # A test is an executable file NAME.sh that exits 0 when it passes. It runs as root in a scratch directory of its own,
 # on a real kernel with ublk, and must leave nothing behind: no device, mount or process. Lines in its head say more:
-#   # timeout: SECONDS   when it is given up as hanging (120)
+#   # timeout: SECONDS   when it is given up as hanging (300)
 #   # smoke              runs on the older kernel as well
 #   # long               runs only in the long form, where CLEAVE_LONG=1 is set
 
@@ -92,10 +92,12 @@ gone() {
 # kill_at_exit PROCESS
 kill_at_exit() { at_exit kill -9 "$1"; }
 
-# need_module NAME...: loads kernel modules; they stay loaded.
+# need_module NAME...: loads kernel modules that are not there yet; they stay loaded.
 need_module() {
     local name
-    for name in "$@"; do modprobe "$name" || die "the kernel has no module $name"; done
+    for name in "$@"; do
+        [[ -d /sys/module/${name//-/_} ]] || modprobe "$name" || die "the kernel has no module $name"
+    done
 }
 
 # loop_device FILE SIZE [OPTION]...: makes FILE and sets `device` to a loop device on it, which goes when the test ends.

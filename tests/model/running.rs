@@ -51,7 +51,7 @@ impl Running {
             source: &source,
             target: &device,
             windows: &self.volume,
-            map: &*target.behind,
+            map: &target.behind,
             target_zero: TargetZero::Unknown,
             compare_first,
             space: Space::Release,

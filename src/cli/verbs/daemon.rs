@@ -1,6 +1,7 @@
 //! `cleave daemon`: asks after the daemon, or ends it.
 
 use super::group::changed;
+use super::make::count;
 use crate::base::Refused;
 use crate::cli::answer::{Answer, clean, to_json};
 use crate::cli::plan::Action;
@@ -46,16 +47,17 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
         .iter()
         .filter_map(|row| if let Row::Note(note) = row { Some(note) } else { None })
         .collect();
+    let many = |number: u64, noun| count(usize::try_from(number).unwrap_or(usize::MAX), noun);
     let mut text = format!(
-        "cleaved {} runs as {} for {} on Linux {}\n{} groups, {} volumes ({} started), {} tasks\n",
+        "cleaved {} runs as {} for {} on Linux {}\n{}, {} ({} started), {}\n",
         clean(&status.version),
         status.pid,
         seconds(status.uptime_ms),
         clean(&status.kernel),
-        status.groups,
-        status.volumes,
+        many(status.groups, "group"),
+        many(status.volumes, "volume"),
         status.started,
-        status.tasks
+        many(status.tasks, "task")
     );
     for note in &notes {
         text += &format!("note: {}\n", clean(note));

@@ -54,7 +54,9 @@ pub(in crate::cli) fn attached(answered: &Answered, ready: &str) -> Result<Answe
     let Reply::Attached(reply) = &answered.reply else { return Err(Answered::unfitting()) };
     let list = |words: &mut dyn Iterator<Item = String>| words.collect::<Vec<_>>().join(", ");
     let plexes = list(&mut reply.plexes.iter().map(ToString::to_string));
-    let text = if reply.tasks.is_empty() {
+    let text = if reply.tasks.is_empty() && reply.copied_bytes == 0 {
+        format!("{}: {plexes} {ready}\n", reply.volume)
+    } else if reply.tasks.is_empty() {
         let (copied, time) = (human_bytes(reply.copied_bytes), seconds(reply.elapsed_ms));
         format!("{}: {plexes} {ready}; copied {copied} in {time}\n", reply.volume)
     } else {

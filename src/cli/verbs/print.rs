@@ -108,13 +108,14 @@ fn section(
     volumes: &[&VolumeWithPlexes<'_>],
     format: &Format,
 ) -> String {
-    let mut blocks = Vec::new();
+    let mut head = Vec::new();
     if format.header {
         if format.group_line {
-            blocks.push(format!("Disk group: {name}\n"));
+            head.push(format!("Disk group: {name}\n"));
         }
-        blocks.push(heads(format));
+        head.push(heads(format));
     }
+    let mut blocks = Vec::new();
     if let Some((group, media)) = group {
         if format.wants('G') {
             blocks.push(line(&group_record(group, format.typed)));
@@ -129,7 +130,9 @@ fn section(
             blocks.push(block);
         }
     }
-    blocks.join("\n")
+    // A blank line parts what belongs together from the next; plain lists have none.
+    head.push(blocks.join(if format.hierarchy { "\n" } else { "" }));
+    head.join("\n")
 }
 
 fn volume_block(volume: &VolumeRow, plexes: &[&PlexRow], format: &Format) -> String {

@@ -11,6 +11,8 @@ use crate::control::words::Consistency;
 use crate::control::{Reply, Request, Row};
 use clap::Args;
 
+const HELP: &str = "cleave snapshot --help";
+
 /// The words of `snapshot`.
 #[derive(Args, Debug)]
 #[command(
@@ -40,20 +42,19 @@ pub(in crate::cli) struct CutOptions {
 
 impl CutOptions {
     /// The options `words`, each as it stood behind `-o`.
-    pub(in crate::cli) fn parse(words: &[String]) -> Result<Self, Refused> {
+    pub(in crate::cli) fn parse(words: &[String], help: &str) -> Result<Self, Refused> {
         let mut options = Self { consistency: Consistency::Fs, pattern: None, all_volumes: false };
         for word in words {
             match word.split_once('=') {
                 Some(("consistency", grade)) => {
-                    options.consistency = Consistency::from_word(grade).ok_or_else(|| {
-                        words::unknown("consistency", grade, ["crash", "fs"], "cleave snapshot --help")
-                    })?;
+                    options.consistency = Consistency::from_word(grade)
+                        .ok_or_else(|| words::unknown("consistency", grade, ["crash", "fs"], help))?;
                 }
                 Some(("name", pattern)) => options.pattern = Some(checked_pattern(pattern)?),
                 None if word == "allvols" => options.all_volumes = true,
                 _ => {
                     let known = ["consistency=", "name=", "allvols"];
-                    return Err(words::unknown("option of snapshot", word, known, "cleave snapshot --help"));
+                    return Err(words::unknown("option of snapshot", word, known, help));
                 }
             }
         }
@@ -104,6 +105,7 @@ pub(in crate::cli) fn request(
     volumes: &[String],
     options: CutOptions,
     nmirror: u32,
+    help: &str,
 ) -> Result<Request, Refused> {
     let members = members(volumes, options.pattern.is_some())?;
     if members.is_empty() != options.all_volumes {
@@ -112,7 +114,7 @@ pub(in crate::cli) fn request(
         } else {
             ("argument.missing", "VOLUME", "is missing")
         };
-        return Err(Refusal::new(Kind::Usage, id, object, reason, "see cleave snapshot --help"));
+        return Err(Refusal::new(Kind::Usage, id, object, reason, format!("see {help}")));
     }
     let CutOptions { consistency, pattern, .. } = options;
     Ok(Request::Snapshot(Snapshot { group, members, pattern, consistency, nmirror }))
@@ -124,8 +126,8 @@ impl SnapshotArgs {
     /// # Errors
     /// Those of names, counts and `-o` options.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
-        let cut = CutOptions::parse(&self.options)?;
-        let request = request(options.group(), &self.volumes, cut, words::plex_count(&self.nmirror)?)?;
+        let cut = CutOptions::parse(&self.options, HELP)?;
+        let request = request(options.group(), &self.volumes, cut, words::plex_count(&self.nmirror)?, HELP)?;
         Ok(Action::ask(request, |answered| show(&answered)))
     }
 }

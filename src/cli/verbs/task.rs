@@ -143,10 +143,9 @@ fn steered(answered: &Answered) -> Result<Answer, Refused> {
 
 fn lines(tasks: &[&TaskRow]) -> String {
     let line = |task: &&TaskRow| {
-        let copied = human_bytes(task.copied_bytes);
-        let percent = Step::of_task(task).percent();
+        let (copied, percent) = (human_bytes(task.copied_bytes), Step::of_task(task).percent());
         format!(
-            "task {}: {} {} is {}, {percent} % done, {copied} copied\n",
+            "task {} ({} {}): {}, {percent} %, {copied} copied\n",
             task.task, task.kind, task.volume, task.state
         )
     };

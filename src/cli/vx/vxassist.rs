@@ -77,7 +77,9 @@ impl Asked<'_> {
         let choose = |key: &str, choices: &[&str]| match value(&found, key) {
             None => Ok(choices[0].to_owned()),
             Some(word) if choices.contains(&word) => Ok(word.to_owned()),
-            Some(word) => Err(unknown(key, word, choices.iter().copied(), HELP_COMMAND)),
+            Some(word) => {
+                Err(unknown(&format!("value of {key}"), word, choices.iter().copied(), HELP_COMMAND))
+            }
         };
         choose("usetype", &["fsgen"])?;
         let (nmirror, placement) = self.placed(&found, media, mirrored(&found)?)?;
@@ -137,8 +139,8 @@ impl Asked<'_> {
     fn snapshot(&self, rest: &[String]) -> Result<Action, Refused> {
         let (volumes, found) = attributes(rest, &["nmirror"], HELP_COMMAND)?;
         let nmirror = value(&found, "nmirror").map_or(Ok(1), plex_count)?;
-        let cut = snapshot::CutOptions::parse(&self.words.options)?;
-        let request = snapshot::request(self.options.group(), &volumes, cut, nmirror)?;
+        let cut = snapshot::CutOptions::parse(&self.words.options, HELP_COMMAND)?;
+        let request = snapshot::request(self.options.group(), &volumes, cut, nmirror, HELP_COMMAND)?;
         Ok(Action::ask(request, |answered| snapshot::show(&answered)))
     }
 
@@ -231,7 +233,7 @@ impl Asked<'_> {
         placement.sparse = match value(found, "sparse") {
             None | Some("no") => false,
             Some("yes") => true,
-            Some(other) => return Err(unknown("sparse", other, ["yes", "no"], HELP_COMMAND)),
+            Some(other) => return Err(unknown("value of sparse", other, ["yes", "no"], HELP_COMMAND)),
         };
         let count =
             value(found, "nmirror").map(str::to_owned).or_else(|| layout.map(|count| count.to_string()));

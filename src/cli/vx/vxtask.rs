@@ -34,7 +34,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
                 return Err(too_many(word, Applet::Vxtask));
             }
             let request = watch(options, rest.first().map(String::as_str))?;
-            let watch = if options.json { Watch::Progress } else { Watch::VxTask };
+            let watch = if options.json { Watch::Progress } else { Watch::VxTask { head: !words.has('q') } };
             let show = |mut answers: Vec<Answered>| watched(&answers.remove(0));
             return Ok(Action::Ask { requests: vec![request], watch, show: Box::new(show) });
         }

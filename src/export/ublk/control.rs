@@ -294,7 +294,9 @@ fn delete_command(id: u32, number: i32, limit: Duration) -> Result<(), ExportErr
         let control = UblkCtrl::new_simple(number).map_err(|error| errno(&error))?;
         match outcome(control.del_dev_async()) {
             // Kernels before 6.9 have only the one that waits.
-            Err(errno) if errno == Errno::UNSUPPORTED || errno == Errno::INVALID => outcome(control.del_dev()),
+            Err(errno) if errno == Errno::UNSUPPORTED || errno == Errno::INVALID => {
+                outcome(control.del_dev())
+            }
             other => other,
         }
     });

@@ -30,6 +30,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a taking over may take in the kernel, above the thirty seconds that the library tries for.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(40);
 
+/// How long the kernel may take once every request has been answered.
+const CUT_OFF_LIMIT: Duration = Duration::from_secs(5);
+
 /// Between two looks at a device whose server is dying.
 const STATE_POLL: Duration = Duration::from_millis(5);
 
@@ -142,6 +145,15 @@ impl DeviceOptions {
     }
 }
 
+/// How a device ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stopped {
+    /// All requests were finished.
+    Drained,
+    /// Some were failed, because they took longer than the limit.
+    CutOff,
+}
+
 struct QueueThread {
     handle: RingHandle,
     thread: JoinHandle<()>,
@@ -233,13 +245,15 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
     })
     .map_err(|mut error| {
         let (count, limit) = occupancy();
-        let full = limit.is_some_and(|limit| count >= limit as usize);
-        if full || error.errno == Some(Errno::from_raw(libc::ENOSPC)) {
-            error.fault = ExportFault::TooManyDevices { limit };
-        } else if error.errno == Some(Errno::from_raw(libc::EEXIST)) {
-            error.fault = ExportFault::IdTaken;
-        } else if error.errno == Some(Errno::from_raw(libc::EACCES)) {
-            error.fault = ExportFault::NotPermitted;
+        match error.errno.map(Errno::raw) {
+            Some(libc::EEXIST) => error.fault = ExportFault::IdTaken,
+            Some(libc::ENOSPC) => error.fault = ExportFault::TooManyDevices { limit: None },
+            // The driver's answer to one device too many as well.
+            Some(libc::EACCES) if limit.is_some_and(|limit| count >= limit as usize) => {
+                error.fault = ExportFault::TooManyDevices { limit };
+            }
+            Some(libc::EACCES) => error.fault = ExportFault::NotPermitted,
+            _ => {}
         }
         error
     })
@@ -282,7 +296,9 @@ where
         device.notify_buffer_registration_complete(false);
     }
     let (starting, served) = (Arc::clone(control), Arc::clone(&device));
-    limited(&node(id), "start the device", START_LIMIT, move || outcome(starting.start_dev(&served)))?;
+    limited(&node(id), "start the device", START_LIMIT, move || outcome(starting.start_dev(&served)))
+        // The kernel may be reading through the device, and would wait for ever.
+        .inspect_err(|_| shared.cut_off())?;
     let stable_writes = set_stable_writes(id);
     if data == DataMode::Zero && !stable_writes {
         // Without it a page may change between its two writes, and the plexes differ.
@@ -447,30 +463,62 @@ impl UblkDevice {
         self.queues.iter().any(|queue| !queue.thread.is_finished())
     }
 
-    /// Drain, stop and delete the device, in `limit`. Who has it open or mounted is not asked: requests in hand are
-    /// finished, later ones fail.
+    /// Change the device's length to `length` bytes, a multiple of its logical block size, while it is in use. Nothing
+    /// is asked about what lies behind a new end; the media must have what a new length promises.
     ///
     /// # Errors
-    /// The kernel did not end it in time, because a request hangs on its medium. The device is then in the kernel's hands
-    /// and its threads serve on; when the process ends, the device fails its requests.
-    pub fn stop(self, limit: Duration) -> Result<(), ExportError> {
-        let deadline = Instant::now() + limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
+    /// The kernel cannot ([`Features::resize`](super::Features::resize)), or refuses.
+    pub fn resize(&self, length: u64) -> Result<(), ExportError> {
+        const STEP: &str = "resize the device";
+        if !features()?.resize() {
+            return Err(ExportError::system(node(self.id), STEP, Errno::UNSUPPORTED));
+        }
+        let number = self.id;
+        limited(&node(self.id), STEP, COMMAND_LIMIT, move || {
+            let number = i32::try_from(number).map_err(|_| Errno::INVALID)?;
+            outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.update_size(length))
+        })
+    }
+
+    /// Drain, stop and delete the device. Who has it open or mounted is not asked: requests in hand are finished, later
+    /// ones fail. Requests that are not finished within `limit` fail too, with EIO; the device works on for them, unheard.
+    ///
+    /// # Errors
+    /// The kernel does not end the device some seconds after `limit`: a disk hangs below a request whose pages it has.
+    pub fn stop(self, limit: Duration) -> Result<Stopped, ExportError> {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        stop_device(self.id, left())?;
+        let mut how = Stopped::Drained;
+        let (id, shared) = (self.id, Arc::clone(&self.shared));
+        let (ended, waits) = mpsc::channel::<()>();
+        let watchdog = std::thread::Builder::new().name("ublk-watchdog".to_owned()).spawn(move || {
+            let late = matches!(waits.recv_timeout(limit), Err(mpsc::RecvTimeoutError::Timeout));
+            if late {
+                shared.cut_off();
+            }
+            late
+        });
+        let watchdog =
+            watchdog.map_err(|error| ExportError::system(node(id), "start a thread", error.into()))?;
+        let stopped = stop_device(id, limit + CUT_OFF_LIMIT);
+        drop(ended);
+        if watchdog.join().unwrap_or(true) {
+            how = Stopped::CutOff;
+        }
+        // Somebody else may have ended it already.
+        if exists(id) {
+            stopped?;
+        }
+        drop(self.device);
+        let deadline = Instant::now() + CUT_OFF_LIMIT;
         for queue in self.queues {
-            while !queue.thread.is_finished() {
-                if left().is_zero() {
-                    let fault = ExportFault::TimedOut { step: "end the requests in hand" };
-                    return Err(ExportError::new(node(self.id), fault));
-                }
+            // A thread whose cut-off request never comes back keeps its medium; the device goes without it.
+            while !queue.thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // A panic there has ended the process.
-            let _ = queue.thread.join();
         }
-        let id = self.id;
-        drop(self.device);
-        delete_device(id, left().max(Duration::from_secs(1)))
+        if exists(id) {
+            delete_device(id, CUT_OFF_LIMIT)?;
+        }
+        Ok(how)
     }
 }

@@ -19,7 +19,7 @@ mod error;
 mod queue;
 
 pub use control::{DeviceState, Existing, Features, delete, existing, features};
-pub use device::{DataMode, DeviceOptions, UblkDevice, add, recover};
+pub use device::{DataMode, DeviceOptions, Stopped, UblkDevice, add, recover};
 pub use error::{ExportError, ExportFault};
 
 /// What a queue thread offers to the device that is made on it.

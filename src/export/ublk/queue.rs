@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     /// A taking over failed: leave the ring to the kernel and the device to the next that tries.
     quit: AtomicBool,
+    /// Time is up: requests in hand and new ones fail.
+    cut_off: AtomicBool,
     /// The threads that serve.
     handles: Mutex<Vec<RingHandle>>,
     /// The first error of a command before the device was started; 0 is none.
@@ -39,6 +41,7 @@ impl Shared {
             live: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             quit: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             handles: Mutex::new(Vec::new()),
             fault: AtomicI32::new(0),
         }
@@ -47,6 +50,18 @@ impl Shared {
     /// Have the threads end though the kernel still has their commands.
     pub(super) fn quit(&self) {
         self.quit.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Fail the requests in hand and all that come. A stop that waits for a request on a hanging medium would hold the
+    /// process for ever, even a killed one: the kernel waits for the request, the request for the character device to be
+    /// closed, and that for the thread that waits in the kernel.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for handle in &*self.handles.lock().unwrap_or_else(PoisonError::into_inner) {
             // Work of any kind makes the thread look; that it is done or not does not matter.
             drop(handle.run(|_| async {}));
@@ -88,10 +103,30 @@ impl Queue {
     }
 }
 
+/// Who answers for a tag's request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// The kernel has the tag's command.
+    Kernel,
+    /// The device works on its request.
+    Device,
+    /// The request was cut off: whatever the device says is not heard.
+    CutOff,
+}
+
+/// What the tags of one queue share.
+struct Tags {
+    turns: Vec<Cell<Turn>>,
+    /// Tags that have not got their last command back.
+    serving: Cell<u16>,
+}
+
 /// One tag of a queue: a request at a time, from its fetch to its completion.
 struct Tag<D> {
     queue: Rc<Queue>,
-    device: Rc<D>,
+    tags: Rc<Tags>,
+    /// None for a tag that was cut off: all its requests fail.
+    device: Option<Rc<D>>,
     host: QueueHost,
     shared: Arc<Shared>,
     number: u16,
@@ -101,12 +136,42 @@ struct Tag<D> {
 }
 
 impl<D: BlockDevice> Tag<D> {
+    /// Serve until the kernel takes the tag back.
     async fn serve(mut self) {
-        let mut answer = self.command(sys::UBLK_U_IO_FETCH_REQ, 0).await;
+        let answer = self.command(sys::UBLK_U_IO_FETCH_REQ, 0).await;
+        self.serve_from(answer).await;
+    }
+
+    /// Answer for a request that was cut off, and for those that follow.
+    async fn fail(mut self) {
+        let answer = self.complete(-libc::EIO).await;
+        self.serve_from(answer).await;
+    }
+
+    async fn serve_from(&mut self, mut answer: i32) {
+        let turn = |tag: &Self| tag.tags.turns[usize::from(tag.number)].get();
+        let set = |tag: &Self, turn| tag.tags.turns[usize::from(tag.number)].set(turn);
         while answer == 0 {
-            let result = self.perform().await;
+            let result = match &self.device {
+                Some(device) if !self.shared.cut_off.load(Ordering::SeqCst) => {
+                    set(self, Turn::Device);
+                    let result = self.perform(device).await;
+                    if turn(self) == Turn::CutOff {
+                        return;
+                    }
+                    set(self, Turn::Kernel);
+                    result
+                }
+                _ => -libc::EIO,
+            };
             answer = self.complete(result).await;
         }
+        self.ended(answer);
+    }
+
+    /// The tag's last command came back with `answer`.
+    fn ended(&self, answer: i32) {
+        self.tags.serving.set(self.tags.serving.get() - 1);
         if answer == sys::UBLK_IO_RES_ABORT || self.shared.stopping.load(Ordering::SeqCst) {
             return;
         }
@@ -168,10 +233,10 @@ impl<D: BlockDevice> Tag<D> {
     }
 
     /// Carry out the tag's request; its result as the driver wants it.
-    async fn perform(&self) -> i32 {
+    async fn perform(&self, device: &D) -> i32 {
         let descriptor = self.queue.descriptor(self.number);
         let Some((request, success)) = self.request(&descriptor) else { return -libc::EOPNOTSUPP };
-        match self.device.submit(request).await {
+        match device.submit(request).await {
             Ok(()) => success,
             Err(errno) => -errno.raw(),
         }
@@ -264,26 +329,23 @@ pub(super) fn run<D: BlockDevice + 'static>(
     };
     shared.handles.lock().unwrap_or_else(PoisonError::into_inner).push(RingHandle::of(&engine));
     let target = Rc::new(make(engine.host()));
-    let serving = Rc::new(Cell::new(depth));
-    for tag in 0..depth {
-        let memory = match mode {
+    let tags =
+        Rc::new(Tags { turns: vec![Cell::new(Turn::Kernel); usize::from(depth)], serving: Cell::new(depth) });
+    let tag = |number, device| Tag {
+        queue: Rc::clone(&queue),
+        tags: Rc::clone(&tags),
+        device,
+        host: engine.host(),
+        shared: Arc::clone(shared),
+        number,
+        mode,
+        memory: match mode {
             DataMode::Copy => Some(OwnedBuffer::zeroed(bytes)),
             DataMode::Zero => None,
-        };
-        let task = Tag {
-            queue: Rc::clone(&queue),
-            device: Rc::clone(&target),
-            host: engine.host(),
-            shared: Arc::clone(shared),
-            number: tag,
-            mode,
-            memory,
-        };
-        let serving = Rc::clone(&serving);
-        engine.host().spawn(async move {
-            task.serve().await;
-            serving.set(serving.get() - 1);
-        });
+        },
+    };
+    for number in 0..depth {
+        engine.host().spawn(tag(number, Some(Rc::clone(&target))).serve());
     }
     drop(target);
     // A refused fetch comes back at once; its task leaves the reason.
@@ -294,8 +356,19 @@ pub(super) fn run<D: BlockDevice + 'static>(
     } else {
         Err(("fetch requests", Errno::from_raw(fault)))
     });
-    engine.run(|engine| shared.quit.load(Ordering::SeqCst) || serving.get() == 0 && engine.flying() == 0);
-    if shared.quit.load(Ordering::SeqCst) && serving.get() > 0 {
+    engine.run(|engine| {
+        if shared.cut_off.load(Ordering::SeqCst) {
+            for number in 0..depth {
+                let turn = &tags.turns[usize::from(number)];
+                if turn.get() == Turn::Device {
+                    turn.set(Turn::CutOff);
+                    engine.host().spawn(tag(number, None::<Rc<D>>).fail());
+                }
+            }
+        }
+        shared.quit.load(Ordering::SeqCst) || tags.serving.get() == 0 && engine.flying() == 0
+    });
+    if shared.quit.load(Ordering::SeqCst) && tags.serving.get() > 0 {
         // The fetched commands would be held for ever. The kernel cancels them when the ring goes with this thread; what
         // they name is left to it.
         engine.leak();

@@ -322,6 +322,8 @@ pub const fn needed_bytes(volume: &Volume) -> u64 {
 }
 
 #[cfg(test)]
+mod cut_tests;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 pub(super) mod tests;

@@ -170,7 +170,12 @@ impl Run {
                 let lost = usize::from(b) == at + 1;
                 let presence =
                     Presence::Present(plex.noted().map(|noted| if b > 250 { seen(a) } else { noted }));
-                (plex.uuid(), if lost { Presence::Missing("gone".to_owned()) } else { presence })
+                let lost = match b % 2 {
+                    _ if !lost => None,
+                    0 => Some(Presence::Missing("gone".to_owned())),
+                    _ => Some(Presence::Behind("old".to_owned())),
+                };
+                (plex.uuid(), lost.unwrap_or(presence))
             })
             .collect();
         let sites: Vec<_> = (0..=b % 3)

@@ -18,6 +18,8 @@ pub enum Presence {
     Present(Option<Noted>),
     /// It cannot be used; the reason completes "v-01 is missing: ".
     Missing(String),
+    /// It is there, but holds older data than the other plexes; the reason completes "v-01 is behind: ".
+    Behind(String),
 }
 
 /// A start to be made.
@@ -38,6 +40,8 @@ pub struct StartArgs<'a> {
 /// * Plexes in SNAPATT, SNAPTMP and TEMP are removed with their space, as VxVM does; a cut that was only prepared is
 ///   rolled back.
 /// * A plex whose medium is missing becomes STALE, and the others take a new data-generation id (ordering rule 16).
+/// * A plex that is behind the others becomes STALE throughout; it is believed only when it is named as the source, and
+///   then all others are behind.
 /// * After a clean stop, a file whose size or times changed is refused until a source is named; if the named source is
 ///   the changed one, every other plex and every change map counts as different throughout.
 /// * After a crash, with more than one plex to rely on, the source of the resync is recorded (ordering rule 14): the one
@@ -57,10 +61,8 @@ pub fn start(group: &Group, args: &StartArgs, ids: &mut Ids) -> Result<Change, R
 
     let mut draft = Draft::new(group, ids);
     draft.roll_back(volume, true)?;
-    draft.part_with_missing(volume, &media)?;
-    if clean {
-        draft.judge_changed(volume, &media, source)?;
-    }
+    draft.part_with_missing(volume, &media, source)?;
+    draft.judge_content(volume, &media, source, clean)?;
     if let Some(source) = source {
         let plex = record.plex_by_id(source).ok_or_else(|| refuse::plex_gone(source))?;
         let kept = draft.volume(volume)?.plex_by_id(source).is_some_and(|plex| plex.state().is_complete());
@@ -103,7 +105,8 @@ pub fn recover(
     let mut draft = Draft::new(group, ids);
     draft.volume(volume)?.step(VolumeEvent::Recover)?;
     draft.roll_back(volume, true)?;
-    draft.part_with_missing(volume, &media)?;
+    draft.part_with_missing(volume, &media, None)?;
+    draft.judge_content(volume, &media, None, false)?;
     let plexes: Vec<_> = draft.volume(volume)?.plexes.iter().map(|plex| (plex.uuid, plex.state())).collect();
     for (plex, state) in plexes {
         draft.step(volume, plex, PlexEvent::Recover, Route::Whole)?;
@@ -238,16 +241,29 @@ impl<'a> Media<'a> {
 
     fn missing(&self, plex: Uuid) -> Option<&'a str> {
         match self.0.get(&plex) {
-            Some(Presence::Present(_)) => None,
+            Some(Presence::Present(_) | Presence::Behind(_)) => None,
             Some(Presence::Missing(why)) => Some(why),
             None => Some("it was not looked for"),
         }
     }
 
+    fn behind(&self, plex: Uuid) -> Option<&'a str> {
+        match self.0.get(&plex) {
+            Some(Presence::Behind(why)) => Some(why),
+            Some(Presence::Present(_) | Presence::Missing(_)) | None => None,
+        }
+    }
+
+    /// Why the plex cannot be believed by itself, as a person is told.
+    fn flaw(&self, plex: &Plex) -> Option<String> {
+        let missing = self.missing(plex.uuid).map(|why| format!("{} is missing: {why}", plex.name));
+        missing.or_else(|| self.behind(plex.uuid).map(|why| format!("{} is behind: {why}", plex.name)))
+    }
+
     fn looks(&self, plex: Uuid) -> Option<Noted> {
         match self.0.get(&plex) {
             Some(Presence::Present(noted)) => *noted,
-            Some(Presence::Missing(_)) | None => None,
+            Some(Presence::Missing(_) | Presence::Behind(_)) | None => None,
         }
     }
 }
@@ -279,16 +295,19 @@ fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
 }
 
 impl Draft<'_> {
-    /// Plexes whose media are missing leave; without any complete one left it is refused.
-    fn part_with_missing(&mut self, volume: Uuid, media: &Media) -> Result<(), Refused> {
+    /// Plexes whose media are missing leave; without any complete one left that can be believed it is refused.
+    fn part_with_missing(
+        &mut self,
+        volume: Uuid,
+        media: &Media,
+        source: Option<Uuid>,
+    ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
-        if record.complete_plexes().all(|plex| media.missing(plex.uuid).is_some()) {
-            let list: Vec<_> = record
-                .complete_plexes()
-                .map(|plex| {
-                    format!("{} is missing: {}", plex.name, media.missing(plex.uuid).unwrap_or_default())
-                })
-                .collect();
+        let usable = |plex: &Plex| {
+            media.flaw(plex).is_none() || (Some(plex.uuid) == source && media.missing(plex.uuid).is_none())
+        };
+        if !record.complete_plexes().any(usable) {
+            let list: Vec<_> = record.complete_plexes().filter_map(|plex| media.flaw(plex)).collect();
             return Err(refuse::no_complete_plex(&record.name, &list.join(", ")));
         }
         let missing: Vec<_> =
@@ -299,22 +318,32 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// After a clean stop: plexes whose file was changed behind our back (ordering rule 15).
-    fn judge_changed(&mut self, volume: Uuid, media: &Media, source: Option<Uuid>) -> Result<(), Refused> {
+    /// Plexes that are behind, or, after a clean stop, whose file was changed behind our back (ordering rule 15).
+    fn judge_content(
+        &mut self,
+        volume: Uuid,
+        media: &Media,
+        source: Option<Uuid>,
+        clean: bool,
+    ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         let name = record.name.clone();
-        let how = |plex: &Plex| difference(plex.noted?, media.looks(plex.uuid)?);
-        let changed: Vec<_> =
-            record.plexes.iter().filter(|plex| how(plex).is_some()).map(Plex::uuid).collect();
+        let how = |plex: &Plex| if clean { difference(plex.noted?, media.looks(plex.uuid)?) } else { None };
+        let doubtful: Vec<_> = record
+            .plexes
+            .iter()
+            .filter(|plex| how(plex).is_some() || media.behind(plex.uuid).is_some())
+            .map(Plex::uuid)
+            .collect();
         let first = record.complete_plexes().find_map(|plex| how(plex).map(|how| (plex, how)));
         if let (Some((plex, how)), None) = (first, source) {
             return Err(refuse::plex_changed(plex, &name, &how));
         }
-        let other_truth = source.is_some_and(|source| changed.contains(&source));
+        let other_truth = source.is_some_and(|source| doubtful.contains(&source));
         let plexes: Vec<_> = record.plexes.iter().map(|plex| (plex.uuid, plex.state())).collect();
         for (plex, state) in plexes {
             let holds_data = state.is_complete() || state == PlexState::SnapDone || state == PlexState::Stale;
-            if holds_data && Some(plex) != source && (other_truth || changed.contains(&plex)) {
+            if holds_data && Some(plex) != source && (other_truth || doubtful.contains(&plex)) {
                 self.step(volume, plex, PlexEvent::Distrust, Route::Whole)?;
             }
         }

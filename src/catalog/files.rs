@@ -1,0 +1,145 @@
+//! Names of state files, the room on media, and removal that lasts.
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags, StatVfsMountFlags, accessat, statvfs};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::base::{Errno, Uuid};
+use crate::state::place::Room;
+use crate::state::{Group, Plex, VolumeState};
+
+const INTENT: &str = "intent.";
+const MAP: &str = "map.";
+
+/// The name of the intent map of `volume` in its group's state directory.
+#[must_use]
+pub fn intent_file_name(volume: Uuid) -> String {
+    format!("{INTENT}{volume}")
+}
+
+/// The name of the change map `map` in its group's state directory.
+#[must_use]
+pub fn map_file_name(map: Uuid) -> String {
+    format!("{MAP}{map}")
+}
+
+/// Whether `name` is that of an intent map or change map.
+#[must_use]
+pub fn is_state_file(name: &str) -> bool {
+    let uuid = name.strip_prefix(INTENT).or_else(|| name.strip_prefix(MAP));
+    uuid.is_some_and(|uuid| uuid.parse::<Uuid>().is_ok())
+}
+
+/// The names of all maps and intent maps that the records of `group` need.
+#[must_use]
+pub fn state_files(group: &Group) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for volume in group.volumes() {
+        if volume.state() != VolumeState::Empty {
+            names.insert(intent_file_name(volume.uuid()));
+        }
+        names.extend(volume.plexes().iter().filter_map(Plex::map).map(map_file_name));
+        for link in volume.snapshots() {
+            names.extend([link.origin_map, link.snapshot_map].map(map_file_name));
+        }
+        if let Some(cut) = volume.prepared() {
+            names.insert(intent_file_name(cut.volume));
+            names.extend([cut.origin_map, cut.snapshot_map].map(map_file_name));
+        }
+    }
+    names
+}
+
+/// What there is of the medium at `path`, a block device if `block`, else a directory.
+#[must_use]
+pub fn room(path: &Path, block: bool) -> Room {
+    match if block { block_room(path) } else { directory_room(path) } {
+        Ok(room) => room,
+        Err(error) => match Errno::from(error) {
+            Errno::READ_ONLY => Room::ReadOnly,
+            errno => Room::Missing(errno.to_string()),
+        },
+    }
+}
+
+fn directory_room(path: &Path) -> io::Result<Room> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(Room::Missing("it is not a directory".to_owned()));
+    }
+    let seen = statvfs(path)?;
+    if seen.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(Room::ReadOnly);
+    }
+    accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+    Ok(Room::Directory { free: seen.f_bavail.saturating_mul(seen.f_frsize) })
+}
+
+fn block_room(path: &Path) -> io::Result<Room> {
+    let kind = FileType::from_raw_mode(rustix::fs::stat(path)?.st_mode);
+    if kind != FileType::BlockDevice {
+        return Ok(Room::Missing("it is not a block device".to_owned()));
+    }
+    // The kernel answers EBUSY to an exclusive open of a device that is mounted or held by another driver.
+    let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::BUSY) => return Ok(Room::Missing("it is in use".to_owned())),
+        Err(code) => return Err(code.into()),
+    };
+    let bytes = File::from(fd).seek(SeekFrom::End(0))?;
+    Ok(Room::Block { bytes })
+}
+
+/// Remove a file so that it stays removed; nothing happens when there is none.
+///
+/// # Errors
+/// The system call's.
+pub fn remove_durably(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_files_are_told_from_strangers() {
+        let id = Uuid::from_random([7; 16]);
+        assert!(is_state_file(&intent_file_name(id)));
+        assert!(is_state_file(&map_file_name(id)));
+        for stranger in
+            ["intent.", "map.x", "configuration", "map.07070707", "xmap.07070707-0707-4707-8707-070707070707"]
+        {
+            assert!(!is_state_file(stranger), "{stranger}");
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_directory_is_what_can_be_allocated() {
+        let directory = tempfile::tempdir().unwrap();
+        let Room::Directory { free } = room(directory.path(), false) else { panic!("a directory") };
+        assert!(free > 0);
+        assert_eq!(room(directory.path(), true), Room::Missing("it is not a block device".to_owned()));
+        let missing = directory.path().join("none");
+        assert_eq!(room(&missing, false), Room::Missing("No such file or directory".to_owned()));
+        std::fs::write(&missing, b"x").unwrap();
+        assert_eq!(room(&missing, false), Room::Missing("it is not a directory".to_owned()));
+    }
+
+    #[test]
+    fn removal_may_be_repeated() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("f");
+        std::fs::write(&file, b"x").unwrap();
+        remove_durably(&file).unwrap();
+        assert!(!file.exists());
+        remove_durably(&file).unwrap();
+    }
+}

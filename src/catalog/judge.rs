@@ -1,0 +1,255 @@
+//! What the label on a medium means for the plex that the catalogue puts there (ordering rule 16): a table.
+//!
+//! A label may lag behind the catalogue, because the catalogue is committed first and labels follow; a crash between the
+//! two leaves labels of the configuration before. It may not lag behind its peers: a plex whose label is of an earlier
+//! run than another's, or of a data generation that another has left behind, holds older data.
+
+use std::fmt::Write;
+
+use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
+use crate::format::Damage;
+use crate::format::label::Label;
+use crate::state::{Plex, PlexState, Volume};
+
+use super::labels::Found;
+
+/// What is on the medium that the catalogue names for a plex.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// The medium is not there or cannot be used; the reason as a person is told.
+    Absent(String),
+    /// It cannot be read.
+    Unreadable(Errno),
+    /// It bears no label, or none that can be believed; the reason as a person is told.
+    Unlabelled(String),
+    /// It bears the label of another plex.
+    Foreign(Box<Label>),
+    /// It bears this plex's label.
+    Own(Box<Label>),
+}
+
+/// What a start makes of a plex.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It holds what the catalogue says.
+    Use,
+    /// It counts as missing.
+    Missing(String),
+    /// It is there and holds older data, or data that cannot be told.
+    Behind(String),
+}
+
+/// The verdicts on the plexes of a volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// One for each finding, in the same order.
+    pub verdicts: Vec<(Uuid, Verdict)>,
+}
+
+/// What the whole comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The catalogue stands.
+    Stands(Judgement),
+    /// A label carries a newer configuration: it is to be adopted, and the labels judged again.
+    Adopt(Box<Label>),
+}
+
+impl Finding {
+    /// What `read` means for `plex` of `volume` in the group `group`.
+    #[must_use]
+    pub fn new(read: Result<Found, Errno>, group: Uuid, volume: &Volume, plex: &Plex) -> Self {
+        match read {
+            Err(errno) => Self::Unreadable(errno),
+            Ok(Found::None) => Self::Unlabelled("it bears no label".to_owned()),
+            Ok(Found::Damaged(damage)) => Self::Unlabelled(told(&damage)),
+            Ok(Found::Label(label)) => {
+                let ours = label.group == group && label.plex == plex.uuid();
+                // A plex keeps its identity when it moves between an origin and a snapshot volume; the label that names
+                // the other volume is then that of the configuration before, or the one that is to be adopted.
+                if ours && label.volume_length == volume.length() {
+                    Self::Own(label)
+                } else {
+                    Self::Foreign(label)
+                }
+            }
+        }
+    }
+}
+
+fn told(damage: &[Damage]) -> String {
+    let mut text = "none of its labels can be read:".to_owned();
+    for (at, found) in damage.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{} it {found}", if at == 0 { "" } else { "," });
+    }
+    text
+}
+
+/// What the record makes of a plex's content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    /// CLEAN, ACTIVE: it holds every acknowledged write.
+    Complete,
+    /// SNAPDONE: so it does, and nobody would start from it.
+    Spare,
+    /// STALE, SNAPATT: a map says what it lacks.
+    Lagging,
+    /// Whatever it holds is not relied on.
+    Out,
+}
+
+impl Class {
+    const fn of(state: PlexState) -> Self {
+        match state {
+            PlexState::Clean | PlexState::Active => Self::Complete,
+            PlexState::SnapDone => Self::Spare,
+            PlexState::Stale | PlexState::SnapAtt => Self::Lagging,
+            PlexState::Empty
+            | PlexState::IoFail
+            | PlexState::SnapTmp
+            | PlexState::Temp
+            | PlexState::Offline => Self::Out,
+        }
+    }
+}
+
+/// The label's data generation beside the record's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Data {
+    Same,
+    /// The label's is in the record's past.
+    Past,
+    /// The record's is in the label's past.
+    Ahead,
+    Unrelated,
+}
+
+impl Data {
+    fn of(plex: &Plex, label: &Label) -> Self {
+        if label.data_generation == plex.generation() {
+            Self::Same
+        } else if plex.past_generations().contains(&label.data_generation) {
+            Self::Past
+        } else if label.past.contains(&plex.generation()) {
+            Self::Ahead
+        } else {
+            Self::Unrelated
+        }
+    }
+}
+
+/// A row's outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ruling {
+    Use,
+    Behind,
+    RefuseAhead,
+    RefuseUnrelated,
+}
+
+/// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on.
+const fn rule(class: Class, data: Data, level: bool) -> Ruling {
+    match (class, data, level) {
+        (Class::Out, Data::Same | Data::Past | Data::Ahead | Data::Unrelated, true | false)
+        | (Class::Complete | Class::Spare, Data::Same | Data::Past, true)
+        // The map of a plex that lags is right for the data it had when it left, whatever its peers did since.
+        | (Class::Lagging, Data::Same, true | false) => Ruling::Use,
+        (Class::Complete | Class::Spare, Data::Same | Data::Past, false)
+        | (Class::Spare | Class::Lagging, Data::Ahead | Data::Unrelated, true | false)
+        | (Class::Lagging, Data::Past, true | false) => Ruling::Behind,
+        (Class::Complete, Data::Ahead, true | false) => Ruling::RefuseAhead,
+        (Class::Complete, Data::Unrelated, true | false) => Ruling::RefuseUnrelated,
+    }
+}
+
+/// Judge what was found of the plexes of `volume`, whose record is of configuration `generation`.
+///
+/// A label with a newer configuration wins over the catalogue. Else a medium that is absent, unreadable, unlabelled or
+/// another plex's counts as missing, and a plex with its own label is judged by the table.
+///
+/// # Errors
+/// `plex.ahead` when a complete plex has seen a parting that the catalogue does not know; `plex.unrelated` when its data
+/// has no history in common with the record; both ids are shown.
+pub fn judge(
+    generation: Generation,
+    volume: &Volume,
+    findings: &[(Uuid, Finding)],
+) -> Result<Outcome, Refused> {
+    let own = || {
+        findings.iter().filter_map(|(plex, finding)| match finding {
+            Finding::Own(label) => volume.plex_by_id(*plex).map(|plex| (plex, label)),
+            Finding::Absent(_) | Finding::Unreadable(_) | Finding::Unlabelled(_) | Finding::Foreign(_) => {
+                None
+            }
+        })
+    };
+    if let Some((_, label)) = own()
+        .filter(|(_, label)| label.config_generation > generation)
+        .max_by_key(|(_, l)| l.config_generation)
+    {
+        return Ok(Outcome::Adopt(label.clone()));
+    }
+    let relied =
+        || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
+    let latest_run = relied().map(|(_, label)| label.run).max().unwrap_or_default();
+    let parted = relied().any(|(plex, label)| Data::of(plex, label) == Data::Same);
+    let mut verdicts = Vec::new();
+    for (uuid, finding) in findings {
+        let Some(plex) = volume.plex_by_id(*uuid) else { continue };
+        let verdict = match finding {
+            Finding::Absent(why) | Finding::Unlabelled(why) => Verdict::Missing(why.clone()),
+            Finding::Unreadable(errno) => Verdict::Missing(format!("its label cannot be read: {errno}")),
+            Finding::Foreign(label) => {
+                Verdict::Missing(format!("it carries plex {} of group {}", label.plex, label.group))
+            }
+            Finding::Own(label) => {
+                let data = Data::of(plex, label);
+                let level = label.run >= latest_run && (data == Data::Same || !parted);
+                match rule(Class::of(plex.state()), data, level) {
+                    Ruling::Use => Verdict::Use,
+                    Ruling::Behind => Verdict::Behind(behind(plex, label, data, latest_run)),
+                    Ruling::RefuseAhead => {
+                        let what = "has seen a parting of the plexes that the catalogue does not know";
+                        return Err(contradiction("plex.ahead", plex, label, what));
+                    }
+                    Ruling::RefuseUnrelated => {
+                        let what = "holds data without a history in common with the catalogue's";
+                        return Err(contradiction("plex.unrelated", plex, label, what));
+                    }
+                }
+            }
+        };
+        verdicts.push((*uuid, verdict));
+    }
+    Ok(Outcome::Stands(Judgement { verdicts }))
+}
+
+fn behind(plex: &Plex, label: &Label, data: Data, latest_run: Generation) -> String {
+    match data {
+        Data::Same => format!("its label is of run {}, its peers' of run {latest_run}", label.run),
+        Data::Past | Data::Ahead | Data::Unrelated => format!(
+            "its data is of generation {}, where {} is expected",
+            label.data_generation.0,
+            plex.generation().0
+        ),
+    }
+}
+
+fn contradiction(id: &str, plex: &Plex, label: &Label, what: &str) -> Refused {
+    Refusal::new(
+        Kind::CannotStart,
+        id,
+        plex.name(),
+        format!(
+            "{} {what}: it has {}, the catalogue has {}",
+            plex.medium().path,
+            label.data_generation.0,
+            plex.generation().0
+        ),
+        "move the wrong medium away, or bring back the state directory that belongs to it",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
+
+use std::rc::Rc;
+use std::sync::PoisonError;
+
+use futures_util::future::join_all;
+
+use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::catalog::judge::{self, Finding, Outcome, Verdict};
+use crate::catalog::labels::{self, Found};
+use crate::catalog::{Committed, foreign_signature};
+use crate::device::Host;
+use crate::format::label::Label;
+use crate::ring::Medium;
+use crate::state::change::Presence;
+use crate::state::{Group, Volume};
+
+use super::bringup::noted;
+use super::owner::{GroupHandle, Owner, system, worker};
+
+impl Owner {
+    /// Open the media of all plexes of the volume and weigh what their labels say against its record; a label with a newer
+    /// configuration is adopted first (ordering rule 16). What a start needs to know of each plex.
+    ///
+    /// # Errors
+    /// `plex.ahead`, `plex.unrelated`; a newer configuration that cannot be adopted.
+    pub(super) async fn look_at_media(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        volume: Uuid,
+        fence: bool,
+    ) -> Result<Vec<(Uuid, Presence)>, Refused> {
+        // One adoption at most for each plex: the next configuration is newer than every label.
+        for _ in 0..=crate::base::limits::MAX_PLEXES {
+            let all = group.record();
+            let record = all.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+            let findings = self.findings(&all, record, fence).await;
+            match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
+                Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
+                Outcome::Stands(judgement) => {
+                    let mut found = Vec::new();
+                    for (plex, verdict) in judgement.verdicts {
+                        found.push((plex, self.presence(record, plex, verdict).await));
+                    }
+                    return Ok(found);
+                }
+            }
+        }
+        Err(Refusal::new(
+            Kind::Damaged,
+            "label.endless",
+            &group.name,
+            "labels keep overtaking the catalogue",
+            "",
+        ))
+    }
+
+    async fn presence(self: &Rc<Self>, record: &Volume, plex: Uuid, verdict: Verdict) -> Presence {
+        let medium = self.media.borrow().get(&plex).cloned();
+        let look = match (medium, record.plex_by_id(plex)) {
+            (Some(medium), Some(plex)) => noted(&medium, plex).await,
+            _ => None,
+        };
+        match verdict {
+            Verdict::Use => Presence::Present(look),
+            Verdict::Behind(why) => Presence::Behind(why),
+            Verdict::Missing(why) => {
+                self.media.borrow_mut().remove(&plex);
+                Presence::Missing(why)
+            }
+        }
+    }
+
+    async fn findings(self: &Rc<Self>, all: &Group, record: &Volume, fence: bool) -> Vec<(Uuid, Finding)> {
+        let mut found = Vec::new();
+        for plex in record.plexes() {
+            let finding = match self.open_plex(record, plex, fence).await {
+                Err(refused) => Finding::Absent(refused.reason),
+                Ok(medium) => {
+                    let length = record.length();
+                    let read = self.keepers.run(move |host| async move {
+                        labels::read_label(&host.open(&medium), Some(length)).await
+                    });
+                    let read: Result<Found, Errno> = read.await.unwrap_or(Err(Errno::IO));
+                    Finding::new(read, all.uuid(), record, plex)
+                }
+            };
+            found.push((plex.uuid(), finding));
+        }
+        found
+    }
+
+    async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle>, label: &Label) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let catalog = std::sync::Arc::clone(&group.catalog);
+        let (record, text) = ((*group.record()).clone(), label.configuration.clone());
+        let from = format!("the label of plex {}", label.plex);
+        tracing::warn!(group = %group.name, generation = %label.config_generation, "{from} is newer than the catalogue: it is adopted");
+        let adopted = worker(move || {
+            catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)
+        })
+        .await;
+        let (committed, adopted) = adopted?;
+        group.replace(adopted, committed.generation);
+        Ok(())
+    }
+
+    /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
+    /// next write; the catalogue stands already.
+    pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
+        let mut work: Vec<(Uuid, Medium, Label, bool)> = Vec::new();
+        for plex in volume.plexes() {
+            if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
+                let first = self.unlabelled.borrow().contains(&plex.uuid());
+                let label = labels::label_of(all, committed, volume, plex);
+                work.push((plex.uuid(), medium.clone(), label, first));
+            }
+        }
+        let written = self.keepers.run(move |host| async move {
+            let each = work.into_iter().map(|(plex, medium, label, first)| {
+                let device = host.open(&medium);
+                async move {
+                    let outcome = match first {
+                        true => labels::write_first_label(&device, &label).await,
+                        false => labels::write_label(&device, &label).await,
+                    };
+                    (plex, outcome)
+                }
+            });
+            join_all(each).await
+        });
+        for (plex, outcome) in written.await.unwrap_or_default() {
+            match outcome {
+                Ok(_) => {
+                    self.unlabelled.borrow_mut().remove(&plex);
+                }
+                Err(errno) => tracing::error!(%plex, %errno, "its label cannot be written"),
+            }
+        }
+    }
+
+    /// Erase Cleave's labels from a medium that is not ours to remove.
+    pub(super) async fn erase_labels(self: &Rc<Self>, medium: Medium, length: u64) {
+        let shown = medium.path().display().to_string();
+        let erased = self
+            .keepers
+            .run(move |host| async move { labels::erase_labels(&host.open(&medium), length).await });
+        if let Err(errno) = erased.await.unwrap_or(Err(Errno::IO)) {
+            tracing::warn!(path = shown, %errno, "the labels of a plex that was given up cannot be erased");
+        }
+    }
+
+    /// Refuse a medium on which somebody else keeps something.
+    pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &Medium) -> Result<(), Refused> {
+        let (shown, medium) = (medium.path().display().to_string(), medium.clone());
+        let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
+        let found =
+            found.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(&shown, "cannot be read", errno))?;
+        match found {
+            None => Ok(()),
+            Some(what) => Err(Refusal::new(
+                Kind::Medium,
+                "medium.foreign",
+                shown,
+                format!("it holds {what}, which would be overwritten"),
+                "name another medium, or say force if nothing on it is needed",
+            )),
+        }
+    }
+}

@@ -1,0 +1,969 @@
+//! The commands from end to end: words to requests, answers of a scripted daemon to texts, JSON and exit codes.
+
+use cleave::base::{Kind, Name, Refusal, Uuid};
+use cleave::cli;
+use cleave::control::event::Event;
+use cleave::control::reply::{
+    Attached, Changed, Cut, Listed, Made, Removed, Reply, Returned, Status, Verified,
+};
+use cleave::control::row::{
+    DifferenceRow, GroupRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
+};
+use cleave::control::words::{
+    Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+};
+use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+// --- golden files -------------------------------------------------------------------------------------------------
+
+/// Holds `text` against tests/golden/NAME; with UPDATE_GOLDEN=1 writes it there, for a person to read the difference.
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    for (number, (kept, now)) in kept.lines().zip(text.lines()).enumerate() {
+        assert_eq!(now, kept, "{name}, line {}", number + 1);
+    }
+    assert_eq!(text.lines().count(), kept.lines().count(), "{name}: number of lines");
+}
+
+fn typed(line: &str) -> Vec<String> {
+    line.split_whitespace().map(|word| if word == "''" { String::new() } else { word.to_owned() }).collect()
+}
+
+// --- a daemon that answers as told --------------------------------------------------------------------------------
+
+impl Send {
+    fn message(message: ServerMessage) -> Self {
+        Self::Message(Box::new(message))
+    }
+}
+
+/// What the scripted daemon sends.
+enum Send {
+    Message(Box<ServerMessage>),
+    Raw(Vec<u8>),
+    Close,
+    Silence,
+}
+
+struct Daemon {
+    _directory: tempfile::TempDir,
+    socket: PathBuf,
+    heard: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Daemon {
+    fn new(answer: impl Fn(&Request) -> Vec<Send> + Sync + std::marker::Send + 'static) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        thread::spawn(move || {
+            for peer in listener.incoming() {
+                serve(peer.unwrap(), &answer, &log);
+            }
+        });
+        Self { _directory: directory, socket, heard }
+    }
+
+    /// A daemon that closes every answer with `reply` after `rows`.
+    fn replying(rows: Vec<Row>, reply: Reply) -> Self {
+        Self::new(move |_| {
+            let rows = rows.iter().cloned().map(|row| Send::message(ServerMessage::Row(row)));
+            rows.chain([Send::message(ServerMessage::Done(reply.clone()))]).collect()
+        })
+    }
+
+    fn run(&self, line: &str) -> (i32, String, String) {
+        run(line, Some(&self.socket))
+    }
+}
+
+fn serve(mut peer: UnixStream, answer: &impl Fn(&Request) -> Vec<Send>, log: &Mutex<Vec<Request>>) {
+    let mut decoder = Decoder::new();
+    let mut buffer = [0; 4096];
+    loop {
+        while let Some(body) = decoder.next_body().unwrap() {
+            let sends = match decode(&body).unwrap() {
+                ClientMessage::Hello { protocol, .. } => {
+                    assert_eq!(protocol, PROTOCOL);
+                    vec![Send::message(ServerMessage::Hello {
+                        protocol,
+                        version: "0.1.0".to_owned(),
+                        pid: 42,
+                    })]
+                }
+                ClientMessage::Request(request) => {
+                    log.lock().unwrap().push(request.clone());
+                    answer(&request)
+                }
+            };
+            for send in sends {
+                match send {
+                    Send::Message(message) => peer.write_all(&encode(&*message).unwrap()).unwrap(),
+                    Send::Raw(bytes) => peer.write_all(&bytes).unwrap(),
+                    Send::Close => return,
+                    Send::Silence => {
+                        let _ = peer.read(&mut buffer);
+                        return;
+                    }
+                }
+            }
+        }
+        match peer.read(&mut buffer) {
+            Ok(count) if count > 0 => decoder.feed(&buffer[..count]),
+            _ => return,
+        }
+    }
+}
+
+fn command(line: &str, socket: Option<&Path>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cleave"));
+    command.args(typed(line)).stdin(Stdio::null()).env_remove("COLUMNS").current_dir("/");
+    command.env("CLEAVE_SOCKET", socket.unwrap_or(Path::new("/nonexistent/control")));
+    command
+}
+
+fn run(line: &str, socket: Option<&Path>) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command(line, socket).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+// --- things to answer with ----------------------------------------------------------------------------------------
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn uuid(byte: u8) -> Uuid {
+    Uuid::from_random([byte; 16])
+}
+
+fn changed() -> Reply {
+    Reply::Changed(Changed { changed: true })
+}
+
+fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
+    VolumeRow {
+        group: name("default"),
+        volume: name(volume),
+        uuid: uuid(1),
+        kernel_state: KernelState::Enabled,
+        state: VolumeState::Active,
+        length_bytes,
+        block_bytes: 512,
+        region_bytes: 65536,
+        read_policy: ReadPolicy::Select,
+        preferred_plex: None,
+        device: Some("/dev/ublkb0".into()),
+        links: vec![
+            format!("/dev/cleave/default/{volume}").into(),
+            format!("/dev/vx/dsk/{volume}").into(),
+            format!("/dev/vx/rdsk/{volume}").into(),
+        ],
+        snapshot: None,
+        data_path: Some("copy".to_owned()),
+        notes: Vec::new(),
+    }
+}
+
+fn plex(volume: &str, number: u32, state: PlexState, mode: PlexMode, length_bytes: u64) -> PlexRow {
+    let plex = format!("{volume}-{number:02}");
+    PlexRow {
+        group: name("default"),
+        volume: Some(name(volume)),
+        plex: name(&plex),
+        uuid: uuid(16 + number as u8),
+        kernel_state: KernelState::Enabled,
+        state,
+        mode,
+        length_bytes,
+        medium: Some(name("m1")),
+        path: format!("/var/lib/cleave/default/media/{plex}.img").into(),
+        sparse: false,
+        dirty_regions: 0,
+        fault: None,
+    }
+}
+
+fn task(done_bytes: u64, state: TaskState) -> TaskRow {
+    TaskRow {
+        task: 162,
+        kind: TaskKind::SnapStart,
+        state,
+        group: name("default"),
+        volume: name("vol"),
+        plex: Some(name("vol-02")),
+        done_bytes,
+        total_bytes: 204_800 * 512,
+        copied_bytes: done_bytes,
+        rate_bytes: 40 << 20,
+        eta_ms: Some(1_500),
+        elapsed_ms: 900,
+        limit_bytes: None,
+        fault: None,
+    }
+}
+
+/// The answer to a query: one group with two volumes, one of them a snapshot.
+fn listing() -> (Vec<Row>, Reply) {
+    let length = 204_800 * 512;
+    let mut stale = plex("vol", 3, PlexState::Iofail, PlexMode::WriteOnly, length);
+    (stale.dirty_regions, stale.fault, stale.kernel_state) =
+        (12, Some("write failed (Input/output error)".to_owned()), KernelState::Detached);
+    let mut snapshot = volume("SNAP-vol", length);
+    snapshot.snapshot = Some(SnapshotOf {
+        source: name("vol"),
+        taken_ms: 1_790_000_000_000,
+        grade: Grade::Fs,
+        dirty_regions: 64,
+    });
+    snapshot.device = Some("/dev/ublkb1".into());
+    snapshot.notes = vec!["waiting for fence: SNAP-vol-01".to_owned()];
+    let rows = vec![
+        Row::Group(GroupRow {
+            group: name("default"),
+            uuid: uuid(9),
+            state_directory: "/var/lib/cleave/default".into(),
+            volumes: 2,
+            generation: 5,
+        }),
+        Row::Medium(MediumRow {
+            group: name("default"),
+            medium: name("m1"),
+            path: "/var/lib/cleave/default/media".into(),
+            length_bytes: 1 << 40,
+            free_bytes: 1 << 39,
+            online: true,
+        }),
+        Row::Volume(volume("vol", length)),
+        Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
+        Row::Plex(plex("vol", 2, PlexState::Snapdone, PlexMode::WriteOnly, length)),
+        Row::Plex(stale),
+        Row::Volume(snapshot),
+        Row::Plex(plex("SNAP-vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
+        Row::Task(task(78_824 * 512, TaskState::Running)),
+    ];
+    let reply = Reply::Listed(Listed { rows: rows.len() as u64 });
+    (rows, reply)
+}
+
+fn daemon_with(rows: Vec<Row>, reply: Reply) -> Daemon {
+    Daemon::replying(rows, reply)
+}
+
+// --- words to requests --------------------------------------------------------------------------------------------
+
+/// Every line is planned; the golden file holds the requests.
+const GOOD_LINES: &str = "\
+cleave group create g
+cleave group create g /a m2=/dev/sdb
+cleave group destroy g
+cleave group list
+cleave make v 1g
+cleave -g dg make v 204800 --nmirror 2 --media m1,m2 --region 128k --init zero --data copy
+cleave make v 1g --plex /a --plex /b --sparse -f
+cleave mirror v -b --media m1
+cleave remove-mirror v
+cleave remove-mirror v v-02
+cleave start v w
+cleave start v --force --source v-02
+cleave start --all -g dg
+cleave stop v -f
+cleave stop -a
+cleave list
+cleave list v
+cleave list -g dg
+cleave show v
+cleave print
+cleave snapstart v
+cleave snapstart v -b -n 2
+cleave snapwait v -n 2
+cleave snapshot v
+cleave snapshot v tmp
+cleave snapshot v tmp -o consistency=crash
+cleave snapshot v=a w=b x
+cleave snapshot -o name=S%d-%v v w
+cleave snapabort v
+cleave snapback tmp
+cleave snapback tmp --all
+cleave rm v w -f
+cleave verify v
+cleave task list
+cleave task watch
+cleave task watch 7
+cleave task watch v
+cleave task pause 7
+cleave task resume 7
+cleave task abort 7
+cleave task throttle 7 50m
+cleave task throttle 7 none
+cleave daemon status
+cleave daemon stop --volumes
+vxassist make v 1g
+/usr/sbin/vxassist -g dg make v 1g layout=mirror m1 m2
+vxassist make nmirror=3 v 10g /a/b alloc=m1,m2 init=active regionsize=64k usetype=fsgen
+vxassist make v 1g layout=mirror,concat nmirror=3 sparse=yes
+vxassist -f mirror v nmirror=2
+vxassist -b snapstart v
+vxassist snapstart nmirror=2 v m1
+vxassist -gdg snapstart v nmirror=2
+vxassist snapwait v
+vxassist snapwait v nmirror=2
+vxassist snapshot v tmp
+vxassist snapshot v
+vxassist snapshot v w x
+vxassist -o name=SNAP%v-%d snapshot v w
+vxassist -o allvols,consistency=crash snapshot
+vxassist snapshot v tmp nmirror=2
+vxassist snapback tmp
+vxassist -b snapback nmirror=2 tmp
+vxassist -o allplexes snapback tmp
+vxassist snapabort v
+vxassist remove volume v w
+vxassist remove mirror v
+vxassist remove mirror v v-02
+vxedit -rf rm tmp
+vxedit -g dg rm v-02
+vxprint -ht
+vxprint -g dg -ht v
+vxprint -Avq
+vxvol start v w
+vxvol -g dg -f stop v
+vxvol startall
+vxvol stopall
+vxtask list
+vxtask -q monitor 7
+vxtask monitor v
+vxtask pause 7 8
+vxtask abort 7
+cleave vx vxedit -rf rm tmp
+";
+
+#[test]
+fn words_become_these_requests() {
+    let mut text = String::new();
+    for line in GOOD_LINES.lines() {
+        let plan = cli::plan(&typed(line)).unwrap_or_else(|(_, refusal)| panic!("{line}: {refusal}"));
+        text += &format!("$ {line}\n");
+        assert!(!plan.action.requests().is_empty(), "{line}");
+        for request in plan.action.requests() {
+            text += &format!("{}\n", serde_json::to_string(request).unwrap());
+        }
+    }
+    golden("cli-requests.txt", &text);
+}
+
+/// Every line is refused before the daemon is asked; the golden file holds exit code, id and the line printed.
+const BAD_LINES: &str = "\
+cleave
+cleave mkae v 1g
+cleave frobnicate
+cleave make
+cleave make v
+cleave make v 1g extra
+cleave make v 0
+cleave make v -1
+cleave make v 1e3
+cleave make v 1KiB
+cleave make v 9223372036854775808
+cleave make v 18446744073709551616
+cleave make '' 1g
+cleave make . 1g
+cleave make .. 1g
+cleave make ../x 1g
+cleave make a/b 1g
+cleave make %s 1g
+cleave make $(x) 1g
+cleave make é 1g
+cleave make rdsk 1g
+cleave make -- -rf 1g
+cleave make v 1g --nmirror 0
+cleave make v 1g --nmirror 33
+cleave make v 1g --nmiror 2
+cleave make v 1g --nmirror
+cleave make v 1g --nmirror 1 --plex /a --plex /b
+cleave make v 1g --region 48k
+cleave make v 1g --init fast
+cleave -g a/b list
+cleave group create g =/x
+cleave group create g m=
+cleave start
+cleave start v --all
+cleave start v w --source v-01
+cleave snapshot
+cleave snapshot v -o consistency=app
+cleave snapshot v -o consistncy=fs
+cleave snapshot v -o allvols
+cleave snapshot v w -o name=x
+cleave snapshot v w -o name=%v%x
+cleave task pause
+cleave task pause v
+cleave task watch -g x a/b
+cleave task throttle 7 0
+cleave archive v
+cleave archive v f --level 99
+cleave vx
+cleave vx vxasist
+vxassist
+vxassist snapsatrt v
+vxassist growto v 2g
+vxassist make v
+vxassist make v 1g nmiror=2
+vxassist make v 1g layout=stripe
+vxassist make v 1g layout=nomirror nmirror=2
+vxassist make v 1g usetype=raid5
+vxassist make v 1g sparse=maybe
+vxassist make v 1g nmirror=2 nmirror=3
+vxassist make v 1g !m1
+vxassist snapstart
+vxassist snapwait v w
+vxassist snapwait v nmirror=x
+vxassist -o allplexs snapback tmp
+vxassist -o allplexes snapback tmp nmirror=2
+vxassist -o name=%v make v 1g
+vxassist snapshot -o resyncfromreplica v
+vxassist snapshot
+vxassist remove
+vxassist remove disk d
+vxassist remove mirror v p q
+vxassist -z make v 1g
+vxassist -g
+vxassist -g ../x make v 1g
+vxedit
+vxedit rm
+vxedit -rf mv v
+vxprint -x
+vxprint a/b
+vxvol
+vxvol start
+vxvol startall v
+vxvol strat v
+vxtask
+vxtask list 7
+vxtask pause
+vxtask pause v
+vxtask monitor 7 8
+vxtask --jsn list
+";
+
+#[test]
+fn bad_words_are_refused_in_one_line_each() {
+    let mut text = String::new();
+    for line in BAD_LINES.lines() {
+        let Err((options, refusal)) = cli::plan(&typed(line)) else { panic!("{line}: not refused") };
+        let said = options.refusal_line(&refusal);
+        assert!(!said.contains('\n') && said.len() < 220, "{said}");
+        text += &format!("$ {line}\n{} {}\n{said}\n", refusal.kind.exit_code(), refusal.id);
+    }
+    golden("cli-errors.txt", &text);
+}
+
+#[test]
+fn arguments_that_are_hostile_bytes_are_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = std::ffi::OsString::from_vec(vec![b'v', 0xff]);
+    let output = command("make", None).arg(bad).arg("1g").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "cleave: v\u{fffd}: is not UTF-8\n");
+    for name in ["a\nb", "a\tb", "\x1b[31mv", "\u{202e}v", "a b"] {
+        let output = command("make", None).arg(name).arg("1g").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{said:?}");
+        assert_eq!(said.lines().count(), 1);
+    }
+    let long = command("make", None).arg("n".repeat(4096)).arg("1g").output().unwrap();
+    assert_eq!((long.status.code(), long.stderr.len() < 200), (Some(2), true));
+}
+
+#[test]
+fn help_is_this() {
+    let mut text = cli::args::whole_help();
+    for applet in cli::vx::Applet::ALL {
+        text += &format!("# {applet} --help\n{}\n", applet.help());
+    }
+    golden("cli-help.txt", &text.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>());
+    for applet in cli::vx::Applet::ALL {
+        assert_eq!(run(&format!("vx {applet} --help"), None), (0, applet.help().to_owned(), String::new()));
+    }
+    let (code, out, _) = run("snapshot --help", None);
+    assert!(code == 0 && out.contains("consistency=crash"));
+    assert_eq!(run("--version", None).1, format!("cleave {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+// --- answers to texts and JSON ------------------------------------------------------------------------------------
+
+#[test]
+fn vxprint_has_these_columns() {
+    let (rows, reply) = listing();
+    let daemon = daemon_with(rows, reply);
+    let mut text = String::new();
+    for line in [
+        "vx vxprint -ht",
+        "vx vxprint -g default -ht vol",
+        "vx vxprint -g default -t vol",
+        "vx vxprint -g default -ht vol-02",
+        "vx vxprint -g default",
+        "vx vxprint -g default -qp",
+        "vx vxprint -g default -vt",
+        "print",
+    ] {
+        let (code, out, err) = daemon.run(line);
+        assert_eq!((code, err.as_str()), (0, ""), "{line}");
+        text += &format!("$ {line}\n{out}");
+    }
+    golden("cli-vxprint.txt", &text);
+}
+
+/// Each line, and how the daemon answers it.
+fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
+    let gib = 1 << 30;
+    let made = |plexes: u32| {
+        let plexes =
+            (1..=plexes).map(|n| Row::Plex(plex("v", n, PlexState::Active, PlexMode::ReadWrite, gib)));
+        let rows: Vec<Row> = [Row::Volume(volume("v", gib))].into_iter().chain(plexes).collect();
+        (rows, Reply::Made(Made { volume: name("v"), uuid: uuid(1), task: None }))
+    };
+    let attached = |tasks: Vec<u64>| {
+        Reply::Attached(Attached {
+            volume: name("v"),
+            plexes: vec![name("v-03")],
+            tasks,
+            copied_bytes: 734_003_200,
+            elapsed_ms: 2_345,
+        })
+    };
+    let cut =
+        Reply::Cut(Cut { hold_us: 3_204, drain_us: 2_900, elapsed_ms: 81, taken_ms: 1_790_000_000_000 });
+    let snapshot = Row::Snapshot(SnapshotRow {
+        group: name("default"),
+        volume: name("v"),
+        snapshot: name("tmp"),
+        plexes: vec![name("v-03")],
+        grade: Grade::Fs,
+        frozen_ms: Some(14),
+        device: "/dev/ublkb1".into(),
+        links: vec!["/dev/cleave/default/tmp".into()],
+    });
+    let returned = |tasks: Vec<u64>, snapshot_removed| {
+        Reply::Returned(Returned {
+            volume: name("v"),
+            plexes: vec![name("v-03")],
+            regions: 16_384,
+            dirty_regions: 131,
+            region_bytes: 65_536,
+            copied_bytes: 131 * 65_536,
+            snapshot_removed,
+            tasks,
+            elapsed_ms: 412,
+        })
+    };
+    let removed = |volume: Option<&str>, lost_bytes| {
+        Reply::Removed(Removed {
+            volume: volume.map(name),
+            plexes: vec![name("v-03")],
+            freed_bytes: gib,
+            lost_bytes,
+        })
+    };
+    let verified = |differing_bytes| {
+        Reply::Verified(Verified {
+            volume: name("v"),
+            plexes: 2,
+            compared_bytes: gib,
+            differing_bytes,
+            elapsed_ms: 1_200,
+        })
+    };
+    let difference = Row::Difference(DifferenceRow {
+        reference: name("v-01"),
+        plex: name("v-02"),
+        offset_bytes: 1_048_576,
+        length_bytes: 4_096,
+    });
+    let status = Reply::Status(Status {
+        pid: 42,
+        version: "0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        uptime_ms: 61_000,
+        kernel: "6.12.0".to_owned(),
+        groups: 1,
+        volumes: 2,
+        started: 1,
+        tasks: 0,
+    });
+    let mut failed = task(1 << 20, TaskState::Failed);
+    failed.fault = Some(*Refusal::new(Kind::NoSpace, "medium.full", "m1", "is full", "free 10 MiB on it"));
+    let listed = |rows: Vec<Row>| (rows.clone(), Reply::Listed(Listed { rows: rows.len() as u64 }));
+    let (all, all_reply) = listing();
+    let list = || (all.clone(), all_reply.clone());
+    let note = Row::Note("waiting for fence: v-01".to_owned());
+    let failure = *Refusal::new(
+        Kind::CannotStart,
+        "volume.no-plex",
+        "w",
+        "has no plex that may start",
+        "see cleave show w",
+    );
+    let start = Row::Volume(volume("v", gib));
+    let with = |line, (rows, reply)| (line, rows, reply);
+    vec![
+        with("group create g", (vec![], changed())),
+        with("group destroy g", (vec![], changed())),
+        with("group list", list()),
+        with("make v 1g -n 2", made(2)),
+        with("mirror v", (vec![], attached(vec![]))),
+        with("remove-mirror v", (vec![], removed(None, 0))),
+        with("start v", (vec![start.clone()], changed())),
+        with("start --all", (vec![start, Row::Failure(failure)], changed())),
+        with("stop v", (vec![], Reply::Changed(Changed { changed: false }))),
+        with("list", list()),
+        with("show vol SNAP-vol", list()),
+        with("snapstart v", (vec![], attached(vec![]))),
+        with("snapstart v -b", (vec![], attached(vec![7]))),
+        with("snapwait v", (vec![], attached(vec![]))),
+        with("snapshot v tmp", (vec![snapshot], cut)),
+        with("snapabort v", (vec![], removed(None, 0))),
+        with("snapback tmp", (vec![], returned(vec![], true))),
+        with("snapback tmp -b", (vec![], returned(vec![7], false))),
+        with("rm tmp", (vec![], removed(Some("tmp"), 4 << 20))),
+        with("verify v", (vec![], verified(0))),
+        with("verify v", (vec![difference], verified(4_096))),
+        with("task list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
+        with("task watch", listed(vec![Row::Task(task(204_800 * 512, TaskState::Done))])),
+        with("task watch", listed(vec![Row::Task(failed)])),
+        with("task pause 162", (vec![Row::Task(task(78_824 * 512, TaskState::Paused))], changed())),
+        with("daemon status", (vec![note], status)),
+        with("daemon stop", (vec![], changed())),
+        with("vx vxtask list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
+        with("vx vxtask -p list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
+    ]
+}
+
+#[test]
+fn answers_read_like_this() {
+    let (mut texts, mut documents) = (String::new(), String::new());
+    for (line, rows, reply) in answered_lines() {
+        let daemon = daemon_with(rows, reply);
+        let (code, out, err) = daemon.run(line);
+        texts += &format!("$ cleave {line}\n{out}{err}");
+        texts += &if code == 0 { String::new() } else { format!("exit code {code}\n") };
+        let (json_code, json, json_err) = daemon.run(&format!("{line} --json"));
+        assert_eq!(json_code, code, "{line}: --json does not change the exit code");
+        assert_eq!(json.lines().count(), 1, "{line}: one document");
+        let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        documents +=
+            &format!("$ cleave {line} --json\n{}\n", serde_json::to_string_pretty(&document).unwrap());
+        if code != 0 {
+            let error: serde_json::Value = serde_json::from_str(&json_err).unwrap();
+            assert_eq!(error["error"]["exit_code"], code);
+        }
+        let (quiet_code, quiet, _) = daemon.run(&format!("{line} -q"));
+        assert_eq!(quiet_code, code);
+        assert!(
+            quiet.is_empty() || quiet == out || line.starts_with("vx "),
+            "{line}: quiet is all or nothing"
+        );
+    }
+    golden("cli-texts.txt", &texts);
+    golden("cli-json.txt", &documents);
+}
+
+#[test]
+fn commands_of_vxvm_are_silent_when_they_succeed() {
+    for (line, rows, reply) in answered_lines() {
+        let vx = match line {
+            "make v 1g -n 2" => "vx vxassist make v 1g nmirror=2",
+            "mirror v" => "vx vxassist mirror v",
+            "snapstart v -b" => "vx vxassist -b snapstart v",
+            "snapwait v" => "vx vxassist snapwait v",
+            "snapshot v tmp" => "vx vxassist snapshot v tmp",
+            "snapback tmp" => "vx vxassist snapback tmp",
+            "rm tmp" => "vx vxedit -rf rm tmp",
+            "start v" => "vx vxvol start v",
+            _ => continue,
+        };
+        let daemon = daemon_with(rows, reply);
+        assert_eq!(daemon.run(vx), (0, String::new(), String::new()), "{vx}");
+        assert_eq!(daemon.run(line).0, 0);
+        let heard = daemon.heard.lock().unwrap();
+        assert_eq!(heard[0].verb(), heard[1].verb());
+    }
+}
+
+#[test]
+fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
+    let daemon = Daemon::new(|request| {
+        let event = |event| Send::message(ServerMessage::Event(event));
+        let done = match request {
+            Request::TaskWatch(_) => Reply::Listed(Listed { rows: 0 }),
+            _ => Reply::Attached(Attached {
+                volume: name("vol"),
+                plexes: vec![name("vol-02")],
+                tasks: vec![],
+                copied_bytes: 1,
+                elapsed_ms: 1,
+            }),
+        };
+        let (group, volume, plex) = (name("default"), name("vol"), name("vol-02"));
+        let state = PlexState::Snapdone;
+        vec![
+            event(Event::Alive),
+            event(Event::Progress(task(1 << 20, TaskState::Running))),
+            event(Event::Note("waiting for fence: vol-02\n".to_owned())),
+            event(Event::Plex { group, volume, plex, state, mode: PlexMode::WriteOnly }),
+            event(Event::Progress(task(204_800 * 512, TaskState::Done))),
+            Send::message(ServerMessage::Done(done)),
+        ]
+    });
+    let (code, out, err) = daemon.run("snapstart vol");
+    assert_eq!((code, out.as_str()), (0, "vol: vol-02 SNAPDONE; copied 1 B in 1 ms\n"));
+    assert_eq!(err, "waiting for fence: vol-02\\n\nsnapstart vol vol-02: 100 % of 100 MiB, done\n");
+    for line in ["snapstart vol -q", "snapstart vol --json", "vx vxassist snapstart vol"] {
+        assert_eq!(daemon.run(line).2, "", "{line}");
+    }
+    assert!(daemon.run("task watch").2.contains("vol-02 is SNAPDONE"));
+    let (code, out, _) = daemon.run("vx vxtask monitor");
+    let expected = "\
+TASKID PTID TYPE/STATE  PCT    PROGRESS
+162         ATCOPY/R     1.00% 0/204800/2048 SNAPSTART vol vol-02
+162         ATCOPY/X    100.00% 0/204800/204800 SNAPSTART vol vol-02
+";
+    assert_eq!((code, out.as_str()), (0, expected));
+}
+
+// --- failures -----------------------------------------------------------------------------------------------------
+
+const KINDS: [Kind; 26] = [
+    Kind::Usage,
+    Kind::Syntax,
+    Kind::DaemonDown,
+    Kind::DaemonTalk,
+    Kind::System,
+    Kind::Internal,
+    Kind::NoGroup,
+    Kind::Changed,
+    Kind::NotFound,
+    Kind::Exists,
+    Kind::Busy,
+    Kind::Last,
+    Kind::InvalidState,
+    Kind::Io,
+    Kind::CannotStart,
+    Kind::Started,
+    Kind::NotStarted,
+    Kind::Open,
+    Kind::NoSpace,
+    Kind::Medium,
+    Kind::Host,
+    Kind::Permission,
+    Kind::Damaged,
+    Kind::TimedOut,
+    Kind::Differs,
+    Kind::Aborted,
+];
+
+#[test]
+fn every_kind_of_refusal_has_its_exit_code() {
+    for kind in KINDS {
+        let daemon = Daemon::new(move |_| {
+            let refusal = Refusal::new(kind, "a.b", "v", "is so", "do that");
+            vec![Send::message(ServerMessage::Refused(*refusal))]
+        });
+        let code = i32::from(kind.exit_code());
+        assert_eq!(daemon.run("verify v"), (code, String::new(), "cleave: v: is so; do that\n".to_owned()));
+        let (json_code, out, err) = daemon.run("vx vxassist snapwait v --json");
+        assert_eq!((json_code, out.as_str()), (code, ""));
+        let error: serde_json::Value = serde_json::from_str(&err).unwrap();
+        let fields = ["id", "object", "reason", "way_out"]
+            .map(|field| error["error"][field].as_str().unwrap().to_owned());
+        assert_eq!(fields, ["a.b", "v", "is so", "do that"]);
+        assert_eq!(error["error"]["exit_code"], code);
+        let message = format!("VxVM vxassist ERROR V-5-1-{} v: is so; do that\n", 9000 + code);
+        assert_eq!(daemon.run("vx vxassist snapwait v").2, message);
+    }
+}
+
+#[test]
+fn later_requests_are_not_sent_after_a_refusal() {
+    let daemon = Daemon::new(|_| {
+        vec![Send::message(ServerMessage::Refused(*Refusal::new(
+            Kind::NotFound,
+            "volume.unknown",
+            "a",
+            "x",
+            "",
+        )))]
+    });
+    assert_eq!(daemon.run("rm a b c").0, 11);
+    assert_eq!(daemon.heard.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_daemon_that_does_not_run_is_exit_code_3_with_a_way_out() {
+    let (code, out, err) = run("list", None);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(
+        err.starts_with("cleave: /nonexistent/control: the daemon does not run; start it with: "),
+        "{err}"
+    );
+    let (code, _, err) = run("vx vxprint -ht", None);
+    assert_eq!((code, err.contains("V-5-1-9003")), (3, true));
+    assert_eq!(run("--socket /nonexistent/other list", None).0, 3);
+}
+
+#[test]
+fn a_broken_daemon_is_exit_code_4_within_its_time() {
+    let hello = |raw: Vec<u8>, end: fn() -> Send| Daemon::new(move |_| vec![Send::Raw(raw.clone()), end()]);
+    let done = || encode(&ServerMessage::Done(changed())).unwrap();
+    let half = || done()[..done().len() / 2].to_vec();
+    for (daemon, id) in [
+        (hello(b"garbage and more garbage".to_vec(), || Send::Silence), "control.frame-too-long"),
+        (hello(vec![0; 8], || Send::Silence), "control.frame-empty"),
+        (hello(encode(&"no message").unwrap(), || Send::Silence), "control.frame-garbage"),
+        (hello(half(), || Send::Close), "control.frame-cut-off"),
+        (hello(vec![], || Send::Close), "control.closed"),
+        (hello(half(), || Send::Silence), "control.silent"),
+        (hello(done(), || Send::Silence), "control.unfitting"),
+        (daemon_with(vec![], Reply::Listed(Listed { rows: 1 })), "control.rows-lost"),
+    ] {
+        let begun = Instant::now();
+        let (code, out, err) = daemon.run("verify v --json");
+        assert!(begun.elapsed() < Duration::from_secs(12), "{id}: {:?}", begun.elapsed());
+        let error: serde_json::Value = serde_json::from_str(&err).unwrap();
+        assert_eq!((error["error"]["id"].as_str(), code, out.as_str()), (Some(id), 4, ""));
+    }
+}
+
+#[test]
+fn a_full_or_closed_standard_output_is_no_panic() {
+    let (rows, reply) = listing();
+    let daemon = daemon_with(rows, reply);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command("list", Some(&daemon.socket)).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output: cannot be written"));
+    let mut child =
+        command("list", Some(&daemon.socket)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(5), b"".as_slice()));
+}
+
+#[test]
+fn the_program_speaks_as_it_is_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("vxedit");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_cleave"), &link).unwrap();
+    let output = Command::new(&link).args(["-rf", "mr", "v"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "VxVM vxedit ERROR V-5-1-9001 mr: is no keyword; did you mean 'rm'?\n");
+}
+
+// --- archives -----------------------------------------------------------------------------------------------------
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|at| if at / 70_000 % 3 == 1 { 0 } else { (at * at / 7) as u8 }).collect()
+}
+
+#[test]
+fn an_archive_is_a_plain_zstd_file_that_reads_back_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for length in [0, 1, 4096, 3_500_001] {
+        let (source, file, back) = (path("source"), path(&format!("a{length}")), path(&format!("b{length}")));
+        std::fs::write(&source, content(length)).unwrap();
+        let (code, out, err) = run(&format!("archive {source} {file} --json"), None);
+        assert_eq!((code, err.as_str()), (0, ""), "{err}");
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(document["bytes"], length as u64);
+        assert_eq!(document["blake3"], cleave::base::checksum::blake3_hex(&content(length)));
+        assert_eq!(document["archive_bytes"], std::fs::metadata(&file).unwrap().len());
+        let plain = zstd::decode_all(std::fs::File::open(&file).unwrap()).unwrap();
+        assert!(plain == content(length), "any zstd reads it, {length} bytes");
+        assert_eq!(run(&format!("archive --check {file} {source}"), None).0, 0);
+        assert_eq!(run(&format!("unarchive {file} {back}"), None).0, 0);
+        assert!(std::fs::read(&back).unwrap() == content(length));
+        let output = command(&format!("unarchive {file} -"), None).output().unwrap();
+        assert!(output.status.success() && output.stdout == content(length));
+        let (code, _, err) = run(&format!("archive {source} {file}"), None);
+        assert_eq!(code, 12, "{err}");
+        assert_eq!(run(&format!("unarchive {file} {back}"), None).0, 12);
+    }
+    assert!(
+        std::fs::read_dir(directory.path()).unwrap().all(|entry| !entry.unwrap().path().ends_with("partial"))
+    );
+}
+
+#[test]
+fn a_damaged_archive_is_refused_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (source, file, bad, back) = (path("source"), path("good"), path("bad"), path("back"));
+    std::fs::write(&source, content(300_000)).unwrap();
+    assert_eq!(run(&format!("archive {source} {file}"), None).0, 0);
+    let good = std::fs::read(&file).unwrap();
+    let at_each = (0..good.len()).step_by(good.len() / 23).chain(good.len() - 70..good.len());
+    let flipped = at_each.map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x40;
+        bytes
+    });
+    let cut =
+        [0, 1, 63, 64, good.len() / 2, good.len() - 64, good.len() - 1].map(|length| good[..length].to_vec());
+    let mut longer = good.clone();
+    longer.splice(0..0, zstd::encode_all([7; 100].as_slice(), 1).unwrap());
+    for bytes in flipped.chain(cut).chain([longer]) {
+        std::fs::write(&bad, &bytes).unwrap();
+        let (code, _, err) = run(&format!("unarchive {bad} {back}"), None);
+        assert_eq!(code, 68, "{err}");
+        assert_eq!(err.lines().count(), 1);
+        assert!(!Path::new(&back).exists() && !Path::new(&format!("{back}.partial")).exists());
+    }
+    let mut other = content(300_000);
+    other[299_999] ^= 1;
+    std::fs::write(&source, &other).unwrap();
+    let (code, _, err) = run(&format!("archive --check {file} {source}"), None);
+    assert_eq!((code, err.contains("differs first at byte 299999")), (70, true), "{err}");
+    std::fs::write(&source, &other[..9]).unwrap();
+    assert_eq!(run(&format!("archive --check {file} {source}"), None).0, 70);
+}
+
+#[test]
+fn an_archive_that_does_not_fit_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let source = path("source");
+    std::fs::write(
+        &source,
+        (0..3_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    // A limit on the size of files stands for a full disk: the same error path, without needing one.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 100; exec {} archive {source} {}",
+        env!("CARGO_BIN_EXE_cleave"),
+        path("a")
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written (File too large)"));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let missing = run("archive /nonexistent/v /tmp/never", None);
+    assert_eq!(missing.0, 11);
+    assert_eq!(run("archive novolume /tmp/never", None).0, 11);
+    assert_eq!(run("mount novolume /mnt", None).0, 11);
+}
