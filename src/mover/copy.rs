@@ -144,7 +144,10 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
             if (self.plan.target_failed)() {
                 return self.fail(MoverError::TargetFailed);
             }
-            let window = self.plan.windows.claim(piece).await;
+            let window = match self.plan.windows.claim_to_write(piece).await {
+                Ok(window) => window,
+                Err(errno) => return self.fail(MoverError::Write { range: piece, errno }),
+            };
             let moved = self.piece(&buffers, piece).await;
             drop(window);
             match moved {

@@ -8,8 +8,8 @@ use super::error::MoverError;
 use super::slots::Tuning;
 use super::windows::Windows;
 
-/// Rewrite `range` of `target` from `source`, piece by piece in held windows and from a buffer of our own, then flush. The
-/// caller has set the intent of the range (ordering rule 10).
+/// Rewrite `range` of `target` from `source`, piece by piece in held windows and from a buffer of our own, then flush
+/// (ordering rule 10).
 ///
 /// # Errors
 /// The first [`MoverError`]; what was rewritten before it may not be durable.
@@ -23,7 +23,8 @@ pub async fn repair<S: BlockDevice, T: BlockDevice, W: Windows>(
     let buffer = OwnedBuffer::zeroed(chunk.min(range.length.max(1) as usize));
     for piece in range.pieces(chunk as u64) {
         let buffer = buffer.slice(0, piece.length as usize);
-        let _window = windows.claim(piece).await;
+        let claimed = windows.claim_to_write(piece).await;
+        let _window = claimed.map_err(|errno| MoverError::Write { range: piece, errno })?;
         let read = Request::Read { offset: piece.offset, buffer: buffer.clone().into() };
         source.submit(read).await.map_err(|errno| MoverError::Read {
             device: SOURCE,

@@ -1,5 +1,6 @@
 //! Failures on their way from the queue threads to the one place that decides which plex is lost.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -17,12 +18,24 @@ pub enum Verdict {
 
 /// A failed request.
 pub(super) enum Report {
-    /// A write, zeroes, discard or flush that failed on some plexes.
+    /// A write, zeroes or discard that failed on some plexes.
     Write {
-        /// What was written; empty for a flush.
+        /// What was written.
         range: ByteRange,
         /// Who failed with what.
         failed: Vec<(Uuid, Errno)>,
+        /// Who waits.
+        verdict: oneshot::Sender<Verdict>,
+    },
+    /// A flush that failed on one plex: told as soon as it is known, since a failed flush is final and no later one of
+    /// this plex proves anything.
+    Flush {
+        /// The plex that failed.
+        plex: Uuid,
+        /// How it failed.
+        errno: Errno,
+        /// Whether an application hears of it.
+        heard: bool,
         /// Who waits.
         verdict: oneshot::Sender<Verdict>,
     },
@@ -49,10 +62,19 @@ pub(super) enum Report {
 pub(super) struct Faults {
     reports: Mutex<Vec<Report>>,
     pub(super) told: Notify,
+    /// Failed flushes that were told and not yet dealt with: no other flush is acknowledged meanwhile.
+    flushes: AtomicU32,
+    /// Flushes that the last readable plex failed. What they should have covered is lost to those under way too.
+    lost_flushes: AtomicU64,
+    /// One of them was nobody's but the keeper's: the next flush of an application fails for it.
+    unheard: AtomicBool,
 }
 
 impl Faults {
     pub(super) fn tell(&self, report: Report) {
+        if matches!(report, Report::Flush { .. }) {
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+        }
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
         self.told.notify_one();
     }
@@ -62,6 +84,34 @@ impl Faults {
         let (answer, verdict) = oneshot::channel();
         self.tell(report(answer));
         verdict.await.unwrap_or(Verdict::Fail(Errno::IO))
+    }
+
+    /// Whether a failed flush is not dealt with.
+    pub(super) fn has_failed_flush(&self) -> bool {
+        self.flushes.load(Ordering::Acquire) > 0
+    }
+
+    /// A failed flush was dealt with.
+    pub(super) fn flush_judged(&self) {
+        self.flushes.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The last readable plex failed a flush.
+    pub(super) fn lose_flush(&self, heard: bool) {
+        self.lost_flushes.fetch_add(1, Ordering::AcqRel);
+        if !heard {
+            self.unheard.store(true, Ordering::Release);
+        }
+    }
+
+    /// How many flushes the last readable plex has failed.
+    pub(super) fn lost_flushes(&self) -> u64 {
+        self.lost_flushes.load(Ordering::Acquire)
+    }
+
+    /// Whether one of them was not told to an application; now it is.
+    pub(super) fn hear(&self) -> bool {
+        self.unheard.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn take(&self) -> Vec<Report> {

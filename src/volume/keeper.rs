@@ -192,11 +192,13 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let intent = &self.volume.intent;
         while self.next(&intent.asked).await {
             loop {
+                // Held until the batch is granted: else the cleaner could clear a bit that is asked for again.
+                let pages = self.intent_pages.lock().await;
                 let batch = intent.take_wanted();
                 if batch.is_empty() {
                     break;
                 }
-                match self.write_intent_pages().await {
+                match self.write_intent_pages(&pages).await {
                     Ok(()) => intent.grant(batch),
                     Err(errno) => {
                         tracing::error!(volume = %self.volume.shape.uuid, %errno, "an intent page cannot be written");
@@ -213,8 +215,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         }
     }
 
-    async fn write_intent_pages(&self) -> Result<(), Errno> {
-        let _one = self.intent_pages.lock().await;
+    async fn write_intent_pages(&self, _one: &tokio::sync::MutexGuard<'_, ()>) -> Result<(), Errno> {
         let bits = self.volume.intent.durable().bits();
         let due = bits.take_dirty_pages();
         let result = self.intent_file.write_pages(bits, &due).await;
@@ -245,23 +246,25 @@ impl<H: Host, L: Ledger> Inner<H, L> {
 
     async fn flush_plexes(&self) -> Result<(), Errno> {
         let route = self.volume.route();
+        let faults = &self.volume.faults;
         let flush = |plex: &super::RoutePlex<H::Medium>| {
-            let (uuid, device) = (plex.uuid, self.host.open(&plex.medium));
-            async move { (uuid, device.submit(Request::Flush).await) }
+            let (plex, device) = (plex.uuid, self.host.open(&plex.medium));
+            async move {
+                match device.submit(Request::Flush).await {
+                    Ok(()) => Verdict::Acknowledge,
+                    Err(errno) => {
+                        let heard = false;
+                        faults.ask(|verdict| Report::Flush { plex, errno, heard, verdict }).await
+                    }
+                }
+            }
         };
-        let results = join_all(route.plexes.iter().map(flush)).await;
-        let failed: Vec<_> = results
-            .into_iter()
-            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
-            .collect();
-        if failed.is_empty() {
-            return Ok(());
+        for verdict in join_all(route.plexes.iter().map(flush)).await {
+            if let Verdict::Fail(errno) = verdict {
+                return Err(errno);
+            }
         }
-        let range = ByteRange::new(0, 0);
-        match self.volume.faults.ask(|verdict| Report::Write { range, failed, verdict }).await {
-            Verdict::Acknowledge => Ok(()),
-            Verdict::Fail(errno) => Err(errno),
-        }
+        Ok(())
     }
 
     async fn clean_loop(&self) {
@@ -300,11 +303,12 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         }
         self.flush_plexes().await?;
         self.persist_maps().await?;
+        let pages = self.intent_pages.lock().await;
         // A map that is not recorded yet has no file: what it collects rests on the intent bits.
         if volume.route().has_unrecorded() || !intent.forget(&extents) {
             return Ok(());
         }
-        self.write_intent_pages().await
+        self.write_intent_pages(&pages).await
     }
 
     async fn fault_loop(&self) {
@@ -321,6 +325,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
 
     async fn judge(&self, reports: Vec<Report>) {
         let mut waiting: Vec<(oneshot::Sender<Verdict>, Option<Errno>)> = Vec::new();
+        let mut flushes = 0;
         for report in reports {
             match report {
                 Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
@@ -332,9 +337,18 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                     let failure = self.take_out(range, &failed);
                     waiting.push((verdict, failure));
                 }
+                Report::Flush { plex, errno, heard, verdict } => {
+                    let failure = self.take_out(ByteRange::new(0, 0), &[(plex, errno)]);
+                    if failure.is_some() {
+                        self.volume.faults.lose_flush(heard);
+                    }
+                    flushes += 1;
+                    waiting.push((verdict, failure));
+                }
             }
         }
         let recorded = self.record_losses().await;
+        (0..flushes).for_each(|_| self.volume.faults.flush_judged());
         for (verdict, failure) in waiting {
             let answer = match (failure, recorded) {
                 (Some(errno), _) | (None, Err(errno)) => Verdict::Fail(errno),
@@ -354,7 +368,9 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         // EINVAL says that we asked wrongly: no plex is lost for it, and what may differ now is not read from it.
         if let Some((_, errno)) = failed.iter().find(|(_, errno)| *errno == Errno::INVALID) {
             tracing::error!(volume = %volume.shape.uuid, %range, "a plex refused a request as invalid");
-            if !route.readable().all(|plex| has_failed(plex.uuid)) {
+            if route.readable().all(|plex| has_failed(plex.uuid)) {
+                self.mirrors_leave(&route, failed, range);
+            } else {
                 route.plexes.iter().filter(|plex| has_failed(plex.uuid)).for_each(|plex| {
                     plex.behind.mark(range);
                 });
@@ -369,25 +385,44 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             .flatten()
             .map(|plex| plex.uuid);
         for (uuid, errno) in failed.iter().filter(|(uuid, _)| Some(*uuid) != kept) {
-            if route.plex(*uuid).is_some() {
-                tracing::warn!(volume = %volume.shape.uuid, plex = %uuid, %errno, "plex leaves the write path");
-                // The new route first, then the seed: a write that still goes by the old route has its intent set.
-                volume.publish(|route| authority_kept(route.without(*uuid, *errno)));
-                // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
-                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-                for absent in volume.route().absent.iter().filter(|absent| absent.uuid == *uuid) {
-                    absent.behind.or_extents(volume.intent.durable());
-                }
-            }
-            for absent in volume.route().absent.iter().filter(|absent| absent.uuid == *uuid) {
-                absent.behind.mark(range);
-            }
+            self.leave(*uuid, *errno, range);
+        }
+        if kept.is_some() {
+            self.mirrors_leave(&route, failed, range);
         }
         kept.map(|uuid| {
             let errno = failed.iter().find(|(plex, _)| *plex == uuid).map_or(Errno::IO, |(_, errno)| *errno);
             self.ledger.last_plex_failed(uuid, errno);
             Errno::IO
         })
+    }
+
+    /// Take the mirrors out that did what the volume itself failed: they may differ from it in `range` now, or hold what
+    /// it has lost.
+    fn mirrors_leave(&self, route: &Route<H::Medium>, failed: &[(Uuid, Errno)], range: ByteRange) {
+        let did = |uuid: Uuid| failed.iter().all(|(plex, _)| *plex != uuid);
+        for mirror in route.plexes.iter().filter(|plex| plex.role == Role::WriteOnly && did(plex.uuid)) {
+            self.leave(mirror.uuid, Errno::IO, range);
+        }
+    }
+
+    /// Take `plex` out of the write path, tracked from now on and lacking all that it may lack; `range` too if it left
+    /// before.
+    fn leave(&self, plex: Uuid, errno: Errno, range: ByteRange) {
+        let volume = &self.volume;
+        if volume.route().plex(plex).is_some() {
+            tracing::warn!(volume = %volume.shape.uuid, %plex, %errno, "plex leaves the write path");
+            // The new route first, then the seed: a write that still goes by the old route has its intent set.
+            volume.publish(|route| authority_kept(route.without(plex, errno)));
+            // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
+                absent.behind.or_extents(volume.intent.durable());
+            }
+        }
+        for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
+            absent.behind.mark(range);
+        }
     }
 
     /// Have every loss recorded that is not yet.

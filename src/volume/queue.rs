@@ -169,18 +169,33 @@ impl<H: Host> VolumeQueue<H> {
     async fn flush(&self) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
         let view = self.view();
+        let faults = &self.volume.faults;
+        let lost_before = faults.lost_flushes();
         let readable =
             view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role == Role::ReadWrite);
-        // Ordering rule 4: every ACTIVE plex.
-        let results = join_all(
-            readable.map(|(plex, device)| async move { (plex.uuid, device.submit(Request::Flush).await) }),
-        )
+        // Ordering rule 4: every ACTIVE plex. Who fails is told at once, and not when the others have answered too.
+        let verdicts = join_all(readable.map(|(plex, device)| async move {
+            match device.submit(Request::Flush).await {
+                Ok(()) => Verdict::Acknowledge,
+                Err(errno) => {
+                    let heard = true;
+                    faults.ask(|verdict| Report::Flush { plex: plex.uuid, errno, heard, verdict }).await
+                }
+            }
+        }))
         .await;
-        let failed = results
-            .into_iter()
-            .filter_map(|(uuid, result)| result.err().map(|errno| (uuid, errno)))
-            .collect();
-        self.settle(&view, ByteRange::new(0, 0), failed).await
+        for verdict in verdicts {
+            if let Verdict::Fail(errno) = verdict {
+                return Err(errno);
+            }
+        }
+        // A plex whose flush failed for somebody else may have given up what ours should have covered.
+        if (faults.has_failed_flush() || self.view().route.has_unrecorded())
+            && let Verdict::Fail(errno) = faults.ask(|verdict| Report::Settle { verdict }).await
+        {
+            return Err(errno);
+        }
+        if faults.lost_flushes() != lost_before || faults.hear() { Err(Errno::IO) } else { Ok(()) }
     }
 
     /// Acknowledge, or have the failures dealt with first (ordering rule 3).

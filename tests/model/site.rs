@@ -108,7 +108,9 @@ impl Ledger for Clerk {
                 }
                 Loss::Tracked
             }
-            Standing::Broken | Standing::Free => panic!("a plex outside of the volume was lost"),
+            // The mover was first to give it up.
+            Standing::Free => Loss::Removed,
+            Standing::Broken => panic!("a snapshot's plex was lost by its origin"),
         })
         .await
     }
