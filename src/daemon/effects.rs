@@ -10,32 +10,47 @@ use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
 use crate::ring::{Allocation, Medium};
-use crate::state::change::{Effect, MapFill};
+use crate::state::change::{Change, Effect, MapFill};
 use crate::state::{Group, MediumKind};
 use crate::volume::MapFile;
 use crate::volume::map_file::MapIdentity;
 
 use super::owner::{GroupHandle, Owner, system, worker};
 
+/// The plexes of `volume` that `effects` take out of the write path.
+fn detached(effects: &[Effect], volume: Uuid) -> Vec<Uuid> {
+    let leaves = |effect: &Effect| match effect {
+        Effect::Detach { volume: of, plex } if *of == volume => Some(*plex),
+        _ => None,
+    };
+    effects.iter().filter_map(leaves).collect()
+}
+
 impl Owner {
-    /// Carry out `effect` before the commit of `next`.
+    /// Carry out `effect`, which follows those that are `done`, before the commit of `change`.
     pub(super) async fn before_commit(
         self: &Rc<Self>,
         group: &Rc<GroupHandle>,
-        next: &Group,
+        change: &Change,
+        done: &[Effect],
         effect: &Effect,
     ) -> Result<(), Refused> {
+        let next = &change.group;
         match effect {
             Effect::CreateMap { map, volume, fill } => {
                 self.create_map(group, next, *map, *volume, fill).await
             }
             Effect::AddToMap { map, volume, fill } => self.add_to_map(*map, *volume, fill).await,
             Effect::CreateIntent { volume, length } => self.create_intent(group, *volume, *length).await,
-            Effect::Detach { volume, plex } => match self.live(*volume) {
-                Some(live) => live.detach(&self.keepers, *plex).await.map_err(|errno| {
-                    system(&live.name, "the plex cannot be taken out of the write path", errno)
-                }),
-                None => Ok(()),
+            // The first one takes out all that leave the volume in this transaction.
+            Effect::Detach { volume, .. } => match self.live(*volume) {
+                Some(live) if detached(done, *volume).is_empty() => {
+                    let leaving = detached(&change.before_commit, *volume);
+                    live.detach(&self.keepers, leaving).await.map_err(|errno| {
+                        system(&live.name, "the plex cannot be taken out of the write path", errno)
+                    })
+                }
+                Some(_) | None => Ok(()),
             },
             // A volume is stopped before the transaction that says so: its keeper may need one itself meanwhile.
             Effect::StopDevice { volume, .. } => {

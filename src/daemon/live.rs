@@ -92,12 +92,16 @@ impl Live {
         .await
     }
 
-    /// Take `plex` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3).
+    /// Take `plexes` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3):
+    /// whatever is written from then on stays in flight, so that a second swap before the record would never drain.
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn detach(self: &Rc<Self>, ring: &RingHandle, plex: Uuid) -> Result<(), Errno> {
-        self.reroute(ring, move |route| route.without(plex, Errno::GONE)).await
+    pub async fn detach(self: &Rc<Self>, ring: &RingHandle, plexes: Vec<Uuid>) -> Result<(), Errno> {
+        self.reroute(ring, move |route| {
+            plexes.iter().fold(route.clone(), |route, plex| route.without(*plex, Errno::GONE))
+        })
+        .await
     }
 
     /// Mark every write in `map` too, from a moment at which none is in flight.

@@ -212,7 +212,7 @@ impl Owner {
         let change = change(&before, &mut dice()?)?;
         let mut done = Vec::new();
         for effect in &change.before_commit {
-            if let Err(refused) = self.before_commit(group, &change.group, effect).await {
+            if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
                 self.undo(group, &done).await;
                 return Err(refused);
             }

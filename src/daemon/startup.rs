@@ -288,12 +288,14 @@ impl Owner {
             Some(plex) if plex.map().is_some() => Lost::Tracked,
             Some(_) | None => Lost::Removed,
         };
+        let attached = |record: &crate::state::Group| {
+            record
+                .volume_by_id(volume)
+                .and_then(|volume| volume.plex_by_id(plex))
+                .is_some_and(crate::state::Plex::is_attached)
+        };
         let record = group.record();
-        let attached = record
-            .volume_by_id(volume)
-            .and_then(|volume| volume.plex_by_id(plex))
-            .is_some_and(crate::state::Plex::is_attached);
-        if !attached {
+        if !attached(&record) {
             return Ok(fate(&record));
         }
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
@@ -310,6 +312,9 @@ impl Owner {
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))
             }
+            // The transaction that this one waited for has taken the plex out, or removed it, by itself: a plex that is
+            // taken out on purpose is missing from the route before the record says so, and writes wait for the record.
+            Err(_) if !attached(&group.record()) => Ok(fate(&group.record())),
             Err(refused) => {
                 tracing::error!(%volume, %plex, "the loss of a plex cannot be recorded: {refused}");
                 Err(Errno::IO)

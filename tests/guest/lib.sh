@@ -89,8 +89,8 @@ gone() {
     ! kill -0 "$1" 2>/dev/null || [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == Z* ]]
 }
 
-# kill_at_exit PROCESS
-kill_at_exit() { at_exit kill -9 "$1"; }
+# kill_at_exit PROCESS: unless it has ended by itself.
+kill_at_exit() { at_exit eval "! kill -0 $1 || kill -9 $1"; }
 
 # need_module NAME...: loads kernel modules that are not there yet; they stay loaded.
 need_module() {
@@ -110,11 +110,11 @@ loop_device() {
     at_exit losetup -d "$device"
 }
 
-# mounted DEVICE DIR [OPTION]...: mounts until the test ends.
+# mounted DEVICE DIR [OPTION]...: mounts until the test ends, or has unmounted it itself.
 mounted() {
     local from=$1 dir=$2
     shift 2
     mkdir -p "$dir"
     step 30 mount "$@" "$from" "$dir"
-    at_exit umount "$dir"
+    at_exit eval "! mountpoint -q $(printf %q "$dir") || umount $(printf %q "$dir")"
 }

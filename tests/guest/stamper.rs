@@ -1,0 +1,242 @@
+//! A writer of ever-rising numbers, and the judge of what a point-in-time copy holds of them.
+//!
+//! ```text
+//!   stamper write TARGET OFFSET SLOTS DEPTH   writes until told otherwise
+//!   stamper check COPY OFFSET SLOTS LOW HIGH  judges a copy of it
+//!   stamper differ A B                        counts the regions of 64 KiB in which two files differ
+//! ```
+//!
+//! Number N goes to slot N modulo SLOTS, a block of 4 KiB, past the page cache, DEPTH of them in flight at once. Each
+//! block carries its number and the floor: at the time it was issued all numbers below the floor were acknowledged. So
+//! a copy tells by itself whether it was cut at one instant: whatever number it holds, all below that number's floor
+//! must be in it. `write` obeys the lines of its standard input and answers each with a line on standard output:
+//!
+//! ```text
+//!   state   → FLOOR NEXT    all numbers below FLOOR are acknowledged, NEXT and above are not issued
+//!   pause   → FLOOR NEXT    the same with nothing in flight: FLOOR and NEXT are equal
+//!   go      → FLOOR NEXT
+//!   stop    → FLOOR NEXT    and ends
+//! ```
+//!
+//! With LOW the floor and HIGH the next number as they were told just before and just after a cut, `check` finds a stamp
+//! that was acknowledged before it and is missing, or one that was issued after it and is there. It prints the floor that
+//! the copy vouches for, the highest number in it, and how many numbers below that one are not in it: those in flight.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process::ExitCode;
+use std::sync::{Condvar, Mutex};
+
+const BLOCK: usize = 4096;
+const REGION: usize = 64 << 10;
+/// Bytes read at once when files are compared.
+const STRIDE: usize = 16 * REGION;
+const MAGIC: u64 = 0x5354_414d_505f_3031;
+
+/// What a block holds, eight-byte words: magic, number, floor, then words made of number and place to the end, so that
+/// half a block of one number and half of another is seen.
+fn fill(block: &mut [u8], number: u64, floor: u64) {
+    for (place, word) in block.chunks_exact_mut(8).enumerate() {
+        let value = match place {
+            0 => MAGIC,
+            1 => number,
+            2 => floor,
+            _ => filler(number, floor, place as u64),
+        };
+        word.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+const fn filler(number: u64, floor: u64, place: u64) -> u64 {
+    (number ^ floor.rotate_left(32)).wrapping_add(place).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn word(block: &[u8], place: usize) -> u64 {
+    u64::from_le_bytes(block[place * 8..place * 8 + 8].try_into().expect("eight bytes are cut out"))
+}
+
+/// Number and floor of a block; `None` when it is not a whole stamp.
+fn stamp(block: &[u8]) -> Option<(u64, u64)> {
+    let (number, floor) = (word(block, 1), word(block, 2));
+    let whole = word(block, 0) == MAGIC
+        && (3..BLOCK / 8).all(|place| word(block, place) == filler(number, floor, place as u64));
+    whole.then_some((number, floor))
+}
+
+#[derive(Default)]
+struct Progress {
+    next: u64,
+    in_flight: Vec<u64>,
+    paused: bool,
+    stopped: bool,
+}
+
+impl Progress {
+    fn floor(&self) -> u64 {
+        self.in_flight.iter().copied().min().unwrap_or(self.next)
+    }
+}
+
+struct Shared {
+    progress: Mutex<Progress>,
+    turned: Condvar,
+}
+
+/// One of DEPTH writers: takes the next number as long as its slot's former number is acknowledged.
+fn writer(shared: &Shared, target: &File, offset: u64, slots: u64) -> Result<(), String> {
+    let mut memory = vec![0; BLOCK * 2];
+    let start = memory.as_ptr().align_offset(BLOCK);
+    let block = &mut memory[start..start + BLOCK];
+    loop {
+        let (number, floor) = {
+            let mut progress = shared.progress.lock().expect("no writer panics");
+            while !progress.stopped && (progress.paused || progress.next >= progress.floor() + slots) {
+                progress = shared.turned.wait(progress).expect("no writer panics");
+            }
+            if progress.stopped {
+                return Ok(());
+            }
+            let issued = (progress.next, progress.floor());
+            progress.in_flight.push(issued.0);
+            progress.next += 1;
+            issued
+        };
+        fill(block, number, floor);
+        let written = target.write_all_at(block, offset + number % slots * BLOCK as u64);
+        let mut progress = shared.progress.lock().expect("no writer panics");
+        progress.in_flight.retain(|other| *other != number);
+        if let Err(error) = written {
+            progress.stopped = true;
+            shared.turned.notify_all();
+            return Err(format!("write of number {number}: {error}"));
+        }
+        shared.turned.notify_all();
+    }
+}
+
+fn open_direct(path: &str, options: &mut OpenOptions) -> Result<File, String> {
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    options.custom_flags(direct).open(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn write(target: &str, offset: u64, slots: u64, depth: u64) -> Result<(), String> {
+    let target = open_direct(target, OpenOptions::new().write(true))?;
+    let shared = Shared { progress: Mutex::default(), turned: Condvar::new() };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> =
+            (0..depth).map(|_| scope.spawn(|| writer(&shared, &target, offset, slots))).collect();
+        for line in std::io::stdin().lock().lines() {
+            let line = line.unwrap_or_else(|_| "stop".to_owned());
+            let mut progress = shared.progress.lock().expect("no writer panics");
+            match line.as_str() {
+                "state" => {}
+                "pause" => progress.paused = true,
+                "go" => progress.paused = false,
+                _ => progress.stopped = true,
+            }
+            shared.turned.notify_all();
+            while progress.paused && !progress.stopped && !progress.in_flight.is_empty() {
+                progress = shared.turned.wait(progress).expect("no writer panics");
+            }
+            println!("{} {}", progress.floor(), progress.next);
+            std::io::stdout().flush().map_err(|error| error.to_string())?;
+            if progress.stopped {
+                break;
+            }
+        }
+        shared.progress.lock().expect("no writer panics").stopped = true;
+        shared.turned.notify_all();
+        writers.into_iter().try_for_each(|writer| writer.join().expect("no writer panics"))
+    })
+}
+
+/// The numbers that a copy must hold and those that it must not.
+fn check(copy: &str, offset: u64, slots: u64, low: u64, high: u64) -> Result<(), String> {
+    let file = File::open(copy).map_err(|error| format!("{copy}: {error}"))?;
+    let mut held = Vec::new();
+    let mut block = vec![0; BLOCK];
+    for slot in 0..slots {
+        let place = offset + slot * BLOCK as u64;
+        file.read_exact_at(&mut block, place).map_err(|error| format!("{copy} at {place}: {error}"))?;
+        held.push(match stamp(&block) {
+            Some((number, _)) if number % slots != slot => {
+                return Err(format!("slot {slot} holds number {number}, which was never written there"));
+            }
+            Some(found) => Some(found),
+            None if block.iter().all(|byte| *byte == 0) => None,
+            None => return Err(format!("slot {slot} holds half a stamp")),
+        });
+    }
+    let floor = held.iter().flatten().map(|(_, floor)| *floor).max().unwrap_or(0);
+    let highest = held.iter().flatten().map(|(number, _)| *number).max();
+    if let Some(highest) = highest.filter(|highest| *highest >= high) {
+        return Err(format!("number {highest} is there, though {high} was not issued before the cut ended"));
+    }
+    let due = floor.max(low);
+    for slot in 0..slots {
+        // The last number below `due` that went to this slot.
+        let Some(rest) = due.checked_sub(slot + 1) else { continue };
+        let wanted = rest / slots * slots + slot;
+        let number = held[slot as usize].map(|(number, _)| number);
+        if number.is_none_or(|number| number < wanted) {
+            return Err(format!(
+                "slot {slot} holds number {number:?}, but {wanted} was acknowledged before {}",
+                if floor > low { "a number that is there was issued" } else { "the cut began" }
+            ));
+        }
+    }
+    let upto = highest.map_or(0, |highest| highest + 1);
+    let missing = (due..upto)
+        .filter(|number| held[(number % slots) as usize].is_none_or(|(found, _)| found < *number))
+        .count();
+    println!("{due} {upto} {missing}");
+    Ok(())
+}
+
+/// Past the page cache: a mounted file system and the node it lies on do not share one.
+fn differ(first: &str, second: &str) -> Result<(), String> {
+    let (a, b) = (
+        open_direct(first, OpenOptions::new().read(true))?,
+        open_direct(second, OpenOptions::new().read(true))?,
+    );
+    let mut memory = vec![0; 3 * STRIDE];
+    let start = memory.as_ptr().align_offset(BLOCK);
+    let (left, right) = memory[start..start + 2 * STRIDE].split_at_mut(STRIDE);
+    let (mut count, mut place) = (0_u64, 0);
+    loop {
+        let read = |path: &str, file: &File, region: &mut [u8]| {
+            file.read_at(region, place).map_err(|error| format!("{path} at {place}: {error}"))
+        };
+        let lengths = (read(first, &a, left)?, read(second, &b, right)?);
+        if lengths == (0, 0) {
+            println!("{count}");
+            return Ok(());
+        }
+        let (left, right) = (left[..lengths.0].chunks(REGION), right[..lengths.1].chunks(REGION));
+        count += left.len().abs_diff(right.len()) as u64;
+        count += left.zip(right).filter(|(left, right)| left != right).count() as u64;
+        place += STRIDE as u64;
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let numbers: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let outcome = match (&words[..], &numbers[..]) {
+        (["write", target, _, _, _], [offset, slots, depth]) => write(target, *offset, *slots, *depth),
+        (["check", copy, _, _, _, _], [offset, slots, low, high]) => {
+            check(copy, *offset, *slots, *low, *high)
+        }
+        (["differ", first, second], []) => differ(first, second),
+        _ => Err("see the head of its source for what it understands".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stamper: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
