@@ -16,7 +16,7 @@ use crate::mover::{
 };
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
-use crate::state::{MediumKind, Plex, PlexState};
+use crate::state::{MediumKind, Plex};
 use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
@@ -196,14 +196,16 @@ impl Owner {
         let record = group.record();
         let found = record.plex_by_id(plex);
         let still = found.is_some_and(|(_, plex)| plex.is_attached());
-        if still && !live.stopping.get() && purpose.kind != TaskKind::Recover {
-            self.give_up(group, plex, Loss::Failed).await;
+        let unfinished = found.is_some() && purpose.kind == TaskKind::Mirror;
+        if (still || unfinished) && !live.stopping.get() && purpose.kind != TaskKind::Recover {
+            self.back_out(group, plex, purpose).await;
         }
         let why = if still { "the copy was aborted" } else { "the plex left the volume while it was copied" };
         Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, "")
     }
 
-    /// The copy failed: a snapshot mirror is removed with its space, a mirror stays STALE; the volume is unharmed.
+    /// The copy failed: a snapshot mirror or a mirror that was being added is removed with its space, one that was
+    /// complete before stays STALE; the volume is unharmed.
     async fn copy_failed(
         self: &Rc<Self>,
         group: &Rc<GroupHandle>,
@@ -212,11 +214,10 @@ impl Owner {
         error: &MoverError,
         name: &crate::base::Name,
     ) -> Refused {
-        let removed =
-            group.record().plex_by_id(plex).is_some_and(|(_, plex)| plex.state() == PlexState::SnapAtt);
         if purpose.kind != TaskKind::Recover {
-            self.give_up(group, plex, Loss::Failed).await;
+            self.back_out(group, plex, purpose).await;
         }
+        let removed = group.record().plex_by_id(plex).is_none();
         let full = matches!(
             error,
             MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE }
@@ -224,13 +225,30 @@ impl Owner {
         let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
         let (fate, way_out) = if removed {
             (
-                "the snapshot mirror was removed and its space freed",
-                "make room or name another medium, then run snapstart again",
+                "the mirror was removed and its space freed",
+                "make room or name another medium, then add it again",
             )
         } else {
             ("the plex is STALE, the volume is unharmed", "mend the medium, then attach it again")
         };
         Refusal::new(kind, id, name, format!("{error}; {fate}"), way_out)
+    }
+
+    /// Take a plex out whose copy did not end. One that was being added was never complete: it holds nothing worth
+    /// tracking, and goes with its space.
+    async fn back_out(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, purpose: Purpose) {
+        if purpose.kind == TaskKind::Mirror {
+            let record = group.record();
+            let Some((volume, found)) = record.plex_by_id(plex) else { return };
+            let (volume, name) = (volume.name().as_str(), found.name().as_str());
+            let removed =
+                self.transact(group, |group, ids| change::remove_plex(group, volume, name, ids)).await;
+            match removed {
+                Ok(_) => return,
+                Err(refused) => tracing::warn!("a mirror that is not complete stays for now: {refused}"),
+            }
+        }
+        self.give_up(group, plex, Loss::Failed).await;
     }
 
     /// Take a plex out that cannot be brought into step.

@@ -1,14 +1,15 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::base::{Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
 use crate::control::words::{DataPath, TaskKind};
 use crate::control::{Reply, Row, request};
-use crate::ring::{Allocation, MediaKind, Medium, Opening};
+use crate::ring::{Allocation, Identity, MediaKind, Medium, Opening};
 use crate::state::change::{self, Change, Effect, Made, MakeArgs, RemoveArgs, Site};
 use crate::state::place::{self, Room};
 use crate::state::{Group, Ids, MediumKind, MediumPath, PlexMedium, PoolMedium, refuse};
@@ -51,12 +52,24 @@ impl Owner {
         let mut media = Vec::new();
         for medium in &request.media {
             let path = medium_path(&medium.path)?;
-            let block = worker({
+            let found = worker({
                 let path = path.as_path().to_owned();
-                move || std::fs::metadata(path).map(|found| !found.is_dir())
+                move || std::fs::metadata(path)
             })
             .await
-            .map_err(|error| refuse::medium_missing(&path, &error.to_string()))?;
+            .map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;
+            let block = !found.is_dir();
+            if block {
+                if !found.file_type().is_block_device() {
+                    return Err(refuse::medium_path(
+                        &path.to_string(),
+                        "is neither a directory nor a block device",
+                    ));
+                }
+                // One that is mounted or read-only is told now, not by the first make.
+                let disk = path.as_path().to_owned();
+                worker(move || Medium::open(&disk, Opening::WRITE)).await?;
+            }
             media.push(PoolMedium { path, block });
         }
         if media.is_empty() {
@@ -148,7 +161,25 @@ impl Owner {
             self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await?;
             return Err(refused);
         }
-        let jobs = self.start_volume(&group, &request.volume, None).await?;
+        let jobs = match self.start_volume(&group, &request.volume, None).await {
+            Ok(jobs) => jobs,
+            Err(refused) => {
+                // Nobody has seen it yet: a make that fails leaves nothing behind.
+                let args = RemoveArgs {
+                    volume: request.volume.as_str(),
+                    recursive: true,
+                    force: true,
+                    holders: &[],
+                };
+                if self.live(volume).is_none() {
+                    self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
+                        change::remove_volume(group, &args, ids)
+                    })
+                    .await?;
+                }
+                return Err(refused);
+            }
+        };
         self.answer_volume(&group, volume, answer).await;
         let task = jobs.first().map(|job| job.task);
         Ok(Reply::Made(MadeReply { volume: request.volume, uuid: volume, task }))
@@ -186,8 +217,28 @@ impl Owner {
         Ok(sites)
     }
 
+    /// The plex that an open medium of ours at `file` carries, whatever that is called there.
+    async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
+        let file = file.to_owned();
+        let identity = worker(move || {
+            let found = std::fs::metadata(file).ok()?;
+            Some(if found.file_type().is_block_device() {
+                Identity::Disk { number: found.rdev() }
+            } else {
+                Identity::File { device: found.dev(), inode: found.ino() }
+            })
+        })
+        .await?;
+        let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
+        self.all_groups().iter().find_map(|group| Some(group.record().plex_by_id(plex)?.1.name().clone()))
+    }
+
     async fn site_of(self: &Rc<Self>, path: &MediumPath, wanted: &Wanted<'_>) -> Result<Site, Refused> {
         let file = path.as_path().to_owned();
+        // Our own lock on it would only name this daemon.
+        if let Some(plex) = self.carried_by(&file).await {
+            return Err(refuse::medium_in_use(path, &plex));
+        }
         let found = worker(move || match std::fs::metadata(&file) {
             Ok(_) => Medium::open(&file, Opening::WRITE).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

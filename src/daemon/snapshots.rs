@@ -68,7 +68,6 @@ impl Owner {
         // Listened to before the first look, so that nothing falls between.
         let mut events = self.events.subscribe();
         let mut progress = self.tasks.subscribe();
-        let mut seen: Vec<Uuid> = Vec::new();
         loop {
             let record = group.record();
             let volume = record.volume(request.volume.as_str())?;
@@ -78,21 +77,26 @@ impl Owner {
                 let plexes = ready.iter().map(|plex| plex.name().clone()).collect();
                 return attached(request.volume.clone(), plexes, Vec::new(), false, began).await;
             }
-            let coming: Vec<Uuid> = volume
+            let coming = volume
                 .snapshot_mirrors()
                 .filter(|plex| plex.state() != PlexState::Stale || plex.is_attached())
-                .map(crate::state::Plex::uuid)
-                .collect();
-            if coming.len() < request.nmirror as usize {
-                // A mirror that vanished while it was waited for takes its cause along.
-                let cause = seen
-                    .iter()
-                    .any(|plex| !coming.contains(plex))
-                    .then(|| self.tasks.last_failure(volume.uuid()))
-                    .flatten();
-                return Err(cause.unwrap_or_else(|| refuse::snapshot_no_mirror(volume.name())));
+                .count();
+            if coming < request.nmirror as usize {
+                // A mirror that vanished takes its cause along, which its task tells a moment after it is gone.
+                let latest = self.tasks.latest(volume.uuid(), &[TaskKind::SnapStart, TaskKind::SnapBack]);
+                let gone = |task: &crate::control::row::TaskRow| {
+                    task.plex.as_ref().is_some_and(|plex| volume.plex(plex.as_str()).is_err())
+                };
+                match latest {
+                    Some(task) if gone(&task) && !task.state.ended() => {}
+                    Some(task) if gone(&task) && task.fault.is_some() => {
+                        return Err(task
+                            .fault
+                            .map_or_else(|| refuse::snapshot_no_mirror(volume.name()), Box::new));
+                    }
+                    Some(_) | None => return Err(refuse::snapshot_no_mirror(volume.name())),
+                }
             }
-            seen = coming;
             tokio::select! {
                 event = events.recv() => if let Ok(event) = event { answer.event(event) },
                 event = progress.recv() => if let Ok(event) = event

@@ -203,11 +203,10 @@ impl Tasks {
         entries.iter().filter(|(_, entry)| take(entry)).map(|(id, entry)| entry.row(*id)).collect()
     }
 
-    /// Why the latest task on `volume` that did not end well failed or was aborted.
+    /// The latest task on `volume` of one of `kinds`, ended or not, unless it is forgotten.
     #[must_use]
-    pub fn last_failure(&self, volume: Uuid) -> Option<Refused> {
-        let entries = self.entries.borrow();
-        entries.values().rev().filter(|entry| entry.volume.0 == volume).find_map(|entry| entry.fault.clone())
+    pub fn latest(&self, volume: Uuid, kinds: &[words::TaskKind]) -> Option<TaskRow> {
+        self.rows(|entry| entry.volume.0 == volume && kinds.contains(&entry.kind)).pop()
     }
 
     /// Pauses a task; a paused one stays so.
@@ -528,8 +527,10 @@ mod tests {
             assert_eq!(tasks.abort(id).unwrap_err().id, "task.ended");
             assert_eq!(tasks.throttle(id, None).unwrap_err().id, "task.ended");
         }
-        assert_eq!(tasks.last_failure(VOLUME).unwrap().kind, Kind::Aborted);
-        assert_eq!((tasks.last_failure(other), tasks.of_volume(VOLUME)), (None, Vec::new()));
+        let kind = tasks.row(1).unwrap().kind;
+        assert_eq!(tasks.latest(VOLUME, &[kind]).unwrap().fault.unwrap().kind, Kind::Aborted);
+        assert_eq!((tasks.latest(VOLUME, &[]), tasks.latest(other, &[kind])), (None, None));
+        assert_eq!(tasks.of_volume(VOLUME), Vec::new());
         let (long, _work) = begin(&tasks, other);
         for _ in 0..100 {
             let (id, _) = begin(&tasks, VOLUME);

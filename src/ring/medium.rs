@@ -8,6 +8,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno as Code;
+use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -216,6 +217,10 @@ impl Medium {
                 }
             }
             MediaKind::Disk => {
+                // The kernel opens a read-only disk for writing and fails the writes.
+                if opening.access == Access::ReadWrite && is_read_only(&file).map_err(system("look at"))? {
+                    return Err(MediumError::new(path, Fault::ReadOnly, None));
+                }
                 let sector = ioctl_blksszget(&file).map_err(system("ask for the block size of"))?;
                 let (memory, offset) = alignment.unwrap_or((sector, sector));
                 (Identity::Disk { number: found.st_rdev }, offset.max(sector), memory, true)
@@ -403,4 +408,12 @@ impl Zeroing {
     pub(super) fn refuse(way: &AtomicBool) {
         way.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether the block device is set to refuse writes.
+fn is_read_only(disk: &OwnedFd) -> Result<bool, Code> {
+    const BLKROGET: Opcode = opcode::none(0x12, 94);
+    // SAFETY: this ioctl of block devices stores one `int` where its argument points, which is what `Getter` gives it
+    // room for; the descriptor is borrowed.
+    unsafe { ioctl(disk, Getter::<BLKROGET, std::ffi::c_int>::new()) }.map(|flag| flag != 0)
 }

@@ -358,7 +358,9 @@ pub fn no_plexes(volume: &Name) -> Refused {
     Refusal::new(Kind::Usage, "plex.none", volume, "no plex was asked for", "ask for at least one mirror")
 }
 
-pub(super) fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
+/// `medium.in-use`: the medium carries `plex`.
+#[must_use]
+pub fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
     let reason = format!("it carries plex {plex}");
     Refusal::new(Kind::Medium, "medium.in-use", path, reason, "choose another file or device")
 }

@@ -194,12 +194,17 @@ pub fn resync_done(group: &Group, volume: Uuid) -> Result<Change, Refused> {
     })
 }
 
-/// The volume got this device number, or gives its number up.
+/// The volume got this device number, or gives its number up. The kernel gives a number to one device at a time: a
+/// volume that had it before, and hoped to have it again, gets another one at its next start.
 ///
 /// # Errors
 /// `volume.gone`.
 pub fn assign_device(group: &Group, volume: Uuid, number: Option<u32>) -> Result<Change, Refused> {
-    edit(group, volume, |record| {
+    let mut group = group.clone();
+    for other in group.volumes.iter_mut().filter(|other| other.uuid != volume && other.device == number) {
+        other.device = None;
+    }
+    edit(&group, volume, |record| {
         record.device = number;
         Ok(())
     })

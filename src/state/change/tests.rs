@@ -286,6 +286,19 @@ fn a_start_revokes_clean_and_begins_a_run_and_a_stop_ends_it() {
 }
 
 #[test]
+fn a_device_number_goes_to_who_has_it_now() {
+    let group = make(&make(&empty_group(), "v", &[below("/a")]), "w", &[below("/b")]);
+    let uuid = |name: &str| group.volume(name).unwrap().uuid();
+    let numbers = |group: &Group| ["v", "w"].map(|name| group.volume(name).unwrap().device());
+    let first = assign_device(&group, uuid("v"), Some(0)).unwrap().group;
+    let second = assign_device(&first, uuid("w"), Some(1)).unwrap().group;
+    assert_eq!(numbers(&second), [Some(0), Some(1)]);
+    // v was stopped, and the kernel gave its number to w.
+    let third = assign_device(&second, uuid("w"), Some(0)).unwrap().group;
+    assert_eq!(numbers(&third), [None, Some(0)]);
+}
+
+#[test]
 fn starting_without_a_plex_makes_it_stale_and_renews_the_generation_of_the_others() {
     let group = make(&empty_group(), "v", &[below("/a"), below("/b")]);
     let [first, second] = group.volume("v").unwrap().plexes() else { panic!("two plexes") };
