@@ -31,13 +31,13 @@ bssplit=512/50:4k/50
 fsync=16
 iodepth=4
 verify_backlog=64
+# Every block is discarded before it is written.
 [discarded]
 offset=48m
 size=12m
-bssplit=4k/50:64k/50
+rw=randtrimwrite
+bs=16k
 iodepth=8
-trim_percentage=30
-trim_backlog=4
 verify_backlog=50
 fsync=64
 # Discards at random among writes: what the copies of such a place hold only the comparison at the end can tell.
