@@ -1029,11 +1029,10 @@ fn an_archive_that_does_not_fit_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let source = path("source");
-    std::fs::write(
-        &source,
-        (0..3_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
-    )
-    .unwrap();
+    // Nothing that compresses: the output of a hash without end.
+    let mut bytes = vec![0; 3_000_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    std::fs::write(&source, bytes).unwrap();
     // A limit on the size of files stands for a full disk: the same error path, without needing one.
     let script = format!(
         "trap '' XFSZ; ulimit -f 100; exec {} archive {source} {}",
