@@ -54,7 +54,7 @@ round() {
     btrfs) size=144m ;;
     esac
     step 120 cleave --quiet make "$volume" $size --nmirror "$plexes"
-    step 60 "mkfs.$type" -q "/dev/vx/rdsk/$volume" 2>made || die "mkfs.$type: $(<made)"
+    step 60 "mkfs.$type" -q "/dev/vx/rdsk/$volume"
     step 60 mount "/dev/vx/dsk/$volume" mnt
     step 120 cp -a tree mnt/
     step 60 umount mnt
