@@ -223,11 +223,11 @@ step 60 dd if=/dev/urandom of=/dev/vx/rdsk/v bs=1M count=16 oflag=direct status=
 sum=$(sha256sum </dev/vx/rdsk/v)
 settled
 full='writing [0-9]+ bytes at [0-9]+ failed: No space left on device; the mirror was removed and its space freed'
-refused 64 medium.full "$full" mirror v --sparse --plex "$PWD/tight/plex"
-refused 64 medium.full "$full" snapstart v --sparse --plex "$PWD/tight/plex"
+refused 64 medium.full "$full" --quiet mirror v --sparse --plex "$PWD/tight/plex"
+refused 64 medium.full "$full" --quiet snapstart v --sparse --plex "$PWD/tight/plex"
 # Whoever waits is told the cause, even if he began to wait after it.
 step 30 cleave --quiet snapstart v --background --sparse --plex "$PWD/tight/plex"
-refused 64 medium.full "$full" snapwait v
+refused 64 medium.full "$full" --quiet snapwait v
 [[ -z $(ls tight) ]] || die "a mirror that failed left $(ls -l tight)"
 unchanged
 assert_eq "$sum" "$(sha256sum </dev/vx/rdsk/v)" "the volume after a failed mirror"

@@ -11,7 +11,7 @@ length=$(($(long_or 4096 256) << 20))
 step 200 cleave --quiet make v $((length / 512)) --nmirror 2 --sparse
 step 200 fio --name=fill --filename="$(device_of v)" --rw=write --bs=512k --size=64m --direct=1 --ioengine=libaio \
     --iodepth=8 --randseed=1 --refill_buffers --output=fill.log
-step 200 cleave --quiet snapstart v
+step 200 cleave --quiet snapstart v --sparse
 step 60 cleave --quiet snapshot v snap
 
 # change VOLUME BYTES SEED: so many bytes in blocks of 64 KiB at random places, which may reach into two regions each.
