@@ -5,6 +5,7 @@
 //! operations; `CLEAVE_JOURNAL=1` shows what the disks did last.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,8 @@ struct Play {
     tally: Rc<RefCell<Tally>>,
     /// Whom something was done to last, and when.
     victim: Option<(Uuid, Moment)>,
+    /// Plexes on their way into the write path as mirrors: one attach at a time for each.
+    attaching: Rc<RefCell<BTreeSet<Uuid>>>,
 }
 
 impl Play {
@@ -174,7 +177,7 @@ impl Play {
             failed: Cell::new(0),
             clients: Cell::new(0),
         });
-        Self { seed, dice, site, shared, tally: Rc::default(), victim: None }
+        Self { seed, dice, site, shared, tally: Rc::default(), victim: None, attaching: Rc::default() }
     }
 
     fn world(&self) -> &World {
@@ -196,6 +199,7 @@ impl Play {
             drop(running);
             site.crash(power);
             self.victim = None;
+            self.attaching.borrow_mut().clear();
             self.shared.oracle.borrow_mut().crash(power);
             self.shared.clients.set(0);
             self.shared.may_fail.set(false);
@@ -330,9 +334,13 @@ impl Play {
                     .zip(&*running.marks.borrow())
                     .find(|(mark, _)| mark.of == Some(uuid) && book.standing(uuid) == Standing::Broken)
                     .map(|(_, map)| std::sync::Arc::clone(map));
-                if !running.can_attach() || route.plex(uuid).is_some() {
+                if !running.can_attach()
+                    || route.plex(uuid).is_some()
+                    || !self.attaching.borrow_mut().insert(uuid)
+                {
                     return;
                 }
+                let attaching = Rc::clone(&self.attaching);
                 for mark in site.marks.borrow_mut().iter_mut().filter(|mark| mark.of == Some(uuid)) {
                     mark.of = None;
                 }
@@ -341,7 +349,9 @@ impl Play {
                 book.set(uuid, Standing::Free);
                 let (running, site, tally) = (Rc::clone(running), Rc::clone(&site), Rc::clone(&self.tally));
                 self.spawn(async move {
-                    if running.attach_mirror(&site, uuid, since).await {
+                    let attached = running.attach_mirror(&site, uuid, since).await;
+                    attaching.borrow_mut().remove(&uuid);
+                    if attached {
                         running.resync_and_promote(&site, uuid).await;
                         tally.borrow_mut().mirrors += u64::from(site.book.standing(uuid) == Standing::Mirror);
                     }
