@@ -2,7 +2,6 @@
 # ext4, XFS and btrfs on volumes of one, two and three plexes: they come through a mount, a stop and a restart of the
 # daemon clean and with the same bytes, and each plex file is a plain image of them.
 # timeout: 280
-# smoke
 . "$(dirname "$0")/cleave.sh"
 
 need_state_disk 3G
