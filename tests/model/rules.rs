@@ -901,6 +901,41 @@ fn rule_15_a_map_is_believed_by_its_run_or_stop() {
     }
 }
 
+/// A page whose write a killed daemon left under way: once it was loaded, a power cut does not take it back.
+#[test]
+fn rule_15_what_a_start_has_loaded_stays() {
+    let mut loaded = 0;
+    for seed in 0..60 {
+        let world = World::new(seed);
+        let shape = Stage::new(1, 1, 0).site.shape;
+        let identity = maps::change_identity(&shape, shape.uuid);
+        let disk = maps::disk(&world, "map", &identity);
+        let (host, on) = (world.host(), disk.clone());
+        let run = Generation(5);
+        let file = world.block_on(async move { maps::create(host, &on, identity, run).await }).unwrap();
+        let map = maps::change_map(&shape);
+        map.mark(range(3, 1));
+        world.spawn(async move {
+            let _ = file.write_pages(map.bits(), &[0]).await;
+        });
+        world.run_for(Duration::from_micros(10));
+        world.kill();
+        disk.settle();
+        let mut bytes = Vec::new();
+        for run in [run, run.next()] {
+            let ending = Ending { run, stop: Generation(0), clean: false };
+            let (host, on) = (world.host(), disk.clone());
+            let load =
+                async move { maps::load_change(host, &on, &shape, shape.uuid, ending, run.next()).await };
+            bytes.push(world.block_on(load).unwrap().0.dirty_bytes());
+            disk.power_cut(&mut Rng::new(seed));
+        }
+        assert_eq!(bytes[0], bytes[1], "seed {seed}: the map was believed, and was not durable");
+        loaded += u32::from(bytes[0] == shape.region_size.bytes());
+    }
+    assert!(loaded > 10, "{loaded}");
+}
+
 #[test]
 fn rule_15_a_stop_leaves_everything_flushed_and_no_intent() {
     let stage = Stage::new(24, 2, 1);
