@@ -890,7 +890,9 @@ fn an_archive_is_a_plain_zstd_file_that_reads_back_whole() {
         assert_eq!((code, err.as_str()), (0, ""), "{err}");
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(document["bytes"], length as u64);
-        assert_eq!(document["blake3"], cleave::base::checksum::blake3_hex(&content(length)));
+        let hashes: Vec<u8> =
+            content(length).chunks(1 << 20).flat_map(|chunk| *blake3::hash(chunk).as_bytes()).collect();
+        assert_eq!(document["blake3"], cleave::base::checksum::blake3_hex(&hashes));
         assert_eq!(document["archive_bytes"], std::fs::metadata(&file).unwrap().len());
         let plain = zstd::decode_all(std::fs::File::open(&file).unwrap()).unwrap();
         assert!(plain == content(length), "any zstd reads it, {length} bytes");
@@ -942,16 +944,95 @@ fn a_damaged_archive_is_refused_and_leaves_nothing() {
     assert_eq!(run(&format!("archive --check {file} {source}"), None).0, 70);
 }
 
+/// The frames of an archive, its trailer the last.
+fn frames(mut archive: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while !archive.is_empty() {
+        let (frame, rest) =
+            archive.split_at(zstd::zstd_safe::find_frame_compressed_size(archive).expect("a frame"));
+        frames.push(frame.to_vec());
+        archive = rest;
+    }
+    frames
+}
+
+#[test]
+fn the_frames_of_an_archive_are_reused_and_refused_when_they_are_not_the_right_ones() {
+    const CHUNK: usize = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (source, file, bad, back) = (path("source"), path("good"), path("bad"), path("back"));
+    // Text, zeroes, other text, zeroes twice, and a short chunk of zeroes.
+    let mut bytes = vec![0; 5 * CHUNK + 1000];
+    bytes[..CHUNK].copy_from_slice(&content(CHUNK));
+    bytes[2 * CHUNK..3 * CHUNK].copy_from_slice(&content(CHUNK + 77)[77..]);
+    std::fs::write(&source, &bytes).unwrap();
+    for level in [1, 19] {
+        let archive = path(&format!("level{level}"));
+        assert_eq!(run(&format!("archive {source} {archive} --level {level}"), None).0, 0);
+        assert_eq!(run(&format!("archive --check {archive} {source}"), None).0, 0);
+        let good = frames(&std::fs::read(&archive).unwrap());
+        assert_eq!(good.len(), 7, "a frame for each chunk, and the trailer");
+        assert!(good[1] == good[3] && good[3] == good[4] && good[5] != good[4]);
+    }
+    assert_eq!(run(&format!("archive {source} {file}"), None).0, 0);
+    assert!(zstd::decode_all(std::fs::File::open(&file).unwrap()).unwrap() == bytes, "an ordinary stream");
+    assert_eq!(run(&format!("unarchive {file} {back}"), None).0, 0);
+    assert!(std::fs::read(&back).unwrap() == bytes);
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&back).unwrap());
+    assert!(blocks * 512 < 3 * CHUNK as u64, "zeroes became holes");
+    std::fs::remove_file(&back).unwrap();
+
+    let good = frames(&std::fs::read(&file).unwrap());
+    let order = |order: &[usize]| order.iter().flat_map(|at| good[*at].clone()).collect::<Vec<u8>>();
+    let mut wrong = vec![
+        order(&[2, 1, 0, 3, 4, 5, 6]),
+        order(&[1, 0, 2, 3, 4, 5, 6]),
+        order(&[0, 1, 3, 2, 4, 5, 6]),
+        order(&[0, 1, 2, 3, 5, 4, 6]),
+        order(&[0, 1, 2, 3, 4, 6]),
+        order(&[0, 1, 2, 3, 5, 6]),
+        order(&[0, 1, 2, 3, 4, 4, 5, 6]),
+        order(&[0, 1, 2, 3, 4, 5, 5, 6]),
+        order(&[0, 1, 2, 3, 4, 5, 6, 6]),
+        order(&[6]),
+    ];
+    for (at, frame) in good.iter().enumerate() {
+        for byte in (0..frame.len()).step_by(frame.len().div_ceil(9)) {
+            let mut flipped = good.clone();
+            flipped[at][byte] ^= 0x40;
+            wrong.push(flipped.concat());
+        }
+        let mut cut = good.clone();
+        cut[at].pop();
+        wrong.push(cut.concat());
+    }
+    for (number, archive) in wrong.iter().enumerate() {
+        std::fs::write(&bad, archive).unwrap();
+        let (code, _, err) = run(&format!("unarchive {bad} {back}"), None);
+        assert_eq!((code, err.lines().count()), (68, 1), "{number}: {err}");
+        assert!(!Path::new(&back).exists());
+        assert_eq!(run(&format!("archive --check {bad}"), None).0, 68, "{number}");
+    }
+
+    for at in [4 * CHUNK + 4097, 2 * CHUNK + 5, 5 * CHUNK + 999] {
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        std::fs::write(&source, &other).unwrap();
+        let (code, _, err) = run(&format!("archive --check {file} {source}"), None);
+        assert_eq!((code, err.contains(&format!("differs first at byte {at}"))), (70, true), "{err}");
+    }
+}
+
 #[test]
 fn an_archive_that_does_not_fit_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let source = path("source");
-    std::fs::write(
-        &source,
-        (0..3_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
-    )
-    .unwrap();
+    // Nothing that compresses: the output of a hash without end.
+    let mut bytes = vec![0; 3_000_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    std::fs::write(&source, bytes).unwrap();
     // A limit on the size of files stands for a full disk: the same error path, without needing one.
     let script = format!(
         "trap '' XFSZ; ulimit -f 100; exec {} archive {source} {}",

@@ -1,4 +1,4 @@
-//! Words that every room speaks: units as types, ids, names, limits with their reasons, checksums, errors.
+//! Words that every room speaks: units as types, ids, names, limits with their reasons, checksums, zeroes, errors.
 //!
 //! Promises: no I/O, no clock, no random numbers; nothing here knows what a volume is for.
 
@@ -8,6 +8,7 @@ pub mod id;
 pub mod limits;
 pub mod name;
 pub mod units;
+pub mod zero;
 
 pub use error::{Errno, Kind, Refusal, Refused};
 pub use id::{GenerationId, Uuid};

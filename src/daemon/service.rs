@@ -27,7 +27,9 @@ impl Service for Owner {
             Request::GroupList => self.group_list(&answer).await,
             Request::Query(request) => self.query(request, &answer).await,
             Request::Make(request) => self.make(request, &answer).await,
-            Request::Mirror(request) => self.mirror(request).await,
+            Request::Mirror(request) => {
+                self.watched(&answer, |owner| async move { owner.mirror(request).await }).await
+            }
             Request::RemoveMirror(request) => self.remove_mirror(request).await,
             Request::Start(request) => self.start(request, &answer).await,
             Request::Stop(request) => self.stop(request, &answer).await,

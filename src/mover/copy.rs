@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{Ordering, fence};
 
 use crate::base::ByteRange;
+use crate::base::zero::is_zero;
 use crate::bitmap::ChangeMap;
 use crate::device::{BlockDevice, Clock, Durability, OwnedBuffer, Request, Space};
 
@@ -20,7 +21,7 @@ use super::control::Control;
 use super::error::{Ended, MoverError};
 use super::slots::{Job, Tuning, Work};
 use super::windows::Windows;
-use super::zero::{Part, differences, is_zero, parts};
+use super::zero::{Part, differences, parts};
 
 /// What is known of the target's marked regions before the job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

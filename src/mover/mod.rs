@@ -38,7 +38,6 @@ pub use meter::Progress;
 pub use repair::repair;
 pub use slots::{Tuning, Work};
 pub use windows::{NoWindows, Windows};
-pub use zero::is_zero;
 
 #[cfg(test)]
 mod testing;

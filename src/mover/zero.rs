@@ -3,16 +3,10 @@
 use std::ops::Range;
 
 use crate::base::limits::PAGE_BYTES;
+use crate::base::zero::is_zero;
 
 /// Zero is looked for in steps of this many bytes: a shorter run costs more to leave out than to write.
 pub(super) const SCAN_BYTES: usize = 64 << 10;
-
-/// Whether all bytes are zero. The or-fold of a page vectorises without unsafe code and runs at the speed of memory; between
-/// pages it can stop.
-#[must_use]
-pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(PAGE_BYTES).all(|page| page.iter().fold(0, |all, byte| all | byte) == 0)
-}
 
 /// A part of a buffer, in bytes from its start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,17 +59,6 @@ fn runs(
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn one_byte_anywhere_is_not_zero() {
-        let mut bytes = vec![0; 3 * PAGE_BYTES + 17];
-        assert!(is_zero(&bytes) && is_zero(&[]));
-        for at in (0..bytes.len()).step_by(101).chain([bytes.len() - 1]) {
-            bytes[at] = 0x80;
-            assert!(!is_zero(&bytes), "byte {at}");
-            bytes[at] = 0;
-        }
-    }
 
     #[test]
     fn parts_join_neighbours_and_keep_the_short_tail() {

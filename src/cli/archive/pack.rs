@@ -1,7 +1,8 @@
 //! Writing an archive: one thread reads and hashes, this one compresses and writes.
 
-use super::buffer::Chunk;
+use super::buffer::{CHUNK_BYTES, Chunk};
 use super::source::Source;
+use super::stream::Ahead;
 use super::target::NewFile;
 use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{Meter, Named};
@@ -10,37 +11,33 @@ use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, cannot_write, clean};
 use crate::cli::progress::{Progress, seconds};
 use serde_json::json;
-use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::compress_bound;
 
-/// Chunks between the threads: one being read, one being compressed, two to even out.
-const CHUNKS: usize = 4;
-
-/// Counts and keeps what the compressor writes; its error is kept, because the compressor would hide the refusal.
-struct Counted {
-    file: NewFile,
-    bytes: u64,
-    failure: Option<Refused>,
+/// Makes the frame of each chunk; that of a chunk of zeroes once.
+struct Frames {
+    compressor: Compressor<'static>,
+    frame: Vec<u8>,
+    zero: Option<Vec<u8>>,
 }
 
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self.file.write(bytes) {
-            Ok(()) => {
-                self.bytes += bytes.len() as u64;
-                Ok(bytes.len())
-            }
-            Err(refusal) => {
-                self.failure = Some(refusal);
-                Err(std::io::Error::other("kept aside"))
-            }
-        }
+impl Frames {
+    fn new(level: i32) -> std::io::Result<Self> {
+        let frame = Vec::with_capacity(compress_bound(CHUNK_BYTES));
+        Ok(Self { compressor: Compressor::new(level)?, frame, zero: None })
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    /// The frame of `chunk`.
+    fn frame(&mut self, chunk: &Chunk) -> std::io::Result<&[u8]> {
+        if !chunk.is_whole_zero() {
+            self.compressor.compress_to_buffer(chunk.bytes(), &mut self.frame)?;
+            return Ok(&self.frame);
+        }
+        if self.zero.is_none() {
+            self.zero = Some(self.compressor.compress(chunk.bytes())?);
+        }
+        Ok(self.zero.as_deref().unwrap_or_default())
     }
 }
 
@@ -51,22 +48,21 @@ impl Write for Counted {
 pub fn run(named: &Named, path: &Path, level: i32, progress: &mut Progress) -> Result<Answer, Refused> {
     let source = Source::open(named)?;
     let expected = source.length_bytes;
-    let mut counted = Counted { file: NewFile::create(path)?, bytes: 0, failure: None };
+    let mut file = NewFile::create(path)?;
+    let fail = |error: std::io::Error| cannot_write(&clean(path.display()), &error);
+    let mut frames = Frames::new(level).map_err(fail)?;
     let mut meter = Meter::new(progress, format!("archive {}", clean(&named.name)), expected);
-    let (full_to, full) = sync_channel(CHUNKS);
-    let (empty_to, empty) = channel();
-    for _ in 0..CHUNKS {
-        let _ = empty_to.send(Chunk::default());
+    let mut packed_bytes = TRAILER_BYTES as u64;
+    let source = Ahead::new(source);
+    while let Some(chunk) = source.next() {
+        let frame = frames.frame(&chunk).map_err(fail)?;
+        file.write(frame)?;
+        packed_bytes += frame.len() as u64;
+        meter.advance(chunk.bytes().len() as u64);
+        source.give_back(chunk);
     }
-    let reader = thread::spawn(move || read_all(source, &empty, &full_to));
-    let compressed = compress(&mut counted, level, full, &empty_to, &mut meter);
-    drop(empty_to);
-    let read = reader.join().expect("the reading thread does not panic");
-    if let Some(refusal) = counted.failure.take() {
-        return Err(refusal);
-    }
-    let (length_bytes, hash) = read?;
-    compressed.map_err(|error| cannot_write(&clean(path.display()), &error))?;
+    let digest = source.finish()?;
+    let (length_bytes, hash) = (digest.length_bytes, digest.hash());
     if length_bytes != expected {
         return Err(Refusal::new(
             Kind::Io,
@@ -76,9 +72,8 @@ pub fn run(named: &Named, path: &Path, level: i32, progress: &mut Progress) -> R
             "see that nobody resizes it, then archive again",
         ));
     }
-    counted.file.write(&Trailer { length_bytes, blake3: *hash.as_bytes() }.encode())?;
-    let packed_bytes = counted.bytes + TRAILER_BYTES as u64;
-    counted.file.publish(packed_bytes)?;
+    file.write(&Trailer { length_bytes, blake3: *hash.as_bytes() }.encode())?;
+    file.publish(packed_bytes)?;
     let elapsed_ms = meter.finish();
     let json = json!({
         "source": named.path, "file": path, "bytes": length_bytes, "archive_bytes": packed_bytes,
@@ -96,40 +91,29 @@ pub fn run(named: &Named, path: &Path, level: i32, progress: &mut Progress) -> R
     Ok(Answer::done(json, text))
 }
 
-fn read_all(
-    mut source: Source,
-    empty: &Receiver<Chunk>,
-    full: &SyncSender<Chunk>,
-) -> Result<(u64, blake3::Hash), Refused> {
-    let mut hasher = blake3::Hasher::new();
-    let mut length = 0;
-    // Either channel ends early only when the writer gave up, and then its refusal is the one that counts.
-    while let Ok(mut chunk) = empty.recv() {
-        source.read(&mut chunk)?;
-        if chunk.bytes().is_empty() {
-            break;
-        }
-        length += chunk.bytes().len() as u64;
-        hasher.update(chunk.bytes());
-        if full.send(chunk).is_err() {
-            break;
-        }
-    }
-    Ok((length, hasher.finalize()))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn compress(
-    counted: &mut Counted,
-    level: i32,
-    full: Receiver<Chunk>,
-    empty: &Sender<Chunk>,
-    meter: &mut Meter<'_>,
-) -> std::io::Result<()> {
-    let mut encoder = zstd::Encoder::new(counted, level)?;
-    for chunk in full {
-        encoder.write_all(chunk.bytes())?;
-        meter.advance(chunk.bytes().len() as u64);
-        let _ = empty.send(chunk);
+    #[test]
+    fn the_frame_of_zeroes_is_made_once_and_only_for_whole_chunks() {
+        let mut frames = Frames::new(1).unwrap();
+        let mut chunk = Chunk::default();
+        chunk.set_zero(CHUNK_BYTES);
+        let first = frames.frame(&chunk).unwrap();
+        let (place, zero) = (first.as_ptr(), first.to_vec());
+        chunk.room()[9] = 9;
+        chunk.set_filled(CHUNK_BYTES);
+        let mut stream = zero.clone();
+        stream.extend(frames.frame(&chunk).unwrap());
+        chunk.set_zero(CHUNK_BYTES);
+        let again = frames.frame(&chunk).unwrap();
+        assert_eq!((again.as_ptr(), again), (place, zero.as_slice()), "the same one");
+        stream.extend(again);
+        chunk.set_zero(77);
+        stream.extend(frames.frame(&chunk).unwrap());
+        let mut expected = vec![0; 3 * CHUNK_BYTES + 77];
+        expected[CHUNK_BYTES + 9] = 9;
+        assert!(zstd::decode_all(stream.as_slice()).unwrap() == expected, "an ordinary stream");
     }
-    encoder.finish().map(|_| ())
 }

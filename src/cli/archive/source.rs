@@ -1,14 +1,16 @@
 //! What is archived or compared: a block device or a file that nobody writes to.
 
-use super::buffer::Chunk;
+use super::buffer::{CHUNK_BYTES, Chunk};
+use super::stream::Chunks;
 use super::{Named, cannot_read};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::clean;
 use crate::cli::verbs::mount::cannot_open;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, SeekFrom as Find, flock, seek};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 
 /// An opened source.
 #[derive(Debug)]
@@ -17,6 +19,9 @@ pub struct Source {
     named: Named,
     /// Its length when it was opened.
     pub length_bytes: u64,
+    at_bytes: u64,
+    /// The stretch of data that begins at or behind `at_bytes`, before it a hole. Of a device everything is data.
+    data: Range<u64>,
 }
 
 impl Source {
@@ -50,27 +55,53 @@ impl Source {
                 return Err(in_use(named, "is held by another process, as a plex in use is"));
             }
         }
-        let length_bytes = file.seek(SeekFrom::End(0)).and_then(|end| file.rewind().map(|()| end));
-        let length_bytes = length_bytes.map_err(|error| cannot_read(&named.path, &error))?;
-        Ok(Self { file, named: named.clone(), length_bytes })
+        let length_bytes = file.seek(SeekFrom::End(0)).map_err(|error| cannot_read(&named.path, &error))?;
+        let data = if kind.is_file() { 0..0 } else { 0..u64::MAX };
+        Ok(Self { file, named: named.clone(), length_bytes, at_bytes: 0, data })
     }
 
-    /// Fills `chunk` with the next bytes; empty at the end.
-    ///
-    /// # Errors
-    /// [`Kind::Io`].
-    pub fn read(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
+    /// The first stretch of data that ends behind `at`. A file system that cannot tell has data everywhere.
+    fn data_from(&self, at: u64) -> std::io::Result<Range<u64>> {
+        let start = match seek(&self.file, Find::Data(at)) {
+            Ok(start) => start,
+            // No data any more: a hole to the end, wherever that is by now.
+            Err(rustix::io::Errno::NXIO) => self.file.metadata()?.len().max(at),
+            Err(_) => return Ok(at..u64::MAX),
+        };
+        match seek(&self.file, Find::Hole(start)) {
+            Ok(end) => Ok(start..end),
+            Err(_) => Ok(start..u64::MAX),
+        }
+    }
+
+    fn fill(&mut self, chunk: &mut Chunk) -> std::io::Result<()> {
+        let end = self.at_bytes.saturating_add(CHUNK_BYTES as u64);
+        if self.data.end <= self.at_bytes {
+            self.data = self.data_from(self.at_bytes)?;
+        }
+        if self.data.start >= end {
+            chunk.set_zero(CHUNK_BYTES);
+            return Ok(());
+        }
         let room = chunk.room();
         let mut filled = 0;
         while filled < room.len() {
-            match self.file.read(&mut room[filled..]) {
+            match self.file.read_at(&mut room[filled..], self.at_bytes + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(cannot_read(&self.named.path, &error)),
+                Err(error) => return Err(error),
             }
         }
         chunk.set_filled(filled);
+        Ok(())
+    }
+}
+
+impl Chunks for Source {
+    fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
+        self.fill(chunk).map_err(|error| cannot_read(&self.named.path, &error))?;
+        self.at_bytes += chunk.bytes().len() as u64;
         Ok(())
     }
 }
@@ -141,5 +172,40 @@ garbage";
         assert_eq!(Source::open(&named(&path)).unwrap_err().kind, Kind::Open);
         assert_eq!(Source::open(&named(dir.path())).unwrap_err().id, "archive.not-a-device");
         assert_eq!(Source::open(&named(&dir.path().join("none"))).unwrap_err().kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn holes_are_zeroes_and_what_lies_between_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sparse");
+        let chunk_bytes = CHUNK_BYTES as u64;
+        let file = File::create(&path).unwrap();
+        let length = 40 * chunk_bytes + 5;
+        file.set_len(length).unwrap();
+        let marks = [3 * chunk_bytes - 1, 3 * chunk_bytes, 17 * chunk_bytes + 9, 39 * chunk_bytes];
+        for mark in marks {
+            file.write_all_at(b"!", mark).unwrap();
+        }
+        let named = Named { name: "sparse".to_owned(), path };
+        let mut source = Source::open(&named).unwrap();
+        let (mut chunk, mut at, mut seen) = (Chunk::default(), 0, Vec::new());
+        loop {
+            source.next(&mut chunk).unwrap();
+            if chunk.bytes().is_empty() {
+                break;
+            }
+            let set = chunk.bytes().iter().enumerate().filter(|(_, byte)| **byte != 0);
+            seen.extend(set.map(|(offset, _)| at + offset as u64));
+            at += chunk.bytes().len() as u64;
+        }
+        assert_eq!((at, seen.as_slice()), (length, marks.as_slice()));
+        file.set_len(2 * chunk_bytes + 7).unwrap();
+        let mut cut = Source::open(&named).unwrap();
+        file.set_len(chunk_bytes).unwrap();
+        let lengths = [(); 3].map(|()| {
+            cut.next(&mut chunk).unwrap();
+            chunk.bytes().len()
+        });
+        assert_eq!(lengths, [CHUNK_BYTES, 0, 0], "a file cut meanwhile ends where it ends");
     }
 }

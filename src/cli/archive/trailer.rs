@@ -5,11 +5,13 @@
 //!       0      4  0x184D2A5C, one of zstd's magic numbers for frames to skip
 //!       4      4  bytes that follow: 56
 //!       8     12  "cleavearchv1"
-//!      20      4  0
+//!      20      4  bytes of a chunk: 1048576
 //!      24      8  bytes of the content
-//!      32     32  BLAKE3 of the content
+//!      32     32  BLAKE3 of the BLAKE3 hashes (32 bytes each) of the content's chunks in their order
 //! ```
-//! Numbers are little-endian.
+//! Numbers are little-endian. Each chunk is whole except the last, and has a frame of its own.
+
+use super::buffer::CHUNK_BYTES;
 
 /// Bytes of the trailer.
 pub const TRAILER_BYTES: usize = 64;
@@ -19,8 +21,8 @@ const BODY_BYTES: u32 = 56;
 const WORD: &[u8; 12] = b"cleavearchv1";
 
 const AT_WORD: usize = 8;
-const AT_ZERO: usize = AT_WORD + WORD.len();
-const AT_LENGTH: usize = AT_ZERO + 4;
+const AT_CHUNK: usize = AT_WORD + WORD.len();
+const AT_LENGTH: usize = AT_CHUNK + 4;
 const AT_HASH: usize = AT_LENGTH + 8;
 
 const _: () = assert!(AT_HASH + 32 == TRAILER_BYTES);
@@ -31,7 +33,7 @@ const _: () = assert!(8 + BODY_BYTES as usize == TRAILER_BYTES);
 pub struct Trailer {
     /// Bytes of the content.
     pub length_bytes: u64,
-    /// BLAKE3 of the content.
+    /// BLAKE3 of the BLAKE3 hashes of its chunks.
     pub blake3: [u8; 32],
 }
 
@@ -42,7 +44,8 @@ impl Trailer {
         let mut bytes = [0; TRAILER_BYTES];
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..AT_WORD].copy_from_slice(&BODY_BYTES.to_le_bytes());
-        bytes[AT_WORD..AT_ZERO].copy_from_slice(WORD);
+        bytes[AT_WORD..AT_CHUNK].copy_from_slice(WORD);
+        bytes[AT_CHUNK..AT_LENGTH].copy_from_slice(&(CHUNK_BYTES as u32).to_le_bytes());
         bytes[AT_LENGTH..AT_HASH].copy_from_slice(&self.length_bytes.to_le_bytes());
         bytes[AT_HASH..].copy_from_slice(&self.blake3);
         bytes
@@ -69,7 +72,7 @@ mod tests {
     fn a_trailer_has_these_bytes() {
         let trailer = Trailer { length_bytes: 0x0102_0304_0506_0708, blake3: [0xab; 32] };
         let mut golden = vec![0x5c, 0x2a, 0x4d, 0x18, 56, 0, 0, 0];
-        golden.extend(b"cleavearchv1\0\0\0\0");
+        golden.extend(b"cleavearchv1\0\0\x10\0");
         golden.extend([8, 7, 6, 5, 4, 3, 2, 1]);
         golden.extend([0xab; 32]);
         assert_eq!(trailer.encode().as_slice(), golden);
