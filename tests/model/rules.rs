@@ -621,6 +621,8 @@ fn rule_07_writes_wait_for_the_window_and_all_else_runs_on() {
     let window = stage.on_running(|running, _| async move { running.volume.window(range(100, 100)).await });
     let inside = stage.launch(0, write(150, 1, 1));
     let astride = stage.launch(1, write(96, 8, 2));
+    // Tasks begin in any order.
+    stage.run_for(1);
     let behind = stage.launch(2, zeroes(90, 8));
     stage.run_for(1000);
     assert_eq!((inside.get(), astride.get()), (None, None));
