@@ -594,6 +594,11 @@ impl State {
         for id in waiting {
             self.take_effect(id);
         }
+        // They have completed, and nobody was told: a flush from now on covers them.
+        self.completions += 1;
+        for change in self.unflushed.values_mut() {
+            change.completed.get_or_insert(self.completions);
+        }
         self.forget_flights();
     }
 

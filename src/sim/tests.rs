@@ -222,6 +222,9 @@ fn requests_of_a_killed_process_still_take_effect() {
     copy.settle();
     assert_eq!((peek_fills(&copy, 0, 2), copy.in_flight()), (vec![1, 2], 0));
     disk.settle();
+    assert_eq!(fills(&copy.peek_durable(range(0, 2))), [0, 0], "in the cache");
+    submit(&other, &copy, Request::Flush).unwrap();
+    assert_eq!(fills(&copy.peek_durable(range(0, 2))), [1, 2], "completed, though nobody was told");
     let flush = world.block_on(async move { before.submit(Request::Flush).await }).unwrap();
     assert_eq!(flush, Err(Errno::GONE), "a handle from before is dead");
     assert_eq!(submit(&world, &disk, Request::Flush), Ok(()));

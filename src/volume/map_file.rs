@@ -136,8 +136,10 @@ impl<D: BlockDevice> MapFile<D> {
     /// not be believed is set; a page with such bits is due to be written.
     ///
     /// # Errors
-    /// The file could not be read or its header not written. A map that cannot be believed is no error.
+    /// The file could not be flushed or read, or its header not written. A map that cannot be believed is no error.
     pub async fn load(&self, bits: &BitMap, ending: Ending) -> Result<Worth, Errno> {
+        // A write that a killed daemon left under way may be read and not be durable: what we believe must stay.
+        self.on.submit(Request::Flush).await?;
         let worth = match self.read_header().await? {
             Some(header) => self.load_pages(bits, &header, ending).await?,
             None => Worth::Nothing,

@@ -68,6 +68,8 @@ pub struct Oracle {
     in_flight: BTreeMap<u64, (Stamp, ByteRange)>,
     /// Beginnings of reads in flight, with how many began then: what they may see is not forgotten.
     reading: BTreeMap<u64, u32>,
+    /// Whether the last crash took the caches too.
+    power: bool,
 }
 
 fn blocks_of(range: ByteRange) -> std::ops::Range<u64> {
@@ -209,6 +211,7 @@ impl Oracle {
     /// Everything stopped where it stood; `power` if caches were lost too. Until [`Oracle::found`] a block may hold any
     /// write that may have survived.
     pub fn crash(&mut self, power: bool) {
+        self.power = power;
         let end = self.tick();
         for (_, range) in std::mem::take(&mut self.in_flight).into_values() {
             for block in blocks_of(range) {
@@ -218,9 +221,13 @@ impl Oracle {
             }
         }
         self.reading.clear();
+        if !power {
+            // Acknowledged, in a cache, and yet to be flushed.
+            return;
+        }
         self.pending.clear();
         for writes in self.blocks.values_mut() {
-            let by: Vec<Written> = writes.iter().filter(|write| write.durable || !power).cloned().collect();
+            let by: Vec<Written> = writes.iter().filter(|write| write.durable).cloned().collect();
             writes.retain(|write| !by.iter().any(|later| later.surpasses(write)));
             // What is left may be there and may be not: none of it surpasses another any more.
             for write in writes.iter_mut() {
@@ -234,16 +241,26 @@ impl Oracle {
         self.blocks.keys().copied()
     }
 
-    /// After a crash, `block` was found to hold `stamp`, and goes on holding it.
+    /// After a crash, `block` was found to hold `stamp`, and goes on holding it: for good after a power cut, which left no
+    /// cache; else until a power cut, unless a flush comes first.
     pub fn found(&mut self, block: u64, stamp: Stamp) -> Result<(), String> {
-        let writes = self.writes(block);
-        if !writes.iter().any(|write| write.stamp == stamp) {
-            return Err(format!("after a crash block {block} holds write {stamp}, of {writes:?}"));
+        let allowed = self.now(block);
+        if !allowed.contains(&stamp) {
+            return Err(format!(
+                "after a crash block {block} holds write {stamp}, of {:?}",
+                self.blocks.get(&block)
+            ));
         }
-        writes.retain(|write| write.stamp == stamp);
-        writes.truncate(1);
-        writes[0].acknowledged = true;
-        writes[0].durable = true;
+        if self.power {
+            let writes = self.writes(block);
+            writes.retain(|write| write.stamp == stamp);
+            writes.truncate(1);
+            (writes[0].acknowledged, writes[0].durable) = (true, true);
+        } else if allowed.len() > 1 {
+            let range = ByteRange::new(block * BLOCK, BLOCK);
+            let token = self.begin_write(range, stamp, false);
+            self.end_write(token, true);
+        }
         Ok(())
     }
 }
@@ -380,6 +397,20 @@ mod tests {
         let _in_flight = oracle.begin_write(one(0), 3, false);
         oracle.crash(false);
         assert_eq!(oracle.now(0), [2, 3]);
+        oracle.found(0, 2).unwrap();
+        assert!(oracle.found(0, 3).is_err(), "a second look finds the same");
+        assert_eq!(crash(&mut oracle), [0, 1, 2, 2, 3], "the cache that it was found in may be lost yet");
+    }
+
+    #[test]
+    fn a_flush_saves_what_was_found_after_a_kill() {
+        let mut oracle = Oracle::default();
+        write(&mut oracle, 1);
+        let _in_flight = oracle.begin_write(one(0), 3, false);
+        oracle.crash(false);
+        oracle.found(0, 3).unwrap();
+        flush(&mut oracle, true);
+        assert_eq!(crash(&mut oracle), [3]);
     }
 
     /// A register with a cache, run at random: the oracle accepts all that it does, and notices each lie.
