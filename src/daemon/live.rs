@@ -19,6 +19,9 @@ use super::keepers::KeeperHandle;
 /// How long a change of a route may hold requests before it backs out.
 pub const HOLD_LIMIT: Duration = Duration::from_secs(5);
 
+/// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
+static HOLDS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A started volume.
 pub struct Live {
     /// Its group.
@@ -51,6 +54,7 @@ impl Live {
     ) -> Result<CutReport, Errno> {
         let members: Vec<_> =
             members.into_iter().map(|(live, swap)| (Arc::clone(&live.volume), swap)).collect();
+        let _one = HOLDS.lock().await;
         let outcome = ring.run(move |host| async move {
             let members = members.into_iter().map(|(volume, swap)| Member { volume, swap }).collect();
             cut::swap(crate::device::Host::clock(&host), members, limit).await
