@@ -29,6 +29,9 @@ use super::owner::{GroupHandle, Owner, system, worker};
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a medium of ours may take to be closed by all threads.
+const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long a device may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -62,7 +65,8 @@ impl Owner {
             return Ok(medium.clone());
         }
         let path = plex.medium().path.as_path().to_owned();
-        let patience = if fence { FENCE_LIMIT } else { Duration::ZERO };
+        // A volume that was just taken down gives its last handles back on other threads.
+        let patience = if fence { FENCE_LIMIT } else { CLOSING_LIMIT };
         let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length())).waiting(patience);
         if fence {
             tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
