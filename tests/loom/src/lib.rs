@@ -1,5 +1,5 @@
 //! Models of the lock-free protocols: loom runs each in every order that the memory model allows.
-#![cfg(loom)]
+#![cfg(feature = "model-check")]
 
 #[path = "../../../src/bitmap/dirty.rs"]
 #[allow(dead_code, reason = "the model uses a part of the room")]
