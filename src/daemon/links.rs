@@ -209,14 +209,15 @@ fn is_short(root: &Path, path: &Path) -> bool {
 /// Puts a link to `target` at `path`, in the place of an old one.
 fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Refused> {
     let parent = path.parent().unwrap_or(root);
-    check_free(path)?;
+    check_free(path, false)?;
     if !short {
         // A short link where the group's directory must stand: the directory wins.
         if number_of(parent).is_some() {
             fs::remove_file(parent)
                 .map_err(|error| failed(parent, "the short link cannot be removed", &error))?;
         } else if !parent.is_dir() {
-            check_free(parent)?;
+            // Another volume of the group may have made it since.
+            check_free(parent, true)?;
         }
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -247,14 +248,14 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
     }
 }
 
-/// Refuses unless a link of ours, or nothing, stands at `path`.
-fn check_free(path: &Path) -> Result<(), Refused> {
+/// Refuses unless a link of ours, or nothing, stands at `path`; or a directory, where one may.
+fn check_free(path: &Path, directory: bool) -> Result<(), Refused> {
     match path.symlink_metadata() {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(())
         }
         Err(error) => Err(failed(path, "cannot be looked at", &error)),
-        Ok(_) if number_of(path).is_some() => Ok(()),
+        Ok(found) if directory && found.is_dir() || number_of(path).is_some() => Ok(()),
         Ok(found) => {
             let what = if found.is_dir() {
                 "a directory stands where the volume's link would be"
