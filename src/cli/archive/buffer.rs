@@ -36,6 +36,20 @@ impl Chunk {
         &mut self.raw[self.start..self.start + CHUNK_BYTES]
     }
 
+    /// The memory itself, for a read that goes on while nobody else looks, and where the room lies in it.
+    #[must_use]
+    pub fn into_raw(self) -> (Vec<u8>, usize) {
+        (self.raw, self.start)
+    }
+
+    /// A chunk of what [`Self::into_raw`] gave, with so many good bytes.
+    #[must_use]
+    pub fn from_raw(raw: Vec<u8>, start: usize, bytes: usize) -> Self {
+        let mut chunk = Self { raw, start, filled: 0, zero: false };
+        chunk.set_filled(bytes);
+        chunk
+    }
+
     /// Sets how many bytes of the room are good, and looks whether they are zeroes.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! Writing an archive: one thread reads and hashes, this one compresses and writes.
+//! Writing an archive: one thread reads ahead and hashes, this one compresses and writes.
 
 use super::buffer::{CHUNK_BYTES, Chunk};
 use super::source::Source;

@@ -2,7 +2,7 @@
 
 use super::buffer::{CHUNK_BYTES, Chunk};
 use super::cannot_read;
-use super::stream::{Chunks, Digest};
+use super::stream::{Digest, Hand, Stream};
 use super::trailer::{TRAILER_BYTES, Trailer};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::clean;
@@ -132,7 +132,20 @@ impl Reader {
     }
 }
 
-impl Chunks for Reader {
+impl Stream for Reader {
+    fn run(mut self, hand: &mut Hand) -> Result<(), Refused> {
+        while let Some(mut chunk) = hand.take() {
+            self.next(&mut chunk)?;
+            if chunk.bytes().is_empty() || !hand.give(chunk) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Fills `chunk` with the next bytes; none at the end.
     fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
         self.window.fill().map_err(|error| cannot_read(&self.path, &error))?;
         let announced = self.trailer.length_bytes;

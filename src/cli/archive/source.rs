@@ -1,16 +1,20 @@
-//! What is archived or compared: a block device or a file that nobody writes to.
+//! What is archived or compared: a block device or a file that nobody writes to. Several chunks of it are read at the same
+//! time, by io_uring: while one is hashed and compressed the device has the next ones to do.
 
 use super::buffer::{CHUNK_BYTES, Chunk};
-use super::stream::Chunks;
+use super::stream::{CHUNKS, Hand, Stream};
 use super::{Named, cannot_read};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::clean;
 use crate::cli::verbs::mount::cannot_open;
 use rustix::fs::{FlockOperation, SeekFrom as Find, flock, seek};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::rc::Rc;
+use tokio_uring::buf::BoundedBuf;
 
 /// An opened source.
 #[derive(Debug)]
@@ -74,35 +78,90 @@ impl Source {
         }
     }
 
-    fn fill(&mut self, chunk: &mut Chunk) -> std::io::Result<()> {
-        let end = self.at_bytes.saturating_add(CHUNK_BYTES as u64);
+    /// Whether the whole chunk at `at_bytes` lies in a hole.
+    fn is_hole(&mut self) -> std::io::Result<bool> {
         if self.data.end <= self.at_bytes {
             self.data = self.data_from(self.at_bytes)?;
         }
-        if self.data.start >= end {
-            chunk.set_zero(CHUNK_BYTES);
-            return Ok(());
-        }
-        let room = chunk.room();
-        let mut filled = 0;
-        while filled < room.len() {
-            match self.file.read_at(&mut room[filled..], self.at_bytes + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        Ok(self.data.start >= self.at_bytes.saturating_add(CHUNK_BYTES as u64))
+    }
+
+    /// Reads ahead in as many chunks as `hand` has free, and gives them on in their order.
+    async fn read_all(&mut self, hand: &mut Hand) -> std::io::Result<()> {
+        let file = Rc::new(tokio_uring::fs::File::from_std(self.file.try_clone()?));
+        let mut coming = VecDeque::with_capacity(CHUNKS);
+        let mut outcome = Ok(());
+        let mut wanted = true;
+        while wanted {
+            let free = if coming.is_empty() { hand.take() } else { hand.try_take() };
+            if let Some(chunk) = free {
+                match self.is_hole() {
+                    Ok(hole) => coming.push_back(tokio_uring::spawn(fill(
+                        Rc::clone(&file),
+                        chunk,
+                        (!hole).then_some(self.at_bytes),
+                    ))),
+                    Err(error) => (outcome, wanted) = (Err(error), false),
+                }
+                self.at_bytes += CHUNK_BYTES as u64;
+                continue;
+            }
+            let Some(first) = coming.pop_front() else { break };
+            match first.await.map_err(std::io::Error::other).and_then(|filled| filled) {
+                Ok(chunk) => {
+                    let short = chunk.bytes().len() < CHUNK_BYTES;
+                    wanted = (chunk.bytes().is_empty() || hand.give(chunk)) && !short;
+                }
+                Err(error) => (outcome, wanted) = (Err(error), false),
             }
         }
-        chunk.set_filled(filled);
-        Ok(())
+        // Every read ends before the ring does.
+        for rest in coming {
+            let _ = rest.await;
+        }
+        outcome
     }
 }
 
-impl Chunks for Source {
-    fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
-        self.fill(chunk).map_err(|error| cannot_read(&self.named.path, &error))?;
-        self.at_bytes += chunk.bytes().len() as u64;
-        Ok(())
+/// Fills `chunk` from `file` at that offset, or with zeroes when there is none; short only at the end of the file.
+async fn fill(
+    file: Rc<tokio_uring::fs::File>,
+    mut chunk: Chunk,
+    offset: Option<u64>,
+) -> std::io::Result<Chunk> {
+    let Some(offset) = offset else {
+        chunk.set_zero(CHUNK_BYTES);
+        return Ok(chunk);
+    };
+    let (mut raw, start) = chunk.into_raw();
+    let mut filled = 0;
+    while filled < CHUNK_BYTES {
+        let room = raw.slice(start + filled..start + CHUNK_BYTES);
+        let (count, room) = file.read_at(room, offset + filled as u64).await;
+        raw = room.into_inner();
+        match count {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Chunk::from_raw(raw, start, filled))
+}
+
+impl Stream for Source {
+    fn run(mut self, hand: &mut Hand) -> Result<(), Refused> {
+        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|error| {
+            Refusal::new(
+                Kind::System,
+                "archive.io-uring",
+                clean(&self.named.name),
+                format!("io_uring is not available ({error})"),
+                "allow it: see /proc/sys/kernel/io_uring_disabled",
+            )
+        })?;
+        let path = self.named.path.clone();
+        runtime.block_on(self.read_all(hand)).map_err(|error| cannot_read(&path, &error))
     }
 }
 
@@ -140,7 +199,9 @@ fn writable_mount<'a>(mounts: &'a str, number: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::Ahead;
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn only_a_writable_mount_of_that_device_counts() {
@@ -187,25 +248,39 @@ garbage";
             file.write_all_at(b"!", mark).unwrap();
         }
         let named = Named { name: "sparse".to_owned(), path };
-        let mut source = Source::open(&named).unwrap();
-        let (mut chunk, mut at, mut seen) = (Chunk::default(), 0, Vec::new());
-        loop {
-            source.next(&mut chunk).unwrap();
-            if chunk.bytes().is_empty() {
-                break;
-            }
-            let set = chunk.bytes().iter().enumerate().filter(|(_, byte)| **byte != 0);
+        let (mut at, mut seen) = (0, Vec::new());
+        for chunk in read(Source::open(&named).unwrap()) {
+            let set = chunk.iter().enumerate().filter(|(_, byte)| **byte != 0);
             seen.extend(set.map(|(offset, _)| at + offset as u64));
-            at += chunk.bytes().len() as u64;
+            at += chunk.len() as u64;
         }
         assert_eq!((at, seen.as_slice()), (length, marks.as_slice()));
         file.set_len(2 * chunk_bytes + 7).unwrap();
-        let mut cut = Source::open(&named).unwrap();
+        let cut = Source::open(&named).unwrap();
         file.set_len(chunk_bytes).unwrap();
-        let lengths = [(); 3].map(|()| {
-            cut.next(&mut chunk).unwrap();
-            chunk.bytes().len()
-        });
-        assert_eq!(lengths, [CHUNK_BYTES, 0, 0], "a file cut meanwhile ends where it ends");
+        let lengths: Vec<_> = read(cut).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [CHUNK_BYTES], "a file cut meanwhile ends where it ends");
+    }
+
+    fn read(source: Source) -> Vec<Vec<u8>> {
+        let ahead = Ahead::new(source);
+        let mut chunks = Vec::new();
+        while let Some(chunk) = ahead.next() {
+            chunks.push(chunk.bytes().to_vec());
+            ahead.give_back(chunk);
+        }
+        ahead.finish().unwrap();
+        chunks
+    }
+
+    #[test]
+    fn who_gives_up_early_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        std::fs::write(&path, vec![7; 9 * CHUNK_BYTES]).unwrap();
+        let ahead = Ahead::new(Source::open(&Named { name: "long".to_owned(), path }).unwrap());
+        let first = ahead.next().unwrap();
+        assert_eq!(first.bytes(), [7; CHUNK_BYTES]);
+        assert!(ahead.finish().unwrap().length_bytes < 9 * CHUNK_BYTES as u64);
     }
 }

@@ -2,19 +2,48 @@
 
 use super::buffer::{CHUNK_BYTES, Chunk};
 use crate::base::Refused;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// Chunks between the threads: one being read, one in use, two to even out.
-const CHUNKS: usize = 4;
+/// Chunks between the threads: one in use, the others read at the same time or waiting to be used.
+pub const CHUNKS: usize = 4;
 
 /// What gives chunks in their order.
-pub trait Chunks: Send + 'static {
-    /// Fills `chunk` with the next bytes: a whole chunk except at the end, none after it.
+pub trait Stream: Send + 'static {
+    /// Fills chunks of `hand` and gives them on, one after the other: whole ones except at the end. Runs to the end of the
+    /// stream, or until nobody wants more.
     ///
     /// # Errors
     /// When they cannot be read, or are not what they should be.
-    fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused>;
+    fn run(self, hand: &mut Hand) -> Result<(), Refused>;
+}
+
+/// The reading thread's end of the two channels that chunks go round in.
+#[derive(Debug)]
+pub struct Hand {
+    empty: Receiver<Chunk>,
+    full: SyncSender<Chunk>,
+    digest: Digest,
+}
+
+impl Hand {
+    /// A chunk to be filled; `None` when the user has given up, and then its refusal is the one that counts.
+    #[must_use]
+    pub fn take(&self) -> Option<Chunk> {
+        self.empty.recv().ok()
+    }
+
+    /// A chunk to be filled, if there is one now.
+    #[must_use]
+    pub fn try_take(&self) -> Option<Chunk> {
+        self.empty.try_recv().ok()
+    }
+
+    /// Hashes a filled chunk and gives it on; false when the user has given up.
+    pub fn give(&mut self, chunk: Chunk) -> bool {
+        self.digest.add(&chunk);
+        self.full.send(chunk).is_ok()
+    }
 }
 
 /// The checksum of a content: BLAKE3 over the BLAKE3 hashes of its chunks. That of a chunk of zeroes is computed once.
@@ -58,28 +87,19 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Begins to read `chunks` to their end.
+    /// Begins to read `stream` to its end.
     #[must_use]
-    pub fn new(mut chunks: impl Chunks) -> Self {
+    pub fn new(stream: impl Stream) -> Self {
         let (full_to, full) = sync_channel(CHUNKS);
         let (empty_to, empty) = channel::<Chunk>();
         for _ in 0..CHUNKS {
+            // Its receiver is at hand.
             let _ = empty_to.send(Chunk::default());
         }
         let thread = thread::spawn(move || {
-            let mut digest = Digest::default();
-            // Either channel ends early only when the user gave up, and then its refusal is the one that counts.
-            while let Ok(mut chunk) = empty.recv() {
-                chunks.next(&mut chunk)?;
-                if chunk.bytes().is_empty() {
-                    break;
-                }
-                digest.add(&chunk);
-                if full_to.send(chunk).is_err() {
-                    break;
-                }
-            }
-            Ok(digest)
+            let mut hand = Hand { empty, full: full_to, digest: Digest::default() };
+            stream.run(&mut hand)?;
+            Ok(hand.digest)
         });
         Self { full, empty: empty_to, thread }
     }

@@ -3,7 +3,7 @@
 use super::buffer::Chunk;
 use super::reader::{Reader, verify};
 use super::source::Source;
-use super::stream::{Ahead, Chunks};
+use super::stream::Ahead;
 use super::target::NewFile;
 use super::{Meter, Named};
 use crate::base::units::human_bytes;
@@ -26,7 +26,7 @@ pub fn check(path: &Path, against: Option<&Named>, progress: &mut Progress) -> R
     let archive = Reader::open(path)?;
     let trailer = archive.trailer();
     let length_bytes = trailer.length_bytes;
-    let mut source = against.map(Source::open).transpose()?;
+    let source = against.map(Source::open).transpose()?;
     if let (Some(source), Some(named)) = (&source, against)
         && source.length_bytes != length_bytes
     {
@@ -35,14 +35,18 @@ pub fn check(path: &Path, against: Option<&Named>, progress: &mut Progress) -> R
     }
     let mut meter = Meter::new(progress, format!("check {}", clean(path.display())), length_bytes);
     let archive = Ahead::new(archive);
-    let mut theirs = Chunk::default();
+    let mut source = source.map(Ahead::new);
     let mut offset = 0;
     while let Some(ours) = archive.next() {
-        if let (Some(source), Some(named)) = (&mut source, against) {
-            source.next(&mut theirs)?;
+        if let (Some(chunks), Some(named)) = (&source, against) {
+            let Some(theirs) = chunks.next() else {
+                source.take().map(Ahead::finish).transpose()?;
+                return Err(differs(named, &format!("ends at byte {offset}")));
+            };
             if let Some(at) = ours.first_difference(&theirs) {
                 return Err(differs(named, &format!("differs first at byte {}", offset + at as u64)));
             }
+            chunks.give_back(theirs);
         }
         let count = ours.bytes().len() as u64;
         archive.give_back(ours);
