@@ -166,6 +166,13 @@ impl<F: StateFiles> Catalog<F> {
                 "import the group from the labels of its media, or bring the directory back from a backup",
             ));
         };
+        // A daemon that was killed may have left it in memory alone: what is believed from here on must not be taken back by
+        // a power cut.
+        catalog
+            .files
+            .sync(&best.name)
+            .and_then(|()| catalog.files.sync_directory())
+            .map_err(|error| catalog.failed("cannot be made durable", &error))?;
         if best.name != HEAD {
             catalog.used = catalog.used.next();
             warnings.push(format!(

@@ -30,7 +30,7 @@ fn busy_group() -> Group {
     let made = |plex: Uuid| Made { plex, bytes: 66 * MIB, block_size: 512, memory_alignment: 4 };
     let volume = group.volume("vol").unwrap();
     let all: Vec<_> = volume.plexes().iter().map(|plex| made(plex.uuid())).collect();
-    let group = change::finish_make(&group, volume.uuid(), &all, &mut ids(3)).unwrap().group;
+    let group = change::finish_make(&group, volume.uuid(), &all, false, &mut ids(3)).unwrap().group;
     let media: Vec<_> = all.iter().map(|made| (made.plex, Presence::Present(None))).collect();
     let args = StartArgs { volume: "vol", media: &media, source: None, unix_s: 1_700_000_000 };
     let group = change::start(&group, &args, &mut ids(4)).unwrap().group;
@@ -190,6 +190,27 @@ fn with_history(history: u32) -> (Fragile, Catalog<Fragile>, Group) {
         catalog.commit(&numbered(&group, 100 + number)).unwrap();
     }
     (files, catalog, group)
+}
+
+#[test]
+fn what_was_loaded_after_a_kill_is_not_taken_back_by_a_power_cut() {
+    let first = busy_group();
+    let mut seen = std::collections::BTreeSet::new();
+    for steps in 0.. {
+        let files = Fragile::default();
+        let (mut catalog, _) = Catalog::create_on(files.clone(), &numbered(&first, 1)).unwrap();
+        files.left.set(Some(steps));
+        let committed = catalog.commit(&numbered(&first, 2));
+        files.left.set(None);
+        let (_, loaded) = Catalog::open_on(files.clone()).unwrap();
+        seen.insert(number_of(&loaded.group));
+        let (_, later) = Catalog::open_on(files.after_power_cut(false, false)).unwrap();
+        assert_eq!(later.group, loaded.group, "killed after {steps} steps");
+        if committed.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 2, "both were loaded");
 }
 
 #[test]
