@@ -278,9 +278,9 @@ cleave mirror v -b --media m1
 cleave remove-mirror v
 cleave remove-mirror v v-02
 cleave start v w
-cleave start v --force --source v-02
+cleave start v --source v-02
 cleave start --all -g dg
-cleave stop v -f
+cleave stop v
 cleave stop -a
 cleave list
 cleave list v
@@ -340,7 +340,7 @@ vxprint -ht
 vxprint -g dg -ht v
 vxprint -Avq
 vxvol start v w
-vxvol -g dg -f stop v
+vxvol -g dg stop v
 vxvol startall
 vxvol stopall
 vxtask list

@@ -127,6 +127,15 @@ impl ChangeMap {
         }
     }
 
+    /// Clear what is marked in `other`.
+    ///
+    /// # Panics
+    /// When the volumes' lengths or the sizes of the regions differ.
+    pub fn and_not_from(&self, other: &Self) {
+        assert_eq!((self.length, self.region), (other.length, other.region), "maps of different volumes");
+        self.bits.and_not_from(&other.bits);
+    }
+
     /// Mark what lies in set extents: after a crash, where writes may have been under way.
     ///
     /// # Panics

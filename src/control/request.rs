@@ -270,8 +270,6 @@ pub struct Start {
     pub group: Name,
     /// The volume.
     pub volume: Name,
-    /// Whether an older plex may start alone, or a changed one is believed.
-    pub force: bool,
     /// The plex whose content counts where plexes disagree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Name>,
@@ -285,8 +283,6 @@ pub struct Stop {
     pub group: Name,
     /// The volume.
     pub volume: Name,
-    /// Whether tasks on it are aborted first. Never stops an open volume.
-    pub force: bool,
 }
 
 /// See [`Request::StartAll`].

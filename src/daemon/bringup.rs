@@ -2,7 +2,7 @@
 //! the keeper started, the device shown. And goes down again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +127,9 @@ impl Owner {
             keeper,
             device: RefCell::new(None),
             number: Cell::new(None),
-            jobs: RefCell::new(HashMap::new()),
+            jobs: RefCell::default(),
+            next_job: Cell::new(0),
+            lost: RefCell::default(),
             stopping: Cell::new(false),
         });
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
@@ -351,9 +353,7 @@ impl Owner {
         stop: Option<Generation>,
     ) -> Result<(), Refused> {
         live.stopping.set(true);
-        for job in live.jobs.borrow().values() {
-            job.abort();
-        }
+        live.abort_jobs(|_| true);
         while !live.jobs.borrow().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

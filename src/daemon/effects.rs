@@ -144,11 +144,7 @@ impl Owner {
         }
         for live in self.live.borrow().values() {
             live.volume.forget_absent(|plex| gone.contains(&plex));
-            for (plex, job) in &*live.jobs.borrow() {
-                if gone.contains(plex) {
-                    job.abort();
-                }
-            }
+            live.abort_jobs(|plex| gone.contains(&plex));
         }
         self.media.borrow_mut().retain(|plex, _| !gone.contains(plex) || after.plex_by_id(*plex).is_some());
     }

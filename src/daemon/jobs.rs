@@ -87,7 +87,7 @@ impl Owner {
             total,
             Box::new(control.clone()),
         );
-        live.jobs.borrow_mut().insert(plex, control.clone());
+        let at_work = live.at_work(plex, control.clone());
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         tokio::task::spawn_local(async move {
@@ -103,14 +103,14 @@ impl Owner {
                     Ended::Complete => {
                         owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
                     }
-                    Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose).await),
+                    Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await),
                     Ended::Failed(error) => {
                         Err(owner.copy_failed(&group, plex, purpose, &error, &name).await)
                     }
                 },
                 Err(refused) => Err(refused),
             };
-            live.jobs.borrow_mut().remove(&plex);
+            drop(at_work);
             owner.tasks.ended(task, end.as_ref().map(|_| ()).map_err(Clone::clone));
             // Who asked may have gone.
             let _ = tell.send(end);
@@ -192,6 +192,7 @@ impl Owner {
         live: &Rc<Live>,
         plex: Uuid,
         purpose: Purpose,
+        name: &crate::base::Name,
     ) -> Refused {
         let record = group.record();
         let found = record.plex_by_id(plex);
@@ -200,12 +201,34 @@ impl Owner {
         if (still || unfinished) && !live.stopping.get() && purpose.kind != TaskKind::Recover {
             self.back_out(group, plex, purpose).await;
         }
-        let why = if still { "the copy was aborted" } else { "the plex left the volume while it was copied" };
-        Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, "")
+        if still {
+            return Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the copy was aborted", "");
+        }
+        // A write of the application, not the copy itself, may have met the end of the medium.
+        let errno = live.lost.borrow().get(&plex).copied();
+        let why = "the plex left the volume while it was copied";
+        match errno {
+            Some(Errno::NO_SPACE) => Refusal::new(
+                Kind::NoSpace,
+                "medium.full",
+                name,
+                format!("{why}: its medium is full"),
+                "make room or name another medium, then add it again",
+            ),
+            Some(errno) if errno != Errno::GONE => Refusal::new(
+                Kind::Io,
+                "plex.copy-failed",
+                name,
+                format!("{why}: {errno}"),
+                "mend the medium or name another, then add it again",
+            ),
+            Some(_) | None => Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, ""),
+        }
     }
 
     /// The copy failed: a snapshot mirror or a mirror that was being added is removed with its space, one that was
-    /// complete before stays STALE; the volume is unharmed.
+    /// complete before becomes STALE; the volume is unharmed. When it was the source of a resync that could not be read,
+    /// its target stays: it may hold the only good copy.
     async fn copy_failed(
         self: &Rc<Self>,
         group: &Rc<GroupHandle>,
@@ -214,22 +237,30 @@ impl Owner {
         error: &MoverError,
         name: &crate::base::Name,
     ) -> Refused {
-        if purpose.kind != TaskKind::Recover {
+        let source_failed = matches!(error, MoverError::Read { device: mover::SOURCE, .. });
+        if purpose.kind != TaskKind::Recover || !source_failed {
             self.back_out(group, plex, purpose).await;
         }
-        let removed = group.record().plex_by_id(plex).is_none();
+        let record = group.record();
+        let found = record.plex_by_id(plex);
         let full = matches!(
             error,
             MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE }
         );
         let (kind, id) = if full { (Kind::NoSpace, "medium.full") } else { (Kind::Io, "plex.copy-failed") };
-        let (fate, way_out) = if removed {
-            (
+        let (fate, way_out) = match found {
+            None => (
                 "the mirror was removed and its space freed",
                 "make room or name another medium, then add it again",
-            )
-        } else {
-            ("the plex is STALE, the volume is unharmed", "mend the medium, then attach it again")
+            ),
+            Some((_, plex)) if plex.is_attached() => (
+                "the plexes are not equal there yet",
+                "look at the source plex, and start the volume with another: cleave start --source PLEX",
+            ),
+            Some(_) => (
+                "the plex is STALE, the volume is unharmed",
+                "mend the medium, then stop and start the volume: it is copied what it misses",
+            ),
         };
         Refusal::new(kind, id, name, format!("{error}; {fate}"), way_out)
     }
@@ -254,9 +285,51 @@ impl Owner {
     /// Take a plex out that cannot be brought into step.
     pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, loss: Loss) {
         if let Err(refused) =
-            self.transact(group, |group, ids| change::lose_plex(group, plex, loss, ids)).await
+            self.transact(group, |group, ids| change::lose_plex(group, plex, loss, None, ids)).await
         {
             tracing::warn!(%plex, "a plex cannot be given up: {refused}");
+        }
+    }
+
+    /// Copy to `plex`, which refused a write as invalid and is in step elsewhere, what it lacks.
+    pub(super) fn even_out(self: &Rc<Self>, volume: Uuid, plex: Uuid) {
+        let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
+        if live.stopping.get() || live.is_at_work_on(plex) {
+            return;
+        }
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        if let Err(refused) = self.copy_to(&group, &live, plex, purpose) {
+            tracing::warn!("{refused}");
+        }
+    }
+
+    /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
+    /// lost.
+    pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange) {
+        let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
+        let Some(target) = live.volume.route().plex(plex).cloned() else { return };
+        // What is not mended now is told again by the next read of it.
+        if live.stopping.get() || live.is_at_work_on(plex) {
+            return;
+        }
+        let at_work = live.at_work(plex, Control::new(None));
+        let shared = Arc::clone(&live.volume);
+        let mended = self.movers.run(move |host| async move {
+            let source = VolumeQueue::new(host.clone(), Arc::clone(&shared))?.avoiding(plex);
+            Some(mover::repair(&source, &host.open(&target.medium), &shared, range).await)
+        });
+        let mended = mended.await;
+        drop(at_work);
+        match mended {
+            Ok(Some(Ok(()))) => tracing::warn!(%volume, %plex, %range, "rewritten from another plex"),
+            Ok(Some(Err(error @ MoverError::Read { .. }))) => {
+                tracing::error!(%volume, %plex, %range, "not rewritten: {error}");
+            }
+            Ok(Some(Err(error))) => {
+                tracing::error!(%volume, %plex, %range, "cannot be rewritten: {error}");
+                self.give_up(&group, plex, Loss::Failed).await;
+            }
+            Ok(None) | Err(_) => {}
         }
     }
 
@@ -277,16 +350,15 @@ impl Owner {
         }
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         tokio::task::spawn_local(async move {
-            let mut equal = true;
             for (outcome, tell) in reports {
                 let end = outcome.await.unwrap_or_else(|_| Err(ending_daemon()));
-                equal &= end.is_ok();
                 // Who asked may have gone.
                 let _ = tell.send(end);
             }
             let uuid = live.volume.shape().uuid;
+            // A plex that could not be made equal has left.
             let clean = live.volume.route().readable().all(|plex| plex.behind.is_clean());
-            if !equal || !clean || live.stopping.get() {
+            if !clean || live.stopping.get() {
                 tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
                 return;
             }
@@ -321,7 +393,7 @@ impl Owner {
             length,
             Box::new(control.clone()),
         );
-        live.jobs.borrow_mut().insert(uuid, control.clone());
+        let at_work = live.at_work(uuid, control.clone());
         let volume = Arc::clone(&live.volume);
         let report = self.movers.run(move |host| async move {
             let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
@@ -338,7 +410,7 @@ impl Owner {
             mover::compare(plan, &control, host.clock()).await
         });
         let report = report.await.map_err(|_| ending_daemon());
-        live.jobs.borrow_mut().remove(&uuid);
+        drop(at_work);
         let end = report.as_ref().map_err(Clone::clone).and_then(|report| match &report.ended {
             Ended::Complete => Ok(()),
             Ended::Aborted => {

@@ -8,7 +8,7 @@ use crate::base::{ByteRange, Errno, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Host;
 use crate::ring::{Medium, RingHandle, RingHost};
-use crate::volume::{Keeper, KeeperOptions, Ledger, Loss, MapFile, Volume};
+use crate::volume::{Keeper, KeeperOptions, Ledger, MapFile, Recorded, Volume};
 
 /// What the data path asks of the owner, who keeps the catalogue; one of each volume's messages at a time.
 pub enum Plea {
@@ -20,8 +20,10 @@ pub enum Plea {
         plex: Uuid,
         /// Why.
         errno: Errno,
+        /// Who is to be believed in its place.
+        heir: Option<Uuid>,
         /// What was recorded.
-        answer: oneshot::Sender<Result<Loss, Errno>>,
+        answer: oneshot::Sender<Result<Recorded, Errno>>,
     },
     /// Record that the intent map cannot be trusted.
     IntentLost {
@@ -40,6 +42,13 @@ pub enum Plea {
         range: ByteRange,
         /// How.
         errno: Errno,
+    },
+    /// A plex in step may differ where its map says so.
+    Differs {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
     },
     /// The last readable plex failed a request.
     LastPlexFailed {
@@ -68,9 +77,9 @@ impl OwnersLedger {
 }
 
 impl Ledger for OwnersLedger {
-    async fn plex_lost(&self, plex: Uuid, errno: Errno) -> Result<Loss, Errno> {
+    async fn plex_lost(&self, plex: Uuid, errno: Errno, heir: Option<Uuid>) -> Result<Recorded, Errno> {
         let volume = self.volume;
-        self.ask(|answer| Plea::PlexLost { volume, plex, errno, answer }).await
+        self.ask(|answer| Plea::PlexLost { volume, plex, errno, heir, answer }).await
     }
 
     async fn intent_lost(&self) -> Result<(), Errno> {
@@ -81,6 +90,10 @@ impl Ledger for OwnersLedger {
     fn read_failed(&self, plex: Uuid, range: ByteRange, errno: Errno) {
         // Told, not asked: see `ask` for an owner that is gone.
         let _ = self.pleas.send(Plea::ReadFailed { volume: self.volume, plex, range, errno });
+    }
+
+    fn differs(&self, plex: Uuid) {
+        let _ = self.pleas.send(Plea::Differs { volume: self.volume, plex });
     }
 
     fn last_plex_failed(&self, plex: Uuid, errno: Errno) {

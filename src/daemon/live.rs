@@ -1,7 +1,7 @@
 //! A started volume: its data path, its keeper, its device.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,13 +36,49 @@ pub struct Live {
     pub device: RefCell<Option<UblkDevice>>,
     /// N of `/dev/ublkbN`.
     pub number: Cell<Option<u32>>,
-    /// The jobs of the mover on its plexes, so that they can be aborted when a plex goes.
-    pub jobs: RefCell<HashMap<Uuid, Control>>,
+    /// The jobs of the mover on it, each with the plex or volume that it works on.
+    pub(super) jobs: RefCell<BTreeMap<u64, (Uuid, Control)>>,
+    /// Number of the next of them.
+    pub(super) next_job: Cell<u64>,
+    /// Why plexes left its write path.
+    pub(super) lost: RefCell<HashMap<Uuid, Errno>>,
     /// A stop is under way: no new job is begun.
     pub stopping: Cell<bool>,
 }
 
+/// A job of the mover that is under way; gone when this is dropped.
+pub struct AtWork {
+    live: Rc<Live>,
+    number: u64,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.live.jobs.borrow_mut().remove(&self.number);
+    }
+}
+
 impl Live {
+    /// Note that a job works on `object`: it is aborted when that goes, and waited for when the volume stops.
+    #[must_use]
+    pub fn at_work(self: &Rc<Self>, object: Uuid, control: Control) -> AtWork {
+        let number = self.next_job.get();
+        self.next_job.set(number + 1);
+        self.jobs.borrow_mut().insert(number, (object, control));
+        AtWork { live: Rc::clone(self), number }
+    }
+
+    /// Whether a job works on `object`.
+    #[must_use]
+    pub fn is_at_work_on(&self, object: Uuid) -> bool {
+        self.jobs.borrow().values().any(|(on, _)| *on == object)
+    }
+
+    /// Abort the jobs on the objects that `which` names.
+    pub fn abort_jobs(&self, which: impl Fn(Uuid) -> bool) {
+        self.jobs.borrow().values().filter(|(on, _)| which(*on)).for_each(|(_, control)| control.abort());
+    }
+
     /// Swap routes of one or several volumes while nothing of theirs is in flight.
     ///
     /// # Errors

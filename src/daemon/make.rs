@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::limits::MAX_DISCARD_BYTES;
+use crate::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
-use crate::control::words::{DataPath, TaskKind};
+use crate::control::words::{DataPath, Init, TaskKind};
 use crate::control::{Reply, Row, request};
+use crate::device::{BlockDevice, Durability, Host, Request, Space};
 use crate::ring::{Allocation, Identity, MediaKind, Medium, Opening};
 use crate::state::change::{self, Change, Effect, Made, MakeArgs, RemoveArgs, Site};
 use crate::state::place::{self, Room};
@@ -148,16 +150,15 @@ impl Owner {
         };
         let committed = self.transact(&group, |group, ids| change::make_volume(group, &args, ids)).await?;
         let volume = committed.after.volume(request.volume.as_str())?.uuid();
-        let made = match self.allocate(&committed.effects, request.force).await {
-            Ok(made) => made,
-            Err(refused) => {
-                self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await?;
-                return Err(refused);
+        let finished = async {
+            let made = self.allocate(&committed.effects, request.force).await?;
+            if request.init == Init::Zero {
+                self.zero_media(&committed.after, volume).await?;
             }
+            let equal = request.init != Init::Sync;
+            self.transact(&group, |group, ids| change::finish_make(group, volume, &made, equal, ids)).await
         };
-        let finished =
-            self.transact(&group, |group, ids| change::finish_make(group, volume, &made, ids)).await;
-        if let Err(refused) = finished {
+        if let Err(refused) = finished.await {
             self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await?;
             return Err(refused);
         }
@@ -293,6 +294,28 @@ impl Owner {
         Ok(made)
     }
 
+    /// Write zeroes over the media of a new volume that Cleave did not make.
+    async fn zero_media(self: &Rc<Self>, group: &Group, volume: Uuid) -> Result<(), Refused> {
+        let Some(record) = group.volume_by_id(volume) else { return Ok(()) };
+        let whole = ByteRange::new(0, record.length());
+        for plex in record.plexes().iter().filter(|plex| plex.medium().kind != MediumKind::Made) {
+            let Some(medium) = self.media.borrow().get(&plex.uuid()).cloned() else { continue };
+            let zeroed = self.movers.run(move |host| async move {
+                let device = host.open(&medium);
+                for range in whole.pieces(MAX_DISCARD_BYTES.into()) {
+                    let (space, durability) = (Space::Keep, Durability::Volatile);
+                    device.submit(Request::WriteZeroes { range, space, durability }).await?;
+                }
+                device.submit(Request::Flush).await
+            });
+            zeroed
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(&plex.medium().path, "cannot be zeroed", errno))?;
+        }
+        Ok(())
+    }
+
     async fn allocate_one(
         self: &Rc<Self>,
         medium: PlexMedium,
@@ -368,7 +391,7 @@ impl Owner {
             Ok(live) => live,
             Err(refused) => {
                 if matches!(face, Face::New(_)) {
-                    self.record_living(group).await;
+                    self.record_crash(group, uuid).await;
                 }
                 return Err(refused);
             }
@@ -418,12 +441,9 @@ impl Owner {
         jobs
     }
 
-    /// Record which volumes run, after one that should run does not.
-    pub(super) async fn record_living(self: &Rc<Self>, group: &Rc<GroupHandle>) {
-        let living: Vec<Uuid> = self.live.borrow().keys().copied().collect();
-        if let Err(refused) =
-            self.transact(group, |group, ids| change::after_restart(group, &living, ids)).await
-        {
+    /// Record that a volume which should run does not.
+    pub(super) async fn record_crash(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) {
+        if let Err(refused) = self.transact(group, |group, _| change::crashed(group, volume)).await {
             tracing::error!(group = %group.name, "the catalogue cannot be brought up to date: {refused}");
         }
     }
@@ -615,7 +635,7 @@ impl Owner {
                     live.stopping.set(false);
                     return Err(refused);
                 }
-                self.record_living(group).await;
+                self.record_crash(group, uuid).await;
                 self.close_media(&record.volume(name.as_str())?.clone());
                 return Err(refused);
             }

@@ -422,7 +422,8 @@ mod tests {
         let made =
             |plex: &Plex| Made { plex: plex.uuid(), bytes: 1 << 30, block_size: 4096, memory_alignment: 512 };
         let volume = &group.volumes()[0];
-        let group = finish_make(&group, volume.uuid(), &[made(&volume.plexes()[0])], ids).unwrap().group;
+        let group =
+            finish_make(&group, volume.uuid(), &[made(&volume.plexes()[0])], false, ids).unwrap().group;
         let here = [(group.volumes()[0].plexes()[0].uuid(), Presence::Present(None))];
         let args = StartArgs { volume: "v", media: &here, source: None, unix_s: 0 };
         let group = start(&group, &args, ids).unwrap().group;

@@ -157,13 +157,13 @@ impl Owner {
             let record = group.record();
             let mut all = if request.media { self.group_rows(group).await } else { Vec::new() };
             for volume in record.volumes() {
-                let named = request.objects.iter().find(|object| {
+                let named = |object: &&Name| {
                     *object == volume.name() || volume.plexes().iter().any(|plex| plex.name() == *object)
-                });
-                match named {
-                    Some(object) => found.push(object),
-                    None if !request.objects.is_empty() => continue,
-                    None => {}
+                };
+                let known = found.len();
+                found.extend(request.objects.iter().filter(named));
+                if found.len() == known && !request.objects.is_empty() {
+                    continue;
                 }
                 all.extend(self.volume_rows(group, &record, volume));
                 if request.tasks {

@@ -1,5 +1,7 @@
 //! The snapshot procedure: snapstart, snapwait, snapshot, snapback, snapabort.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +20,7 @@ use super::bringup::Face;
 use super::freeze::FreezeSet;
 use super::live::Live;
 use super::make::{Added, Wanted, attached};
-use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
+use super::owner::{GroupHandle, Owner, system, worker};
 use super::rows;
 use super::server::Answer;
 
@@ -34,9 +36,24 @@ struct Cutting {
     plexes: Vec<Uuid>,
     origin_map: Uuid,
     snapshot: Uuid,
-    frozen: Option<FreezeSet>,
+    /// Where its file systems are mounted that are to be frozen.
+    mounts: Vec<PathBuf>,
     frozen_for: Option<Duration>,
     grade: Grade,
+}
+
+/// When and how a cut was made.
+#[derive(Clone, Copy)]
+struct Taken {
+    at: SystemTime,
+    hold: Duration,
+    drain: Duration,
+}
+
+impl Taken {
+    fn unix(&self) -> Duration {
+        self.at.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
 }
 
 impl Owner {
@@ -141,15 +158,13 @@ impl Owner {
         lives.iter().for_each(|live| live.volume.intent().pin());
         let outcome = self.cut(&group, &request, &names, &lives, answer).await;
         lives.iter().for_each(|live| live.volume.intent().unpin());
-        let (hold, drain) = outcome?;
+        let taken = outcome?;
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let taken_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Ok(Reply::Cut(Cut {
-            hold_us: micros(hold),
-            drain_us: micros(drain),
+            hold_us: micros(taken.hold),
+            drain_us: micros(taken.drain),
             elapsed_ms: began.elapsed().as_millis() as u64,
-            taken_ms,
+            taken_ms: taken.unix().as_millis() as u64,
         }))
     }
 
@@ -174,7 +189,7 @@ impl Owner {
         names: &[(Name, Option<Name>)],
         lives: &[Rc<Live>],
         answer: &Answer,
-    ) -> Result<(Duration, Duration), Refused> {
+    ) -> Result<Taken, Refused> {
         let targets: Vec<_> = names
             .iter()
             .map(|(volume, snapshot)| CutTarget {
@@ -201,20 +216,20 @@ impl Owner {
                 plexes: prepared.plexes.clone(),
                 origin_map: prepared.origin_map,
                 snapshot: prepared.volume,
-                frozen: None,
+                mounts: Vec::new(),
                 frozen_for: None,
                 grade: Grade::Crash,
             });
         }
         let swapped = self.freeze_and_swap(request.consistency, &mut cutting).await;
-        let (hold, drain) = match swapped {
-            Ok(spans) => spans,
+        let taken = match swapped {
+            Ok(taken) => taken,
             Err(refused) => {
                 self.roll_back(group, set, false).await;
                 return Err(refused);
             }
         };
-        let finished = self.finish_cut(group, set, &cutting, hold).await;
+        let finished = self.finish_cut(group, set, &cutting, &taken).await;
         if let Err(refused) = finished {
             self.roll_back(group, set, true).await;
             return Err(refused);
@@ -224,7 +239,7 @@ impl Owner {
                 Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
-                self.record_living(group).await;
+                self.record_crash(group, one.snapshot).await;
                 return Err(refused);
             }
             let record = group.record();
@@ -232,7 +247,7 @@ impl Owner {
                 answer.row(Row::Snapshot(row)).await;
             }
         }
-        Ok((hold, drain))
+        Ok(taken)
     }
 
     fn snapshot_row(
@@ -261,15 +276,11 @@ impl Owner {
         self: &Rc<Self>,
         consistency: Consistency,
         cutting: &mut [Cutting],
-    ) -> Result<(Duration, Duration), Refused> {
-        if consistency == Consistency::Fs {
-            for one in cutting.iter_mut() {
-                if let Err(refused) = self.freeze_one(one).await {
-                    thaw_all(cutting).await;
-                    return Err(refused);
-                }
-            }
-        }
+    ) -> Result<Taken, Refused> {
+        let frozen = match consistency {
+            Consistency::Fs => Some(self.freeze(cutting).await?),
+            Consistency::Crash => None,
+        };
         let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
             .iter()
             .filter_map(|one| {
@@ -286,9 +297,12 @@ impl Owner {
             .collect();
         assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
         let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
-        thaw_all(cutting).await;
+        let at = SystemTime::now();
+        if let Some(frozen) = frozen {
+            thaw(frozen, cutting).await;
+        }
         match swapped {
-            Ok(report) => Ok((report.hold, report.drain)),
+            Ok(report) => Ok(Taken { at, hold: report.hold, drain: report.drain }),
             Err(errno) => Err(Refusal::new(
                 if errno == Errno::TIMED_OUT { Kind::TimedOut } else { Kind::System },
                 "snapshot.hold-expired",
@@ -299,24 +313,39 @@ impl Owner {
         }
     }
 
-    async fn freeze_one(self: &Rc<Self>, one: &mut Cutting) -> Result<(), Refused> {
-        let Some(number) = one.live.number.get() else { return Ok(()) };
-        let mounts = worker(move || super::mounts::mounts_of_volume(number)).await?;
-        if !mounts.is_empty() {
-            match worker(move || FreezeSet::freeze(&mounts, FREEZE_LIMIT)).await {
-                Ok(frozen) => {
-                    one.frozen = Some(frozen);
-                    one.grade = Grade::Fs;
-                }
-                // A file system that cannot be frozen is cut as a crash would leave it, and the grade says so.
-                Err(refused) if refused.id == "freeze.unsupported" => tracing::warn!("{refused}"),
-                Err(refused) => return Err(refused),
+    /// Freeze the file systems of all volumes of the set together, so that none stays frozen while another is written out.
+    async fn freeze(self: &Rc<Self>, cutting: &mut [Cutting]) -> Result<FreezeSet, Refused> {
+        for one in cutting.iter_mut() {
+            let Some(number) = one.live.number.get() else { continue };
+            one.mounts = worker(move || super::mounts::mounts_of_volume(number)).await?;
+            // Where nobody has it open, what stands on it is as consistent as who closed it left it.
+            if !one.mounts.is_empty() || self.holders(&one.live).await.is_empty() {
+                one.grade = Grade::Fs;
             }
-        } else if self.holders(&one.live).await.is_empty() {
-            // Nobody has it open: what stands on it is as consistent as who closed it left it.
-            one.grade = Grade::Fs;
         }
-        Ok(())
+        loop {
+            // A file system over several volumes of the set is frozen once.
+            let points: BTreeSet<_> = cutting.iter().flat_map(|one| one.mounts.iter().cloned()).collect();
+            let points: Vec<_> = points.into_iter().collect();
+            let refused = match worker(move || FreezeSet::freeze(&points, FREEZE_LIMIT)).await {
+                Ok(frozen) => return Ok(frozen),
+                Err(refused) => refused,
+            };
+            // A file system that cannot be frozen is cut as a crash would leave it, and the grade says so.
+            let unfit = |one: &&mut Cutting| one.mounts.iter().any(|point| refused.object == shown(point));
+            let mut without = 0;
+            if refused.id == "freeze.unsupported" {
+                for one in cutting.iter_mut().filter(unfit) {
+                    one.mounts.clear();
+                    one.grade = Grade::Crash;
+                    without += 1;
+                }
+            }
+            if without == 0 {
+                return Err(refused);
+            }
+            tracing::warn!("{refused}");
+        }
     }
 
     /// After the release: flush what was detached, then commit.
@@ -325,7 +354,7 @@ impl Owner {
         group: &Rc<GroupHandle>,
         set: Uuid,
         cutting: &[Cutting],
-        hold: Duration,
+        taken: &Taken,
     ) -> Result<(), Refused> {
         for one in cutting {
             for plex in &one.plexes {
@@ -346,8 +375,8 @@ impl Owner {
             .map(|one| CutFacts {
                 volume: one.live.volume.shape().uuid,
                 grade: one.grade,
-                cut_unix_s: unix_seconds(),
-                hold_ns: nanos(hold),
+                cut_unix_s: i64::try_from(taken.unix().as_secs()).unwrap_or(i64::MAX),
+                hold_ns: nanos(taken.hold),
                 frozen_ns: one.frozen_for.map_or(0, nanos),
             })
             .collect();
@@ -487,19 +516,22 @@ impl Owner {
     }
 }
 
-async fn thaw_all(cutting: &mut [Cutting]) {
-    for one in cutting {
-        if let Some(frozen) = one.frozen.take() {
-            match worker(move || frozen.thaw()).await {
-                Ok(span) => one.frozen_for = Some(span),
-                // The guard let go before we did: the cut may lie behind it.
-                Err(refused) => {
-                    tracing::warn!(volume = %one.live.name, "{refused}");
-                    one.grade = Grade::Crash;
-                }
+async fn thaw(frozen: FreezeSet, cutting: &mut [Cutting]) {
+    let thawed = worker(move || frozen.thaw()).await;
+    for one in cutting.iter_mut().filter(|one| !one.mounts.is_empty()) {
+        match &thawed {
+            Ok(span) => one.frozen_for = Some(*span),
+            // A guard let go before we did: the cut may lie behind it.
+            Err(refused) => {
+                tracing::warn!(volume = %one.live.name, "{refused}");
+                one.grade = Grade::Crash;
             }
         }
     }
+}
+
+fn shown(point: &Path) -> String {
+    point.display().to_string()
 }
 
 fn is_of(event: &Event, group: &Name, volume: &Name) -> bool {

@@ -17,14 +17,14 @@ use crate::catalog::Catalog;
 use crate::export::ublk::{self, DeviceState};
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
-use crate::volume::Loss as Lost;
+use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
 use super::keepers::Plea;
-use super::links;
 use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
 use super::server;
 use super::tasks::Tasks;
+use super::{freeze, links, mounts};
 
 /// Entries of the rings that keepers and mover submit to.
 const RING_ENTRIES: u32 = 256;
@@ -250,7 +250,26 @@ async fn take_over_one(
         .await?;
     owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
     tracing::info!(volume = %before.name(), number, "taken over");
+    if before.prepared().is_some() {
+        // Its thaw writes, so it comes after the device serves again.
+        worker(move || thaw_left_over(number)).await;
+    }
     Ok(())
+}
+
+/// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
+fn thaw_left_over(number: u32) {
+    let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
+        tracing::warn!("{refused}");
+        Vec::new()
+    });
+    for point in points {
+        match freeze::thaw_left_over(&point) {
+            Ok(true) => tracing::warn!(point = %point.display(), "was left frozen, and is thawed"),
+            Ok(false) => {}
+            Err(refused) => tracing::error!("{refused}"),
+        }
+    }
 }
 
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
@@ -259,16 +278,18 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
         let owner = Rc::clone(&owner);
         tokio::task::spawn_local(async move {
             match plea {
-                Plea::PlexLost { volume, plex, errno, answer } => {
+                Plea::PlexLost { volume, plex, errno, heir, answer } => {
                     // A keeper that does not wait any more has ended.
-                    let _ = answer.send(owner.plex_lost(volume, plex, errno).await);
+                    let _ = answer.send(owner.plex_lost(volume, plex, errno, heir).await);
                 }
                 Plea::IntentLost { volume, answer } => {
                     let _ = answer.send(owner.intent_lost(volume).await);
                 }
                 Plea::ReadFailed { volume, plex, range, errno } => {
                     tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
+                    owner.mend(volume, plex, range).await;
                 }
+                Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
                     tracing::error!(%volume, %plex, %errno, "the last plex failed a request");
                 }
@@ -279,14 +300,24 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
 
 impl Owner {
     /// Record that `plex` has left the write path of `volume` (ordering rule 3).
-    async fn plex_lost(self: &Rc<Self>, volume: Uuid, plex: Uuid, errno: Errno) -> Result<Lost, Errno> {
-        let Some(group) = self.group_of(volume) else { return Ok(Lost::Removed) };
-        let fate = |record: &crate::state::Group| match record
-            .volume_by_id(volume)
-            .and_then(|volume| volume.plex_by_id(plex))
-        {
-            Some(plex) if plex.map().is_some() => Lost::Tracked,
-            Some(_) | None => Lost::Removed,
+    async fn plex_lost(
+        self: &Rc<Self>,
+        volume: Uuid,
+        plex: Uuid,
+        errno: Errno,
+        heir: Option<Uuid>,
+    ) -> Result<Recorded, Errno> {
+        let Some(group) = self.group_of(volume) else {
+            return Ok(Recorded { loss: Lost::Removed, authority: None });
+        };
+        let fate = |record: &crate::state::Group| {
+            let volume = record.volume_by_id(volume);
+            let tracked =
+                volume.and_then(|volume| volume.plex_by_id(plex)).is_some_and(|p| p.map().is_some());
+            Recorded {
+                loss: if tracked { Lost::Tracked } else { Lost::Removed },
+                authority: volume.and_then(|volume| volume.resync()).map(|resync| resync.source),
+            }
         };
         let attached = |record: &crate::state::Group| {
             record
@@ -299,11 +330,10 @@ impl Owner {
             return Ok(fate(&record));
         }
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
-        let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, ids)).await;
-        if let Some(live) = self.live(volume)
-            && let Some(job) = live.jobs.borrow().get(&plex)
-        {
-            job.abort();
+        let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
+        if let Some(live) = self.live(volume) {
+            live.abort_jobs(|on| on == plex);
+            live.lost.borrow_mut().insert(plex, errno);
         }
         match lost {
             Ok(committed) => {

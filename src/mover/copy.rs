@@ -112,7 +112,8 @@ pub async fn copy<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock>(
     }
 }
 
-pub(super) const SOURCE: usize = 0;
+/// The device of a [`MoverError::Read`] that came from the source.
+pub const SOURCE: usize = 0;
 pub(super) const TARGET: usize = 1;
 
 struct Run<'a, S, T, W, C> {

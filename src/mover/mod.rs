@@ -32,7 +32,7 @@ mod zero;
 
 pub use compare::{ComparePlan, CompareReport, Difference, compare};
 pub use control::{Command, Control, Wanted};
-pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, TargetZero, copy};
+pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, SOURCE, TargetZero, copy};
 pub use error::{Ended, MoverError};
 pub use meter::Progress;
 pub use repair::repair;

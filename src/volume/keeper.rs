@@ -15,7 +15,7 @@ use crate::bitmap::ChangeMap;
 use crate::device::{BlockDevice, Clock, Host, Request};
 
 use super::fault::{Report, Verdict};
-use super::{Ledger, Loss, MapFile, Role, Route, Volume};
+use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
 /// How the keeper paces itself.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +141,12 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     /// (ordering rule 15). Comes after a [`Keeper::stop`] that went well.
     ///
     /// # Errors
-    /// A file could not be written: it is that of a crashed run then.
+    /// A file could not be written, or a plex differs: the run ends as a crash does then.
     pub async fn end_runs(&self, stop: Generation) -> Result<(), Errno> {
         let inner = &self.inner;
+        if !inner.volume.route().is_in_step() {
+            return Err(Errno::IO);
+        }
         inner.intent_file.end_run(inner.volume.intent.durable().bits(), stop).await?;
         let maps: Vec<_> =
             inner.maps.borrow().iter().map(|one| (Arc::clone(&one.map), Rc::clone(&one.file))).collect();
@@ -304,8 +307,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         self.flush_plexes().await?;
         self.persist_maps().await?;
         let pages = self.intent_pages.lock().await;
-        // A map that is not recorded yet has no file: what it collects rests on the intent bits.
-        if volume.route().has_unrecorded() || !intent.forget(&extents) {
+        let route = volume.route();
+        // A map that is not recorded yet has no file, and neither has that of a plex in step: what stands in them rests on
+        // the intent bits.
+        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(&extents) {
             return Ok(());
         }
         self.write_intent_pages(&pages).await
@@ -371,9 +376,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             if route.readable().all(|plex| has_failed(plex.uuid)) {
                 self.mirrors_leave(&route, failed, range);
             } else {
-                route.plexes.iter().filter(|plex| has_failed(plex.uuid)).for_each(|plex| {
+                for plex in route.plexes.iter().filter(|plex| has_failed(plex.uuid)) {
                     plex.behind.mark(range);
-                });
+                    self.ledger.differs(plex.uuid);
+                }
             }
             return Some(*errno);
         }
@@ -413,7 +419,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         if volume.route().plex(plex).is_some() {
             tracing::warn!(volume = %volume.shape.uuid, %plex, %errno, "plex leaves the write path");
             // The new route first, then the seed: a write that still goes by the old route has its intent set.
-            volume.publish(|route| authority_kept(route.without(plex, errno)));
+            volume.publish(|route| route.without(plex, errno));
             // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
             for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
@@ -430,9 +436,11 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let route = self.volume.route();
         let mut outcome = Ok(());
         for plex in route.absent.iter().filter(|plex| !plex.recorded) {
-            match self.ledger.plex_lost(plex.uuid, plex.errno).await {
-                Ok(loss) => {
-                    self.volume.publish(|route| recorded(route, plex.uuid, loss));
+            // It lacks least of what only the source of a resync had.
+            let heir = route.readable().min_by_key(|plex| plex.behind.dirty_regions()).map(|plex| plex.uuid);
+            match self.ledger.plex_lost(plex.uuid, plex.errno, heir).await {
+                Ok(record) => {
+                    self.volume.publish(|route| recorded(route, plex.uuid, record));
                 }
                 Err(errno) => outcome = Err(errno),
             }
@@ -441,34 +449,21 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     }
 }
 
-/// `route` with the loss of `uuid` recorded.
-fn recorded<M: Clone>(route: &Route<M>, uuid: Uuid, loss: Loss) -> Route<M> {
+/// `route` with the loss of `uuid` recorded. What no plex is believed on any more since the source of a resync was lost is
+/// read from its heir from now on (ordering rule 14).
+fn recorded<M: Clone>(route: &Route<M>, uuid: Uuid, record: Recorded) -> Route<M> {
     let mut route = route.clone();
-    match loss {
+    if let (Some(heir), Some(orphans)) =
+        (record.authority.and_then(|heir| route.plex(heir)), route.behind_everywhere())
+    {
+        heir.behind.and_not_from(&orphans);
+    }
+    match record.loss {
         Loss::Removed => route.absent.retain(|absent| absent.uuid != uuid),
         Loss::Tracked => {
             for absent in route.absent.iter_mut().filter(|absent| absent.uuid == uuid) {
                 absent.recorded = true;
             }
-        }
-    }
-    route
-}
-
-/// `route` with a readable plex that lacks nothing: when the source of a resync after a crash was lost, the plex that
-/// lacks least becomes the authority over what it holds (ordering rule 14), and the others may differ from it there.
-fn authority_kept<M: Clone>(mut route: Route<M>) -> Route<M> {
-    if route.readable().any(|plex| plex.behind.is_clean()) {
-        return route;
-    }
-    let heir = route.readable().min_by_key(|plex| plex.behind.dirty_regions()).map(|plex| plex.uuid);
-    let Some(heir) = heir else { return route };
-    let lacked = route.plex(heir).map(|plex| plex.behind.copy());
-    for plex in route.plexes.iter_mut().filter(|plex| plex.role == Role::ReadWrite) {
-        if plex.uuid == heir {
-            plex.behind.clear_all();
-        } else if let Some(lacked) = &lacked {
-            plex.behind.or_from(lacked);
         }
     }
     route

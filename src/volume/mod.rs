@@ -38,7 +38,7 @@ pub use gate::{Gate, Held};
 pub use hold::Hold;
 pub use intent::Intent;
 pub use keeper::{Keeper, KeeperOptions};
-pub use ledger::{Ledger, Loss};
+pub use ledger::{Ledger, Loss, Recorded};
 pub use map_file::MapFile;
 pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};

@@ -40,6 +40,8 @@ pub struct VolumeQueue<H: Host> {
     lane: usize,
     view: RefCell<Rc<View<H>>>,
     next_reader: Cell<usize>,
+    /// Serves no read of this queue.
+    avoided: Option<Uuid>,
 }
 
 /// A request that is counted in its lane until this is dropped.
@@ -56,7 +58,14 @@ impl<H: Host> VolumeQueue<H> {
     pub fn new(host: H, volume: Arc<Volume<H::Medium>>) -> Option<Self> {
         let lane = volume.gate.take_lane()?;
         let view = RefCell::new(Rc::new(open_view(&host, volume.route(), None)));
-        Some(Self { volume, host, lane, view, next_reader: Cell::new(0) })
+        Some(Self { volume, host, lane, view, next_reader: Cell::new(0), avoided: None })
+    }
+
+    /// As this queue, with no read served by `plex`: for the repair of what that plex cannot read.
+    #[must_use]
+    pub fn avoiding(mut self, plex: Uuid) -> Self {
+        self.avoided = Some(plex);
+        self
     }
 
     /// The view of the route in force: one load when it has not changed.
@@ -93,23 +102,57 @@ impl<H: Host> VolumeQueue<H> {
 
     async fn read(&self, offset: u64, buffer: Buffer) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
-        let view = self.view();
         let range = ByteRange::new(offset, buffer.len() as u64);
-        match self.read_one(&view, range, &buffer).await {
-            Some(result) => result,
-            // No plex is in step over the whole range, but one is over each region.
-            None => {
-                for piece in range.pieces(self.volume.shape.region_size.bytes()) {
-                    let part = buffer.slice((piece.offset - offset) as usize, piece.length as usize);
-                    self.read_one(&view, piece, &part).await.unwrap_or(Err(Errno::IO))?;
+        loop {
+            let view = self.view();
+            let unserved = match self.read_any(&view, range, &buffer).await {
+                Ok(outcome) => return outcome,
+                Err(unserved) => unserved,
+            };
+            // Ordering rule 14: the source of a resync failed or is gone; its heir is believed once that is durable.
+            let report = |verdict| match unserved {
+                Some(failed) => Report::Write { range: ByteRange::new(0, 0), failed: vec![failed], verdict },
+                None => Report::Settle { verdict },
+            };
+            match self.volume.faults.ask(report).await {
+                Verdict::Fail(errno) => return Err(errno),
+                Verdict::Acknowledge if self.volume.route_version() == view.route.version => {
+                    return Err(Errno::IO);
                 }
-                Ok(())
+                Verdict::Acknowledge => {}
             }
         }
     }
 
-    /// Read from one plex after the other until one serves; `None` when none is in step over the whole range.
-    async fn read_one(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Option<Result<(), Errno>> {
+    /// Read from whatever plexes can serve. The error is who failed, if anyone, where others could be believed in its place.
+    async fn read_any(
+        &self,
+        view: &View<H>,
+        range: ByteRange,
+        buffer: &Buffer,
+    ) -> Result<Result<(), Errno>, Option<(Uuid, Errno)>> {
+        match self.read_one(view, range, buffer).await {
+            Err(None) => {}
+            served_or_failed => return served_or_failed,
+        }
+        // No plex is in step over the whole range, but one is over each region.
+        for piece in range.pieces(self.volume.shape.region_size.bytes()) {
+            let part = buffer.slice((piece.offset - range.offset) as usize, piece.length as usize);
+            if let Err(errno) = self.read_one(view, piece, &part).await? {
+                return Ok(Err(errno));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Read from one plex after the other until one serves. The error is who failed last, if anyone was asked at all, and
+    /// plexes that are behind there were not.
+    async fn read_one(
+        &self,
+        view: &View<H>,
+        range: ByteRange,
+        buffer: &Buffer,
+    ) -> Result<Result<(), Errno>, Option<(Uuid, Errno)>> {
         let plexes = &view.route.plexes;
         let first = match view.route.policy {
             ReadPolicy::Round => {
@@ -120,14 +163,19 @@ impl<H: Host> VolumeQueue<H> {
             ReadPolicy::Prefer(uuid) => plexes.iter().position(|plex| plex.uuid == uuid).unwrap_or(0),
         };
         let mut last = None;
+        let mut behind = false;
         for step in 0..plexes.len() {
             let at = first.wrapping_add(step) % plexes.len();
             let plex = &plexes[at];
             // Ordering rules 6 and 14: a write-only plex serves nothing, one that is behind nothing it lacks.
-            if plex.role == Role::WriteOnly || plex.behind.is_marked(range) {
+            if plex.role == Role::WriteOnly || self.avoided == Some(plex.uuid) {
                 continue;
             }
-            if let Some((failed, errno)) = last.replace((plex.uuid, Errno::IO)) {
+            if plex.behind.is_marked(range) {
+                behind = true;
+                continue;
+            }
+            if let Some((failed, errno)) = last {
                 self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
                 self.volume.faults.tell(Report::Read { plex: failed, range, errno, last: false });
             }
@@ -135,14 +183,17 @@ impl<H: Host> VolumeQueue<H> {
                 .submit(Request::Read { offset: range.offset, buffer: buffer.clone() })
                 .await
             {
-                Ok(()) => return Some(Ok(())),
+                Ok(()) => return Ok(Ok(())),
                 Err(errno) => last = Some((plex.uuid, errno)),
             }
         }
-        last.map(|(plex, errno)| {
-            self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
-            Err(Errno::IO)
-        })
+        match last {
+            Some((plex, errno)) if !behind => {
+                self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
+                Ok(Err(Errno::IO))
+            }
+            failed => Err(failed),
+        }
     }
 
     async fn write(&self, request: Request) -> Result<(), Errno> {
@@ -341,7 +392,7 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
         let view = self.view();
         let in_step = |at: &usize| {
             let plex = &view.route.plexes[*at];
-            plex.role == Role::ReadWrite && !plex.behind.is_marked(span)
+            plex.role == Role::ReadWrite && !plex.behind.is_marked(span) && self.avoided != Some(plex.uuid)
         };
         match (0..view.devices.len()).find(in_step) {
             Some(at) => view.devices[at].next_data(span).await,

@@ -85,6 +85,25 @@ impl<M: Clone> Route<M> {
         self.absent.iter().any(|plex| !plex.recorded)
     }
 
+    /// Whether no plex that serves reads differs from the others anywhere.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.readable().all(|plex| plex.behind.is_clean())
+    }
+
+    /// What no plex can serve, because each is behind there; none when there is nothing.
+    #[must_use]
+    pub fn behind_everywhere(&self) -> Option<ChangeMap> {
+        let mut readable = self.readable();
+        let common = readable.next()?.behind.copy();
+        for plex in readable {
+            let only = common.copy();
+            only.and_not_from(&plex.behind);
+            common.and_not_from(&only);
+        }
+        (!common.is_clean()).then_some(common)
+    }
+
     /// Plexes that serve reads.
     pub fn readable(&self) -> impl Iterator<Item = &RoutePlex<M>> {
         self.plexes.iter().filter(|plex| plex.role == Role::ReadWrite)

@@ -859,6 +859,69 @@ fn rule_14_what_may_differ_is_read_from_the_source_alone() {
     stage.check_quiet();
 }
 
+/// A volume after a crash, whose plexes differ in block 3: 2 on the source, 1 on the other.
+fn crashed_pair(seed: u64) -> (Stage, usize) {
+    let stage = Stage::new(seed, 2, 0);
+    stage.submit(write(3, 1, 1)).unwrap();
+    stage.submit(Request::Flush).unwrap();
+    stage.disk(1).add_rule(hold(Operation::Write));
+    let _ = stage.launch(0, write(3, 1, 2));
+    stage.run_for(10);
+    let Stage { site, running } = stage;
+    drop(running);
+    site.crash(false);
+    site.plexes[0].disk.poke(3 * BLOCK, &bytes_of(2, 3, 1));
+    site.plexes[1].disk.poke(3 * BLOCK, &bytes_of(1, 3, 1));
+    site.check_after_crash().unwrap();
+    let running = site.world.block_on(Rc::clone(&site).start()).unwrap();
+    let stage = Stage { site, running };
+    let source = usize::from(stage.site.book.source.get() != Some(stage.uuid(0)));
+    stage.site.plexes[source].disk.poke(3 * BLOCK, &bytes_of(2, 3, 1));
+    stage.site.plexes[1 - source].disk.poke(3 * BLOCK, &bytes_of(1, 3, 1));
+    (stage, source)
+}
+
+#[test]
+fn rule_14_authority_moves_durably_before_the_heir_is_read() {
+    for (seed, on) in [(30, Operation::Write), (31, Operation::Read)] {
+        let (stage, source) = crashed_pair(seed);
+        let (heir, book) = (stage.uuid(1 - source), &stage.site.book);
+        assert_eq!(stage.read(3, 1), Ok(vec![2]));
+        book.broken.set(true);
+        stage.disk(source).add_rule(fail(on));
+        if on == Operation::Write {
+            assert_eq!(stage.submit(write(extent(2), 1, 5)), Err(Errno::IO));
+        }
+        for _ in 0..3 {
+            assert_eq!(stage.read(3, 1), Err(Errno::IO), "nobody may be believed yet");
+        }
+        assert_eq!(book.source.get(), Some(stage.uuid(source)));
+        book.broken.set(false);
+        assert_eq!(stage.read(3, 1), Ok(vec![1]), "a read waits for the record by itself");
+        assert_eq!(book.source.get(), Some(heir));
+        assert_eq!(book.standing(stage.uuid(source)), Standing::Stale);
+        stage.disk(1 - source).add_rule(fail(Operation::Read).within(range(3, 1)));
+        assert_eq!(stage.read(3, 1), Err(Errno::IO), "the last one is never lost");
+        assert_eq!(book.standing(heir), Standing::Active);
+    }
+}
+
+#[test]
+fn rule_02_no_bit_is_cleared_while_a_plex_in_step_differs() {
+    let stage = Stage::new(32, 2, 0);
+    stage.disk(1).add_rule(Rule::new(Operation::Write, When::Nth(0), Fault::Error(Errno::INVALID)));
+    assert_eq!(stage.submit(write(3, 1, 9)), Err(Errno::INVALID));
+    let clean = |stage: &Stage| {
+        stage.on_running(|running, _| async move { running.keeper.clean().await.unwrap() });
+        !stage.running.volume.intent().durable().covered(range(3, 1))
+    };
+    assert!(!clean(&stage), "after a crash nobody would know of it");
+    let other = stage.uuid(1);
+    stage.on_running(|running, site| async move { running.resync_and_promote(&site, other).await });
+    assert!(clean(&stage));
+    stage.check_quiet();
+}
+
 /// Which stored maps are believed after which ending.
 #[test]
 fn rule_15_a_map_is_believed_by_its_run_or_stop() {

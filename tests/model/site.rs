@@ -13,8 +13,8 @@ use cleave::device::{Clock, Geometry};
 use cleave::sim::{Rng, SimClock, SimDisk, SimHost, World};
 use cleave::volume::map_file::Ending;
 use cleave::volume::{
-    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, ReadPolicy, Role, Route, RoutePlex, Shape,
-    Volume, VolumeQueue,
+    AbsentPlex, Intent, Keeper, KeeperOptions, Ledger, Loss, ReadPolicy, Recorded, Role, Route, RoutePlex,
+    Shape, Volume, VolumeQueue,
 };
 
 use crate::maps;
@@ -52,8 +52,6 @@ pub struct Book {
     pub broken: Cell<bool>,
     pub read_failures: Cell<u64>,
     pub last_plex_failures: Cell<u64>,
-    /// The volume that runs, whose route says who has become the authority.
-    volume: RefCell<Option<Arc<Volume<SimDisk>>>>,
 }
 
 impl Book {
@@ -86,33 +84,31 @@ impl Book {
 pub struct Clerk(pub Rc<Book>);
 
 impl Ledger for Clerk {
-    async fn plex_lost(&self, plex: Uuid, _: Errno) -> Result<Loss, Errno> {
+    async fn plex_lost(&self, plex: Uuid, _: Errno, heir: Option<Uuid>) -> Result<Recorded, Errno> {
         let book = &self.0;
-        book.commit(|| match book.standing(plex) {
-            Standing::Attaching => {
-                book.set(plex, Standing::Free);
-                Loss::Removed
-            }
-            Standing::Mirror | Standing::StaleMirror => {
-                book.set(plex, Standing::StaleMirror);
-                Loss::Tracked
-            }
-            Standing::Active | Standing::Stale => {
-                book.set(plex, Standing::Stale);
-                if book.source.get() == Some(plex) {
-                    // The engine has chosen the heir before it tells the loss.
-                    let volume = book.volume.borrow();
-                    let route = volume.as_ref().expect("a volume runs when its keeper does").route();
-                    let heir = route.readable().find(|plex| plex.behind.is_clean());
-                    book.source.set(heir.map(|plex| plex.uuid));
+        let loss = book
+            .commit(|| match book.standing(plex) {
+                Standing::Attaching => {
+                    book.set(plex, Standing::Free);
+                    Loss::Removed
                 }
-                Loss::Tracked
-            }
-            // The mover was first to give it up.
-            Standing::Free => Loss::Removed,
-            Standing::Broken => panic!("a snapshot's plex was lost by its origin"),
-        })
-        .await
+                Standing::Mirror | Standing::StaleMirror => {
+                    book.set(plex, Standing::StaleMirror);
+                    Loss::Tracked
+                }
+                Standing::Active | Standing::Stale => {
+                    book.set(plex, Standing::Stale);
+                    if book.source.get() == Some(plex) {
+                        book.source.set(heir);
+                    }
+                    Loss::Tracked
+                }
+                // The mover was first to give it up.
+                Standing::Free => Loss::Removed,
+                Standing::Broken => panic!("a snapshot's plex was lost by its origin"),
+            })
+            .await?;
+        Ok(Recorded { loss, authority: book.source.get() })
     }
 
     async fn intent_lost(&self) -> Result<(), Errno> {
@@ -122,6 +118,8 @@ impl Ledger for Clerk {
     fn read_failed(&self, _: Uuid, _: ByteRange, _: Errno) {
         self.0.read_failures.set(self.0.read_failures.get() + 1);
     }
+
+    fn differs(&self, _: Uuid) {}
 
     fn last_plex_failed(&self, _: Uuid, _: Errno) {
         self.0.last_plex_failures.set(self.0.last_plex_failures.get() + 1);
@@ -208,7 +206,6 @@ impl Site {
             broken: Cell::new(false),
             read_failures: Cell::new(0),
             last_plex_failures: Cell::new(0),
-            volume: RefCell::new(None),
         });
         let run = Generation(1);
         let new_map = |name: &str, identity| {
@@ -261,7 +258,6 @@ impl Site {
     /// End everything where it stands: the process alone, or with the power.
     pub fn crash(&self, power: bool) {
         self.world.kill();
-        *self.book.volume.borrow_mut() = None;
         let marks = self.marks.borrow();
         let plexes = self.plexes.iter().flat_map(|plex| [plex.disk.clone(), plex.map.borrow().clone()]);
         let state = marks.iter().map(|mark| mark.map.clone()).chain([self.intent.borrow().clone()]);
@@ -409,7 +405,6 @@ impl Site {
         }
         let marks = RefCell::new(route.marks.clone());
         let volume = Volume::new(shape, Intent::new(shape.geometry.length, stored), route);
-        *self.book.volume.borrow_mut() = Some(Arc::clone(&volume));
         let clerk = Clerk(Rc::clone(&self.book));
         let keeper = Keeper::start(host.clone(), Arc::clone(&volume), intent_file, clerk, self.options);
         for (map, file) in files {

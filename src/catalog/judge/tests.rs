@@ -55,7 +55,7 @@ fn pair() -> Group {
     let made =
         |plex: &Plex| Made { plex: plex.uuid(), bytes: 18 * MIB, block_size: 512, memory_alignment: 4 };
     let all: Vec<_> = volume.plexes().iter().map(made).collect();
-    let group = change::finish_make(&group, volume.uuid(), &all, &mut ids).unwrap().group;
+    let group = change::finish_make(&group, volume.uuid(), &all, false, &mut ids).unwrap().group;
     let media: Vec<_> = all.iter().map(|made| (made.plex, Presence::Present(None))).collect();
     let args = StartArgs { volume: "v", media: &media, source: None, unix_s: 0 };
     change::start(&group, &args, &mut ids).unwrap().group
@@ -138,8 +138,9 @@ fn a_label_of_an_earlier_run_than_its_peers_is_behind() {
 fn a_parting_that_the_labels_do_not_know_yet_is_believed_unless_a_peer_knows_it() {
     let before = pair();
     let lost = before.volume("v").unwrap().plexes()[1].uuid();
-    let after =
-        change::lose_plex(&before, lost, change::Loss::Failed, &mut Ids::from_seed([2; 32])).unwrap().group;
+    let after = change::lose_plex(&before, lost, change::Loss::Failed, None, &mut Ids::from_seed([2; 32]))
+        .unwrap()
+        .group;
     let labels = [found(&own(&before, 0)), found(&own(&before, 1))];
     assert_eq!(
         verdicts(&after, labels).unwrap(),
@@ -171,7 +172,7 @@ fn a_mirror_that_came_back_from_before_a_parting_is_behind() {
     let before = pair();
     let mut ids = Ids::from_seed([2; 32]);
     let second = before.volume("v").unwrap().plexes()[1].uuid();
-    let lost = change::lose_plex(&before, second, change::Loss::Failed, &mut ids).unwrap().group;
+    let lost = change::lose_plex(&before, second, change::Loss::Failed, None, &mut ids).unwrap().group;
     let attached = change::attach_plex(&lost, "v", "v-02", &mut ids).unwrap().group;
     let again = change::synced_plex(&attached, second, &mut ids).unwrap().group;
     let seen = verdicts(&again, [found(&own(&again, 0)), found(&own(&before, 1))]).unwrap();

@@ -19,10 +19,7 @@ pub struct StartArgs {
     /// Start every volume of the group
     #[arg(short, long, conflicts_with = "volumes")]
     all: bool,
-    /// Believe an older plex that is alone, or a plex file that was changed from outside
-    #[arg(short, long, conflicts_with = "all")]
-    force: bool,
-    /// The plex whose content counts where plexes disagree
+    /// The plex to believe: where plexes disagree, for one that is older, or whose file was changed from outside
     #[arg(long, value_name = "PLEX", conflicts_with = "all")]
     source: Option<String>,
 }
@@ -47,9 +44,9 @@ impl StartArgs {
             ));
         }
         let source = self.source.as_deref().map(words::name).transpose()?;
-        let requests = words::names(&self.volumes)?.into_iter().map(|volume| {
-            Request::Start(Start { group: group.clone(), volume, force: self.force, source: source.clone() })
-        });
+        let requests = words::names(&self.volumes)?
+            .into_iter()
+            .map(|volume| Request::Start(Start { group: group.clone(), volume, source: source.clone() }));
         Ok(Action::ask_each(requests.collect(), |answered| started(&answered)))
     }
 }

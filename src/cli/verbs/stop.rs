@@ -1,4 +1,4 @@
-//! `cleave stop`: stops volumes.
+//! `cleave stop`: stops volumes that nobody has open; tasks on them are aborted.
 
 use super::start::each_volume;
 use crate::base::Refused;
@@ -19,9 +19,6 @@ pub struct StopArgs {
     /// Stop every volume of the group
     #[arg(short, long, conflicts_with = "volumes")]
     all: bool,
-    /// Abort tasks on them first; an open volume is never stopped
-    #[arg(short, long, conflicts_with = "all")]
-    force: bool,
 }
 
 impl StopArgs {
@@ -36,7 +33,7 @@ impl StopArgs {
         }
         let requests = words::names(&self.volumes)?
             .into_iter()
-            .map(|volume| Request::Stop(Stop { group: group.clone(), volume, force: self.force }));
+            .map(|volume| Request::Stop(Stop { group: group.clone(), volume }));
         Ok(Action::ask_each(requests.collect(), |answered| stopped(&answered)))
     }
 }

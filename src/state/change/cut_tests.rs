@@ -34,11 +34,11 @@ fn snapstart_copies_then_is_in_step_then_is_cut() {
          v-02 is SNAPATT, wait for it with: vxassist snapwait v",
     );
     // An error of its medium removes it and frees the space; being slow makes it stale.
-    let failed = lose_plex(&copying.group, plex, Loss::Failed, &mut ids(7)).unwrap();
+    let failed = lose_plex(&copying.group, plex, Loss::Failed, None, &mut ids(7)).unwrap();
     assert_eq!(states(&failed.group, "v"), "ACTIVE v-01=ACTIVE");
     assert_eq!(failed.after_commit[0], Effect::RemoveMap { map });
     assert!(matches!(failed.after_commit[1], Effect::Release { .. }));
-    let slow = lose_plex(&copying.group, plex, Loss::Slow, &mut ids(7)).unwrap().group;
+    let slow = lose_plex(&copying.group, plex, Loss::Slow, None, &mut ids(7)).unwrap().group;
     assert_eq!(states(&slow, "v"), "ACTIVE v-01=ACTIVE v-02=STALE");
     let again = attach_plex(&slow, "v", "v-02", &mut ids(8)).unwrap().group;
     assert_eq!(

@@ -163,12 +163,19 @@ pub fn make_volume(group: &Group, args: &MakeArgs, ids: &mut Ids) -> Result<Chan
 /// The media of an EMPTY volume are there: it becomes CLEAN, with block size and alignment fixed for its life.
 ///
 /// Files that Cleave made read as zero and are equal. Where a foreign file or a block device is among the media, the
-/// first of those holds what counts, and every other plex becomes STALE until it is copied.
+/// first of those holds what counts, and every other plex becomes STALE until it is copied; unless all are `equal`, because
+/// they were zeroed or because a person says so.
 ///
 /// # Errors
 /// `plex.too-small` and `plex.block-size` (a block size above the page, or one that does not divide the length);
 /// `volume.gone`, `plex.gone` when the volume was removed meanwhile.
-pub fn finish_make(group: &Group, volume: Uuid, made: &[Made], ids: &mut Ids) -> Result<Change, Refused> {
+pub fn finish_make(
+    group: &Group,
+    volume: Uuid,
+    made: &[Made],
+    equal: bool,
+    ids: &mut Ids,
+) -> Result<Change, Refused> {
     let mut draft = Draft::new(group, ids);
     let record = draft.volume(volume)?;
     record.step(VolumeEvent::Initialise)?;
@@ -180,7 +187,8 @@ pub fn finish_make(group: &Group, volume: Uuid, made: &[Made], ids: &mut Ids) ->
         record.memory_alignment = record.memory_alignment.max(facts.memory_alignment);
     }
     let generation = record.plexes.first().map(|plex| plex.generation);
-    let source = record.plexes.iter().position(|plex| plex.medium.kind != MediumKind::Made);
+    let foreign = |plex: &Plex| !equal && plex.medium.kind != MediumKind::Made;
+    let source = record.plexes.iter().position(foreign);
     let plexes: Vec<_> = record.plexes.iter().map(|plex| plex.uuid).collect();
     for (at, plex) in plexes.iter().enumerate() {
         let event = if source.is_none_or(|source| source == at) {

@@ -119,11 +119,17 @@ pub fn synced_plex(group: &Group, plex: Uuid, ids: &mut Ids) -> Result<Change, R
 ///
 /// An ACTIVE or SNAPDONE plex becomes STALE with a map that is seeded before the commit; an unfinished snapshot mirror is
 /// removed unless it was only slow. When it was the source of a resync, authority moves to another ACTIVE plex in the
-/// same step (ordering rule 14).
+/// same step (ordering rule 14): to `heir`, if one is named that can be it, else to the oldest.
 ///
 /// # Errors
 /// `plex.gone`; `plex.last-active`: then the write fails, and the plex stays; `plex.state`.
-pub fn lose_plex(group: &Group, plex: Uuid, loss: Loss, ids: &mut Ids) -> Result<Change, Refused> {
+pub fn lose_plex(
+    group: &Group,
+    plex: Uuid,
+    loss: Loss,
+    heir: Option<Uuid>,
+    ids: &mut Ids,
+) -> Result<Change, Refused> {
     let (volume, record) = group.plex_by_id(plex).ok_or_else(|| refuse::plex_gone(plex))?;
     let event = match loss {
         Loss::Failed => PlexEvent::Fail,
@@ -133,7 +139,7 @@ pub fn lose_plex(group: &Group, plex: Uuid, loss: Loss, ids: &mut Ids) -> Result
     refuse_last(volume, record)?;
     let mut draft = Draft::new(group, ids);
     draft.step(volume.uuid, plex, event, Route::Live)?;
-    draft.move_authority(volume.uuid)?;
+    draft.move_authority(volume.uuid, heir)?;
     draft.finish()
 }
 
@@ -150,7 +156,7 @@ pub fn remove_plex(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Re
     refuse_last(record, plex)?;
     let mut draft = Draft::new(group, ids);
     draft.step(record.uuid, plex.uuid, PlexEvent::Remove, Route::Live)?;
-    draft.move_authority(record.uuid)?;
+    draft.move_authority(record.uuid, None)?;
     draft.finish()
 }
 
@@ -227,10 +233,11 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Where the source of a resync is no complete plex any more, the first that is takes its place.
-    pub(super) fn move_authority(&mut self, volume: Uuid) -> Result<(), Refused> {
+    /// Where the source of a resync is no complete plex any more, `heir` or the first that is takes its place.
+    pub(super) fn move_authority(&mut self, volume: Uuid, heir: Option<Uuid>) -> Result<(), Refused> {
         let record = self.volume(volume)?;
-        let next = record.complete_plexes().next().map(|plex| plex.uuid);
+        let named = record.complete_plexes().find(|plex| Some(plex.uuid) == heir);
+        let next = named.or_else(|| record.complete_plexes().next()).map(|plex| plex.uuid);
         let Some(resync) = &mut record.resync else { return Ok(()) };
         let complete = |plex: &Plex| plex.uuid == resync.source && plex.state().is_complete();
         if !record.plexes.iter().any(complete)

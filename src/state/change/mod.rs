@@ -24,8 +24,8 @@ pub use mirror::{
 };
 pub use remove::{RemoveArgs, abandon_make, remove_volume, snapclear};
 pub use run::{
-    Presence, StartArgs, after_restart, assign_device, note_media, recover, resync_done, set_intent_lost,
-    set_read_policy, start, stop,
+    Presence, StartArgs, after_restart, assign_device, crashed, note_media, recover, resync_done,
+    set_intent_lost, set_read_policy, start, stop,
 };
 pub use snapback::{SnapbackArgs, snapback};
 

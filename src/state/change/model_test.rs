@@ -192,7 +192,7 @@ impl Run {
             }
             1 => {
                 let made: Vec<_> = plexes.iter().map(|plex| made(plex.uuid())).collect();
-                self.apply(finish_make(&group, uuid, &made, dice));
+                self.apply(finish_make(&group, uuid, &made, false, dice));
             }
             2 => drop(self.apply(add_plexes(&group, name, &sites, dice))),
             3 => drop(self.apply(snapstart(&group, name, &sites, dice))),
@@ -204,9 +204,9 @@ impl Run {
                 let copied = plexes.find(|plex| plex.map().is_some() && plex.is_attached()).map(Plex::uuid);
                 self.apply(synced_plex(&group, copied.unwrap_or(plex_id), dice));
             }
-            9 => drop(self.apply(lose_plex(&group, plex_id, Loss::Failed, dice))),
-            10 => drop(self.apply(lose_plex(&group, plex_id, Loss::Slow, dice))),
-            11 => drop(self.apply(lose_plex(&group, plex_id, Loss::Untracked, dice))),
+            9 => drop(self.apply(lose_plex(&group, plex_id, Loss::Failed, None, dice))),
+            10 => drop(self.apply(lose_plex(&group, plex_id, Loss::Slow, None, dice))),
+            11 => drop(self.apply(lose_plex(&group, plex_id, Loss::Untracked, None, dice))),
             12 => drop(self.apply(remove_plex(&group, name, plex_name, dice))),
             13 => drop(self.apply(snapabort(&group, name, (b > 3).then_some(1), dice))),
             14 | 15 => {

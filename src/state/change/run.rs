@@ -136,6 +136,14 @@ pub fn after_restart(group: &Group, living: &[Uuid], ids: &mut Ids) -> Result<Ch
     draft.finish()
 }
 
+/// A volume that should run does not: it becomes NEEDSYNC.
+///
+/// # Errors
+/// `volume.gone`.
+pub fn crashed(group: &Group, volume: Uuid) -> Result<Change, Refused> {
+    edit(group, volume, |record| record.step(VolumeEvent::Crash))
+}
+
 /// The volume is stopped: its device ends in good order, then it is CLEAN with a new stop generation. While a resync is
 /// under way it becomes NEEDSYNC instead, and keeps its source. `holders` name who has the device open.
 ///

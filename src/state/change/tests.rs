@@ -47,7 +47,7 @@ pub(in crate::state) fn make(group: &Group, name: &str, sites: &[Site]) -> Group
     let args = MakeArgs { name, length: 100 * MIB, region_size: None, sites };
     let group = make_volume(group, &args, &mut ids(name.as_bytes()[0])).unwrap().group;
     let volume = group.volume(name).unwrap().uuid();
-    finish_make(&group, volume, &made_all(&group, name), &mut ids(3)).unwrap().group
+    finish_make(&group, volume, &made_all(&group, name), false, &mut ids(3)).unwrap().group
 }
 
 pub(in crate::state) fn started(group: &Group, name: &str) -> Group {
@@ -132,7 +132,8 @@ fn a_volume_is_recorded_before_its_media_are_made() {
     assert!(second.medium().path.as_str().ends_with(".img"));
     assert_eq!(first.medium().kind, MediumKind::Made);
 
-    let done = finish_make(&change.group, volume.uuid(), &made_all(&change.group, "v"), &mut ids(3)).unwrap();
+    let done =
+        finish_make(&change.group, volume.uuid(), &made_all(&change.group, "v"), false, &mut ids(3)).unwrap();
     assert_eq!(states(&done.group, "v"), "CLEAN v-01=CLEAN v-02=CLEAN");
     assert_eq!(done.before_commit, [Effect::CreateIntent { volume: volume.uuid(), length: 100 * MIB }]);
     assert_eq!(done.touched(&change.group), [volume.uuid()]);
@@ -229,11 +230,11 @@ fn a_medium_that_turns_out_too_small_or_too_coarse_is_refused_by_numbers() {
     let mut made = made_all(&group, "v");
     let file = group.volume("v").unwrap().plexes()[0].medium().path.clone();
     made[0].bytes -= 1;
-    assert_eq!(finish_make(&group, volume, &made, &mut ids(3)).unwrap_err().id, "plex.too-small");
+    assert_eq!(finish_make(&group, volume, &made, false, &mut ids(3)).unwrap_err().id, "plex.too-small");
     made[0].bytes += 1;
     made[0].block_size = 8192;
     refused(
-        finish_make(&group, volume, &made, &mut ids(3)),
+        finish_make(&group, volume, &made, false, &mut ids(3)),
         Kind::Medium,
         "plex.block-size",
         &format!(
@@ -419,7 +420,7 @@ fn after_a_crash_the_source_of_the_resync_is_recorded_before_the_device_is_made(
     let again = after_restart(&named.group, &[], &mut ids(6)).unwrap().group;
     assert_eq!(source(&start_with(&again, "v", &all_present(&group, "v"), None).unwrap()), second);
     // It fails: authority moves with the same commit that makes it stale.
-    let lost = lose_plex(&named.group, second, Loss::Failed, &mut ids(7)).unwrap();
+    let lost = lose_plex(&named.group, second, Loss::Failed, None, &mut ids(7)).unwrap();
     assert_eq!(source(&lost), first);
     assert_eq!(lost.after_commit.last(), Some(&Effect::Resync { volume: volume.uuid(), source: first }));
 
@@ -466,7 +467,7 @@ fn a_lost_plex_is_stale_with_a_seeded_map_and_the_last_one_never_goes() {
     let group = pair();
     let volume = group.volume("v").unwrap();
     let (first, second) = (volume.plexes()[0].uuid(), volume.plexes()[1].uuid());
-    let change = lose_plex(&group, first, Loss::Failed, &mut ids(5)).unwrap();
+    let change = lose_plex(&group, first, Loss::Failed, None, &mut ids(5)).unwrap();
     assert_eq!(states(&change.group, "v"), "ACTIVE v-01=STALE v-02=ACTIVE");
     let map = change.group.volume("v").unwrap().plexes()[0].map().unwrap();
     assert_eq!(
@@ -477,7 +478,7 @@ fn a_lost_plex_is_stale_with_a_seeded_map_and_the_last_one_never_goes() {
         ]
     );
     refused(
-        lose_plex(&change.group, second, Loss::Failed, &mut ids(6)),
+        lose_plex(&change.group, second, Loss::Failed, None, &mut ids(6)),
         Kind::Last,
         "plex.last-active",
         "v-02: it is the last complete plex of volume v; \
@@ -505,9 +506,9 @@ fn a_lost_plex_is_stale_with_a_seeded_map_and_the_last_one_never_goes() {
     assert_eq!(states(&done.group, "v"), "ACTIVE v-01=ACTIVE v-02=ACTIVE");
     assert_eq!(done.after_commit, [Effect::RemoveMap { map }], "the map goes after the commit");
     // It fails again in mid-copy: the map that it has is added to.
-    let lost = lose_plex(&attached.group, first, Loss::Failed, &mut ids(9)).unwrap();
+    let lost = lose_plex(&attached.group, first, Loss::Failed, None, &mut ids(9)).unwrap();
     assert_eq!(lost.before_commit[1], Effect::AddToMap { map, volume: volume.uuid(), fill: MapFill::Intent });
-    let untracked = lose_plex(&attached.group, first, Loss::Untracked, &mut ids(9)).unwrap().group;
+    let untracked = lose_plex(&attached.group, first, Loss::Untracked, None, &mut ids(9)).unwrap().group;
     assert_eq!(states(&untracked, "v"), "ACTIVE v-01=IOFAIL v-02=ACTIVE");
     let back = attach_plex(&untracked, "v", "v-01", &mut ids(10)).unwrap();
     assert!(matches!(back.before_commit[..], [Effect::CreateMap { fill: MapFill::Full, .. }]));
@@ -542,7 +543,8 @@ fn a_mirror_that_needs_more_than_the_volume_has_is_refused_by_numbers() {
 
 #[test]
 fn offline_is_a_way_out_and_back() {
-    let group = lose_plex(&pair(), pair().volume("v").unwrap().plexes()[1].uuid(), Loss::Failed, &mut ids(5));
+    let group =
+        lose_plex(&pair(), pair().volume("v").unwrap().plexes()[1].uuid(), Loss::Failed, None, &mut ids(5));
     let group = group.unwrap().group;
     refused(
         take_offline(&group, "v", "v-01", &mut ids(6)),
