@@ -175,7 +175,6 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
 
     /// Bring the target's `piece` to what the source holds there; the window is held.
     async fn piece(&self, buffers: &Buffers, piece: ByteRange) -> Result<(), MoverError> {
-        let written = self.written.get() + self.zeroed.get();
         let mut at = piece.offset;
         while at < piece.end() {
             let rest = ByteRange::new(at, piece.end() - at);
@@ -188,7 +187,7 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
             }
             at = data.end();
         }
-        self.job.count(piece.length, self.written.get() + self.zeroed.get() - written);
+        self.job.count(piece.length, 0);
         Ok(())
     }
 
@@ -288,6 +287,7 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
         let done = self.plan.target.submit(request).await;
         done.map_err(|errno| MoverError::Write { range, errno })?;
         self.written.set(self.written.get() + range.length);
+        self.job.count(0, range.length);
         Ok(())
     }
 
@@ -297,6 +297,7 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
         let done = self.plan.target.submit(request).await;
         done.map_err(|errno| MoverError::Write { range, errno })?;
         self.zeroed.set(self.zeroed.get() + range.length);
+        self.job.count(0, range.length);
         Ok(())
     }
 

@@ -108,6 +108,8 @@ fn race(seed: u64, region: u64, compare_first: bool, zero_target: bool, windows:
     assert_eq!(table.held(), 0);
     assert_eq!(control.progress().done_bytes, LENGTH);
     assert!(control.progress().ended);
+    let told = control.progress().written_bytes;
+    assert_eq!(told, report.written_bytes + report.zeroed_bytes, "no slot counts what another wrote");
     let moved = report.written_bytes + report.zeroed_bytes + report.left_bytes;
     assert_eq!(moved, LENGTH, "each byte is accounted for once");
     *source.bytes.borrow() == *target.bytes.borrow()

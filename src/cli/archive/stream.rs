@@ -23,7 +23,7 @@ pub trait Stream: Send + 'static {
 pub struct Hand {
     empty: Receiver<Chunk>,
     full: SyncSender<Chunk>,
-    digest: Digest,
+    digest: Option<Digest>,
 }
 
 impl Hand {
@@ -39,9 +39,11 @@ impl Hand {
         self.empty.try_recv().ok()
     }
 
-    /// Hashes a filled chunk and gives it on; false when the user has given up.
+    /// Hashes a filled chunk, where that is wanted, and gives it on; false when the user has given up.
     pub fn give(&mut self, chunk: Chunk) -> bool {
-        self.digest.add(&chunk);
+        if let Some(digest) = &mut self.digest {
+            digest.add(&chunk);
+        }
         self.full.send(chunk).is_ok()
     }
 }
@@ -83,13 +85,23 @@ impl Digest {
 pub struct Ahead {
     full: Receiver<Chunk>,
     empty: Sender<Chunk>,
-    thread: JoinHandle<Result<Digest, Refused>>,
+    thread: JoinHandle<Result<Option<Digest>, Refused>>,
 }
 
 impl Ahead {
     /// Begins to read `stream` to its end.
     #[must_use]
     pub fn new(stream: impl Stream) -> Self {
+        Self::begin(stream, Some(Digest::default()))
+    }
+
+    /// Begins to read `stream` to its end, without its checksum.
+    #[must_use]
+    pub fn unhashed(stream: impl Stream) -> Self {
+        Self::begin(stream, None)
+    }
+
+    fn begin(stream: impl Stream, digest: Option<Digest>) -> Self {
         let (full_to, full) = sync_channel(CHUNKS);
         let (empty_to, empty) = channel::<Chunk>();
         for _ in 0..CHUNKS {
@@ -97,7 +109,7 @@ impl Ahead {
             let _ = empty_to.send(Chunk::default());
         }
         let thread = thread::spawn(move || {
-            let mut hand = Hand { empty, full: full_to, digest: Digest::default() };
+            let mut hand = Hand { empty, full: full_to, digest };
             stream.run(&mut hand)?;
             Ok(hand.digest)
         });
@@ -116,7 +128,7 @@ impl Ahead {
         let _ = self.empty.send(chunk);
     }
 
-    /// The length and checksum of all that was read.
+    /// The length and checksum of all that was read; nothing of what is unhashed.
     ///
     /// # Errors
     /// That of the reading.
@@ -125,7 +137,8 @@ impl Ahead {
     /// When the reading panicked.
     pub fn finish(self) -> Result<Digest, Refused> {
         drop((self.full, self.empty));
-        self.thread.join().expect("the reading thread does not panic")
+        let digest = self.thread.join().expect("the reading thread does not panic")?;
+        Ok(digest.unwrap_or_default())
     }
 }
 

@@ -35,7 +35,7 @@ pub fn check(path: &Path, against: Option<&Named>, progress: &mut Progress) -> R
     }
     let mut meter = Meter::new(progress, format!("check {}", clean(path.display())), length_bytes);
     let archive = Ahead::new(archive);
-    let mut source = source.map(Ahead::new);
+    let mut source = source.map(Ahead::unhashed);
     let mut offset = 0;
     while let Some(ours) = archive.next() {
         if let (Some(chunks), Some(named)) = (&source, against) {
