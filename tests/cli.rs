@@ -565,6 +565,7 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
             dirty_regions: 131,
             region_bytes: 65_536,
             copied_bytes: 131 * 65_536,
+            lost_bytes: 3 << 16,
             snapshot_removed,
             tasks,
             elapsed_ms: 412,

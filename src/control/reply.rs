@@ -103,6 +103,9 @@ pub struct Returned {
     pub region_bytes: u64,
     /// Bytes written to the plexes; 0 so far when a task still copies.
     pub copied_bytes: u64,
+    /// Bytes in which the snapshot volume was changed since its cut, and that are given up with the plexes.
+    #[serde(default)]
+    pub lost_bytes: u64,
     /// Whether the snapshot volume went with its last plex.
     pub snapshot_removed: bool,
     /// The tasks that copy; empty when the plexes are SNAPDONE.

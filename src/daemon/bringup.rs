@@ -281,8 +281,10 @@ impl Owner {
                 known.unwrap_or_else(|| Arc::new(ChangeMap::new(record.length(), record.region_size())));
             if plex.is_attached() {
                 let role = role(plex.state());
-                if role == Role::ReadWrite && source.is_some_and(|source| source != plex.uuid()) {
-                    // Ordering rule 14: until it is equal, it is read from the source alone.
+                // Ordering rule 14: until it is equal, it is read from the source alone. A mirror lacks there what it may have
+                // lost, whatever plexes there are.
+                let may_differ = source.is_some_and(|source| source != plex.uuid());
+                if may_differ || role == Role::WriteOnly {
                     behind.or_extents(durable);
                 }
                 let medium = self.open_plex(record, plex, false).await?;
@@ -363,17 +365,33 @@ impl Owner {
             tracing::warn!("{refused}");
         }
         let device = live.device.borrow_mut().take();
-        if let Some(device) = device {
-            worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;
-        }
-        let ended = live.keeper.stop(stop).await;
+        let ended = match device {
+            Some(device) => {
+                worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;
+                live.keeper.stop(stop).await
+            }
+            // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
+            None => {
+                let number = live.number.get();
+                if worker(move || number_is_taken(number)).await {
+                    return Err(Refusal::new(
+                        Kind::TimedOut,
+                        "device.lingers",
+                        &live.name,
+                        "its device has not ended yet",
+                        "see to the medium that hangs, then stop it again",
+                    ));
+                }
+                live.keeper.stop(None).await.and(Err(Errno::TIMED_OUT))
+            }
+        };
         self.live.borrow_mut().remove(&live.volume.shape().uuid);
         ended.map_err(|errno| {
             Refusal::new(
                 Kind::Io,
                 "volume.unclean-stop",
                 &live.name,
-                format!("the last flush failed: {errno}"),
+                format!("it did not end in good order: {errno}"),
                 "it is stopped; the next start makes its plexes equal",
             )
         })

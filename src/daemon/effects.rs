@@ -103,14 +103,17 @@ impl Owner {
             Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
             Effect::Release { plex, medium, length } => {
                 let open = self.media.borrow_mut().remove(&plex);
-                if medium.kind == MediumKind::Made {
+                let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
+                if self.never_made.borrow_mut().remove(&plex) {
+                    // Nothing of ours stands there.
+                } else if medium.kind == MediumKind::Made {
                     let path = medium.path.as_path().to_owned();
                     drop(open);
                     let removed = worker(move || crate::catalog::files::remove_durably(&path)).await;
                     if let Err(error) = removed {
                         tracing::warn!(path = %medium.path, %error, "the file of a plex cannot be removed");
                     }
-                } else if let Some(open) = open {
+                } else if let Some(open) = open.filter(|_| !unlabelled) {
                     self.erase_labels(open, length).await;
                 }
             }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
-use crate::bitmap::ChangeMap;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
@@ -16,7 +15,7 @@ use crate::mover::{
 };
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
-use crate::state::{MediumKind, Plex};
+use crate::state::{Group, MediumKind, Plex, PlexState};
 use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
@@ -69,6 +68,9 @@ impl Owner {
         plex: Uuid,
         purpose: Purpose,
     ) -> Result<Job, Refused> {
+        if live.stopping.get() {
+            return Err(Refusal::new(Kind::Busy, "volume.stopping", &live.name, "is being stopped", ""));
+        }
         let record = group.record();
         let (volume_record, plex_record) = record.plex_by_id(plex).ok_or_else(|| plex_gone(plex))?;
         let route = live.volume.route();
@@ -162,25 +164,29 @@ impl Owner {
         live: &Rc<Live>,
         plex: Uuid,
     ) -> Result<(), Refused> {
-        live.keeper
-            .persist()
-            .await
-            .map_err(|errno| system(&live.name, "a change map cannot be written", errno))?;
+        let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
+        live.keeper.persist().await.map_err(failed("a change map cannot be written"))?;
         let kept = |record: &Plex| record.state().has_map();
         let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
         if !has_map {
             // A resync after a crash: the plex is ACTIVE already.
             return Ok(());
         }
+        // From before the record relies on it no flush is acknowledged without it; it is read only after.
+        live.give_role(&self.keepers, plex, Role::Joining)
+            .await
+            .map_err(failed("the plex cannot be given its role"))?;
+        live.keeper.flush().await.map_err(failed("the plexes cannot be flushed"))?;
+        if live.volume.route().plex(plex).is_none_or(|plex| !plex.behind.is_clean()) {
+            return Err(plex_gone(plex));
+        }
         let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
         let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
-        let route = live.volume.route();
-        if let (Some(state), Some(old)) = (state, route.plex(plex)) {
-            let behind = Arc::new(ChangeMap::new(old.behind.length(), old.behind.region_size()));
-            let new = RoutePlex { role: role(state), behind, ..old.clone() };
-            live.attach(&self.keepers, new)
+        if let Some(state) = state {
+            // Without it the plex is believed and gets everything, and serves no read.
+            live.give_role(&self.keepers, plex, role(state))
                 .await
-                .map_err(|errno| system(&live.name, "the plex cannot be given its role", errno))?;
+                .map_err(failed("the plex cannot be given its role"))?;
         }
         Ok(())
     }
@@ -336,8 +342,9 @@ impl Owner {
     /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
     pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
         let route = live.volume.route();
-        let targets: Vec<_> =
-            route.readable().filter(|plex| !plex.behind.is_clean()).map(|plex| plex.uuid).collect();
+        let relied: Vec<Uuid> = relied_on(&group.record(), &route);
+        let unequal = |plex: &&RoutePlex<Medium>| relied.contains(&plex.uuid) && !plex.behind.is_clean();
+        let targets: Vec<_> = route.plexes.iter().filter(unequal).map(|plex| plex.uuid).collect();
         let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
         let mut jobs = Vec::new();
         let mut reports = Vec::new();
@@ -357,8 +364,10 @@ impl Owner {
             }
             let uuid = live.volume.shape().uuid;
             // A plex that could not be made equal has left.
-            let clean = live.volume.route().readable().all(|plex| plex.behind.is_clean());
-            if !clean || live.stopping.get() {
+            let route = live.volume.route();
+            let relied: Vec<Uuid> = relied_on(&group.record(), &route);
+            let equal = |uuid: &Uuid| route.plex(*uuid).is_none_or(|plex| plex.behind.is_clean());
+            if !relied.iter().all(equal) || live.stopping.get() {
                 tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
                 return;
             }
@@ -445,6 +454,15 @@ pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> 
         .filter(|plex| plex.role == Role::ReadWrite || plex.behind.is_clean())
         .cloned()
         .collect()
+}
+
+/// The plexes of a route that must be equal: those that are read, and snapshot mirrors that were in step.
+fn relied_on(record: &Group, route: &crate::volume::Route<Medium>) -> Vec<Uuid> {
+    let in_step = |uuid: Uuid| {
+        record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::SnapDone)
+    };
+    let relied = |plex: &&RoutePlex<Medium>| plex.role == Role::ReadWrite || in_step(plex.uuid);
+    route.plexes.iter().filter(relied).map(|plex| plex.uuid).collect()
 }
 
 fn plex_gone(plex: Uuid) -> Refused {

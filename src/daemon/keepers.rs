@@ -194,31 +194,52 @@ async fn obey(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     while let Some(command) = commands.recv().await {
-        match command {
-            Command::AddMap { map, file, done } => {
-                keeper.add_map(map, file.on(|medium| host.open(medium)));
-                let keeper = keeper.clone();
-                host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        let Some((stop, done)) = obey_one(&host, &keeper, command) else { continue };
+        let ending = async {
+            keeper.stop().await?;
+            match stop {
+                Some(stop) => keeper.end_runs(stop).await,
+                None => Ok(()),
             }
-            Command::RemoveMap { map } => keeper.remove_map(&map),
-            Command::Persist { done } => {
-                let keeper = keeper.clone();
-                host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        };
+        let mut ending = std::pin::pin!(ending);
+        // A plex that fails its last flush is recorded meanwhile, and its map wants a file.
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut ending => break outcome,
+                Some(command) = commands.recv() => drop(obey_one(&host, &keeper, command)),
             }
-            Command::Flush { done } => {
-                let keeper = keeper.clone();
-                host.spawn(async move { answer(done, keeper.flush_plexes().await) });
-            }
-            Command::Stop { stop, done } => {
-                let mut outcome = keeper.stop().await;
-                if let (Ok(()), Some(stop)) = (outcome, stop) {
-                    outcome = keeper.end_runs(stop).await;
-                }
-                answer(done, outcome);
-                return;
-            }
-        }
+        };
+        answer(done, outcome);
+        return;
     }
+}
+
+/// Obey one command; a stop is given back.
+fn obey_one(
+    host: &RingHost,
+    keeper: &Keeper<RingHost, OwnersLedger>,
+    command: Command,
+) -> Option<(Option<Generation>, oneshot::Sender<Result<(), Errno>>)> {
+    match command {
+        Command::AddMap { map, file, done } => {
+            keeper.add_map(map, file.on(|medium| host.open(medium)));
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        }
+        Command::RemoveMap { map } => keeper.remove_map(&map),
+        Command::Persist { done } => {
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        }
+        Command::Flush { done } => {
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.flush_plexes().await) });
+        }
+        Command::Stop { stop, done } => return Some((stop, done)),
+    }
+    None
 }
 
 fn answer(done: oneshot::Sender<Result<(), Errno>>, outcome: Result<(), Errno>) {

@@ -112,6 +112,10 @@ impl Owner {
         for plex in volume.plexes() {
             if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
                 let first = self.unlabelled.borrow().contains(&plex.uuid());
+                // One that leaves because it hangs would have the record wait for it: the survivors tell.
+                if volume.state().is_started() && !plex.is_attached() && !first {
+                    continue;
+                }
                 let label = labels::label_of(all, committed, volume, plex);
                 work.push((plex.uuid(), medium.clone(), label, first));
             }

@@ -12,12 +12,15 @@ use crate::export::ublk::UblkDevice;
 use crate::mover::Control;
 use crate::ring::{Medium, RingHandle};
 use crate::volume::cut::{self, Swap};
-use crate::volume::{CutReport, Member, Route, RoutePlex, Volume};
+use crate::volume::{CutReport, Member, Role, Route, RoutePlex, Volume};
 
 use super::keepers::KeeperHandle;
 
 /// How long a change of a route may hold requests before it backs out.
 pub const HOLD_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often a change of a role is tried.
+const ROLE_ATTEMPTS: u32 = 5;
 
 /// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
 static HOLDS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -130,6 +133,38 @@ impl Live {
             route
         })
         .await
+    }
+
+    /// Give `plex` a new role and an empty map, if it is in the write path and lacks nothing.
+    ///
+    /// # Errors
+    /// As [`Live::swap`].
+    pub async fn give_role(
+        self: &Rc<Self>,
+        ring: &RingHandle,
+        plex: Uuid,
+        role: Role,
+    ) -> Result<(), Errno> {
+        let change = move |route: &Route<Medium>| {
+            let mut route = route.clone();
+            // One that has left meanwhile stays out.
+            let found = route.plexes.iter_mut().find(|found| found.uuid == plex && found.behind.is_clean());
+            if let Some(found) = found {
+                if role != Role::Joining {
+                    found.behind = Arc::new(ChangeMap::new(found.behind.length(), found.behind.region_size()));
+                }
+                found.role = role;
+            }
+            route
+        };
+        // A long copy is not given up for one request that takes its time.
+        for _ in 1..ROLE_ATTEMPTS {
+            match self.reroute(ring, change).await {
+                Err(Errno::TIMED_OUT) => tokio::time::sleep(HOLD_LIMIT).await,
+                outcome => return outcome,
+            }
+        }
+        self.reroute(ring, change).await
     }
 
     /// Take `plexes` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3):

@@ -281,7 +281,14 @@ impl Owner {
         let mut made = Vec::new();
         for effect in effects {
             let Effect::Allocate { plex, medium, bytes, .. } = effect else { continue };
-            let open = self.allocate_one(medium.clone(), *bytes, force).await?;
+            let open = match self.allocate_one(medium.clone(), *bytes, force).await {
+                Ok(open) => open,
+                Err(refused) => {
+                    // What stands there is not ours to remove, be it the name of a plex that was made meanwhile.
+                    self.never_made.borrow_mut().insert(*plex);
+                    return Err(refused);
+                }
+            };
             made.push(Made {
                 plex: *plex,
                 bytes: open.length(),
@@ -351,13 +358,30 @@ impl Owner {
         name: &Name,
         source: Option<&Name>,
     ) -> Result<Vec<Job>, Refused> {
+        let _alone = self.alone_with(group, name).await?;
+        self.start_alone(group, name, source).await
+    }
+
+    /// [`Self::start_volume`] for a verb that is alone with the volume.
+    pub(super) async fn start_alone(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+        source: Option<&Name>,
+    ) -> Result<Vec<Job>, Refused> {
         let record = group.record();
         let volume = record.volume(name.as_str())?;
         let uuid = volume.uuid();
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
-        let media = self.look_at_media(group, uuid, false).await?;
+        let media = match self.look_at_media(group, uuid, false).await {
+            Ok(media) => media,
+            Err(refused) => {
+                self.close_media(volume);
+                return Err(refused);
+            }
+        };
         // A newer configuration may have been adopted from a label.
         let record = group.record();
         let volume = record.volume(name.as_str())?;
@@ -455,6 +479,7 @@ impl Owner {
         wanted: &Wanted<'_>,
         added: Added,
     ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
+        let _alone = self.alone_with(group, wanted.volume).await?;
         let sites = self.sites(group, wanted).await?;
         let volume = wanted.volume.as_str();
         let committed = self
@@ -581,6 +606,7 @@ impl Owner {
         request: request::RemoveMirror,
     ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
+        let _alone = self.alone_with(&group, &request.volume).await?;
         let record = group.record();
         let volume = record.volume(request.volume.as_str())?;
         let plex = match &request.plex {
@@ -600,8 +626,18 @@ impl Owner {
         Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes: freed, lost_bytes: 0 }))
     }
 
-    /// Stop a started volume that nobody has open: the volume first, then its record.
+    /// Stop a started volume that nobody has open.
     pub(super) async fn stop_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+    ) -> Result<(), Refused> {
+        let _alone = self.alone_with(group, name).await?;
+        self.stop_alone(group, name).await
+    }
+
+    /// [`Self::stop_volume`] for a verb that is alone with the volume: the volume first, then its record.
+    pub(super) async fn stop_alone(
         self: &Rc<Self>,
         group: &Rc<GroupHandle>,
         name: &Name,
@@ -621,15 +657,7 @@ impl Owner {
             .filter(|volume| volume.state() == crate::state::VolumeState::Clean)
             .map(crate::state::Volume::stop);
         if let Some(live) = live {
-            if live.stopping.replace(true) {
-                return Err(Refusal::new(
-                    Kind::Busy,
-                    "volume.stopping",
-                    name,
-                    "is being stopped already",
-                    "",
-                ));
-            }
+            live.stopping.set(true);
             if let Err(refused) = self.take_down(&live, stop).await {
                 if self.live(uuid).is_some() {
                     live.stopping.set(false);
@@ -684,6 +712,7 @@ impl Owner {
 
     pub(super) async fn remove(self: &Rc<Self>, request: request::Remove) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
+        let _alone = self.alone_with(&group, &request.object).await?;
         let record = group.record();
         let volume = record.volume(request.object.as_str())?;
         let uuid = volume.uuid();
@@ -707,7 +736,7 @@ impl Owner {
             .and_then(|(_, link)| self.maps.borrow().get(&link.snapshot_map).map(|map| map.dirty_bytes()))
             .unwrap_or(0);
         if live.is_some() {
-            self.stop_volume(&group, &request.object).await?;
+            self.stop_alone(&group, &request.object).await?;
         }
         let args = RemoveArgs { holders: &[], ..args };
         self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {

@@ -5,13 +5,13 @@
 //! ([`Owner::transact`]); long work stands between transactions, never inside one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
 
 use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
@@ -97,6 +97,10 @@ pub struct Owner {
     pub(super) unlabelled: RefCell<HashSet<Uuid>>,
     /// Change maps in memory, by map.
     pub(super) maps: RefCell<HashMap<Uuid, Arc<ChangeMap>>>,
+    /// One verb at a time that starts, stops, cuts, adds to or removes a volume.
+    pub(super) verbs: RefCell<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
+    /// Plexes whose files could not be made: nothing at their paths is ours.
+    pub(super) never_made: RefCell<HashSet<Uuid>>,
     /// When the daemon started.
     pub started: std::time::Instant,
     /// Somebody asked the daemon to end.
@@ -175,6 +179,32 @@ impl Owner {
     #[must_use]
     pub fn live(&self, volume: Uuid) -> Option<Rc<Live>> {
         self.live.borrow().get(&volume).cloned()
+    }
+
+    /// Wait until no other verb is at work on `volumes`, and keep others from beginning while the answer lives. Taken before
+    /// a group's turn, never within it; jobs of the mover do not take it.
+    pub(super) async fn alone(&self, volumes: impl IntoIterator<Item = Uuid>) -> Vec<OwnedMutexGuard<()>> {
+        // In one order, so that two who want the same ones do not wait for each other.
+        let volumes: BTreeSet<Uuid> = volumes.into_iter().collect();
+        let mut held = Vec::with_capacity(volumes.len());
+        for volume in volumes {
+            let verb = Arc::clone(self.verbs.borrow_mut().entry(volume).or_default());
+            held.push(verb.lock_owned().await);
+        }
+        held
+    }
+
+    /// [`Self::alone`] with the volume `name` of `group`.
+    ///
+    /// # Errors
+    /// `volume.unknown`.
+    pub(super) async fn alone_with(
+        &self,
+        group: &GroupHandle,
+        name: &Name,
+    ) -> Result<Vec<OwnedMutexGuard<()>>, Refused> {
+        let volume = group.record().volume(name.as_str())?.uuid();
+        Ok(self.alone([volume]).await)
     }
 
     /// Take a group into the daemon's care.

@@ -152,7 +152,11 @@ impl Owner {
     ) -> Result<Reply, Refused> {
         let began = Instant::now();
         let group = self.group(&request.group)?;
-        let names = targets(&group.record(), &request)?;
+        let record = group.record();
+        let names = targets(&record, &request)?;
+        let volumes: Result<Vec<_>, _> =
+            names.iter().map(|(name, _)| record.volume(name.as_str()).map(crate::state::Volume::uuid)).collect();
+        let _alone = self.alone(volumes?).await;
         let lives = self.lives(&group, names.iter().map(|(volume, _)| volume))?;
         // No intent bit of the span is cleared before the commit.
         lives.iter().for_each(|live| live.volume.intent().pin());
@@ -234,20 +238,25 @@ impl Owner {
             self.roll_back(group, set, true).await;
             return Err(refused);
         }
+        let mut outcome = Ok(taken);
         for one in &cutting {
+            let _alone = self.alone([one.snapshot]).await;
             let ending =
                 Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
                 self.record_crash(group, one.snapshot).await;
-                return Err(refused);
+                let way_out = "the snapshot was taken: start it with cleave start";
+                let refused = Refused::from(Refusal { way_out: way_out.to_owned(), ..*refused });
+                outcome = outcome.and(Err(refused));
+                continue;
             }
             let record = group.record();
             if let Some(row) = self.snapshot_row(group, &record, one) {
                 answer.row(Row::Snapshot(row)).await;
             }
         }
-        Ok(taken)
+        outcome
     }
 
     fn snapshot_row(
@@ -437,8 +446,11 @@ impl Owner {
         let began = Instant::now();
         let group = self.group(&request.group)?;
         let record = group.record();
+        let uuid = record.volume(request.snapshot.as_str())?.uuid();
+        let origin = record.link_of(uuid).map(|(origin, _)| origin.uuid());
+        let _alone = self.alone(origin.into_iter().chain([uuid])).await;
+        let record = group.record();
         let snapshot = record.volume(request.snapshot.as_str())?;
-        let uuid = snapshot.uuid();
         let holders = match self.live(uuid) {
             Some(live) => self.holders(&live).await,
             None => Vec::new(),
@@ -446,8 +458,13 @@ impl Owner {
         self.check_snapback(&record, &request, &holders)?;
         let (origin, _) = record.link_of(uuid).ok_or_else(|| refuse::not_a_snapshot(snapshot.name()))?;
         let (origin_uuid, origin_name) = (origin.uuid(), origin.name().clone());
-        if self.live(uuid).is_some() {
-            self.stop_volume(&group, &request.snapshot).await?;
+        let lost_bytes = record
+            .link_of(uuid)
+            .and_then(|(_, link)| self.maps.borrow().get(&link.snapshot_map).map(|map| map.dirty_bytes()))
+            .unwrap_or(0);
+        let runs = self.live(uuid).is_some();
+        if runs {
+            self.stop_alone(&group, &request.snapshot).await?;
         }
         let args = SnapbackArgs {
             snapshot: request.snapshot.as_str(),
@@ -470,6 +487,12 @@ impl Owner {
             .max()
             .unwrap_or(0);
         let snapshot_removed = committed.after.volume_by_id(uuid).is_none();
+        if runs
+            && !snapshot_removed
+            && let Err(refused) = self.start_alone(&group, &request.snapshot, None).await
+        {
+            tracing::error!("a snapshot that gave a plex back does not start again: {refused}");
+        }
         let shape = *live.volume.shape();
         let jobs = self.attach_and_copy(&group, committed, TaskKind::SnapBack, false).await?;
         let mut reply = Returned {
@@ -479,6 +502,7 @@ impl Owner {
             dirty_regions,
             region_bytes: shape.region_size.bytes(),
             copied_bytes: 0,
+            lost_bytes,
             snapshot_removed,
             tasks: Vec::new(),
             elapsed_ms: 0,

@@ -17,6 +17,7 @@ use crate::catalog::Catalog;
 use crate::export::ublk::{self, DeviceState};
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
+use crate::state::{Group, Ids};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
@@ -126,6 +127,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         media: Default::default(),
         unlabelled: Default::default(),
         maps: Default::default(),
+        verbs: Default::default(),
+        never_made: Default::default(),
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
     });
@@ -243,11 +246,19 @@ async fn take_over_one(
 ) -> Result<(), Refused> {
     let record = group.record();
     let before = record.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let media = owner.look_at_media(group, volume, true).await?;
     let ending = ending(before);
-    let committed = owner
-        .transact(group, |group, ids| change::recover(group, volume, &media, unix_seconds(), ids))
-        .await?;
+    let recovered = async {
+        let media = owner.look_at_media(group, volume, true).await?;
+        let change = |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
+        owner.transact(group, change).await
+    };
+    let committed = match recovered.await {
+        Ok(committed) => committed,
+        Err(refused) => {
+            owner.close_media(before);
+            return Err(refused);
+        }
+    };
     owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
     tracing::info!(volume = %before.name(), number, "taken over");
     if before.prepared().is_some() {

@@ -38,6 +38,8 @@ pub struct Intent {
     pinned: AtomicU32,
     /// Ordering rule 18: pages cannot be written, every bit counts as set.
     lost: AtomicBool,
+    /// The committer has ended: nobody will answer.
+    closed: AtomicBool,
 }
 
 impl Intent {
@@ -55,6 +57,7 @@ impl Intent {
             dirtied: Notify::new(),
             pinned: AtomicU32::new(0),
             lost: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -70,8 +73,17 @@ impl Intent {
         let (answer, done) = oneshot::channel();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(Wanted { range, answer });
         self.asked.notify_one();
-        // A committer that is gone took the volume with it.
+        if self.closed.load(Ordering::SeqCst) {
+            self.close();
+        }
         done.await.unwrap_or(Err(Errno::IO))
+    }
+
+    /// The committer has ended: fail those that wait, and those that come.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let left = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        self.refuse(left, Errno::IO);
     }
 
     /// What may stand on disk: every extent that may hold writes not flushed everywhere.

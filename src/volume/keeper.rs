@@ -144,7 +144,8 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     /// A file could not be written, or a plex differs: the run ends as a crash does then.
     pub async fn end_runs(&self, stop: Generation) -> Result<(), Errno> {
         let inner = &self.inner;
-        if !inner.volume.route().is_in_step() {
+        let route = inner.volume.route();
+        if !route.is_in_step() || route.has_unrecorded() {
             return Err(Errno::IO);
         }
         inner.intent_file.end_run(inner.volume.intent.durable().bits(), stop).await?;
@@ -161,18 +162,21 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     /// # Errors
     /// As for [`Keeper::clean`]: the stop is not a clean one then. The keeper has ended all the same.
     pub async fn stop(&self) -> Result<(), Errno> {
+        let inner = &self.inner;
         let clean = async {
             self.flush_plexes().await?;
+            // A plex that is lost and not recorded would come back as good as the others.
+            inner.record_losses().await?;
             self.persist_maps().await?;
             self.clean().await
         }
         .await;
-        let inner = &self.inner;
         inner.stopping.set(true);
         inner.stop.notify_waiters();
         loop {
             let ended = inner.ended.notified();
             if inner.loops.get() == 0 {
+                inner.volume.intent.close();
                 return clean;
             }
             ended.await;
@@ -370,16 +374,20 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let volume = &self.volume;
         let route = volume.route();
         let has_failed = |uuid: Uuid| failed.iter().any(|(plex, _)| *plex == uuid);
-        // EINVAL says that we asked wrongly: no plex is lost for it, and what may differ now is not read from it.
-        if let Some((_, errno)) = failed.iter().find(|(_, errno)| *errno == Errno::INVALID) {
+        // EINVAL says that we asked wrongly: no plex that is read is lost for it, and what may differ now is not read from it.
+        let is_read = |uuid: Uuid| route.readable().any(|plex| plex.uuid == uuid);
+        let invalid = |(uuid, errno): &&(Uuid, Errno)| *errno == Errno::INVALID && is_read(*uuid);
+        if let Some((_, errno)) = failed.iter().find(invalid) {
             tracing::error!(volume = %volume.shape.uuid, %range, "a plex refused a request as invalid");
             if route.readable().all(|plex| has_failed(plex.uuid)) {
                 self.mirrors_leave(&route, failed, range);
             } else {
-                for plex in route.plexes.iter().filter(|plex| has_failed(plex.uuid)) {
+                for plex in route.readable().filter(|plex| has_failed(plex.uuid)) {
                     plex.behind.mark(range);
                     self.ledger.differs(plex.uuid);
                 }
+                let mirrors = failed.iter().filter(|(uuid, _)| !is_read(*uuid));
+                mirrors.for_each(|(uuid, errno)| self.leave(*uuid, *errno, range));
             }
             return Some(*errno);
         }
@@ -407,7 +415,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     /// it has lost.
     fn mirrors_leave(&self, route: &Route<H::Medium>, failed: &[(Uuid, Errno)], range: ByteRange) {
         let did = |uuid: Uuid| failed.iter().all(|(plex, _)| *plex != uuid);
-        for mirror in route.plexes.iter().filter(|plex| plex.role == Role::WriteOnly && did(plex.uuid)) {
+        for mirror in route.plexes.iter().filter(|plex| plex.role != Role::ReadWrite && did(plex.uuid)) {
             self.leave(mirror.uuid, Errno::IO, range);
         }
     }

@@ -168,7 +168,7 @@ impl<H: Host> VolumeQueue<H> {
             let at = first.wrapping_add(step) % plexes.len();
             let plex = &plexes[at];
             // Ordering rules 6 and 14: a write-only plex serves nothing, one that is behind nothing it lacks.
-            if plex.role == Role::WriteOnly || self.avoided == Some(plex.uuid) {
+            if plex.role != Role::ReadWrite || self.avoided == Some(plex.uuid) {
                 continue;
             }
             if plex.behind.is_marked(range) {
@@ -222,10 +222,10 @@ impl<H: Host> VolumeQueue<H> {
         let view = self.view();
         let faults = &self.volume.faults;
         let lost_before = faults.lost_flushes();
-        let readable =
-            view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role == Role::ReadWrite);
+        let relied =
+            view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role != Role::WriteOnly);
         // Ordering rule 4: every ACTIVE plex. Who fails is told at once, and not when the others have answered too.
-        let verdicts = join_all(readable.map(|(plex, device)| async move {
+        let verdicts = join_all(relied.map(|(plex, device)| async move {
             match device.submit(Request::Flush).await {
                 Ok(()) => Verdict::Acknowledge,
                 Err(errno) => {
@@ -292,10 +292,11 @@ impl<H: Host> VolumeQueue<H> {
     /// of its own, which keeps the buffer.
     async fn fan_out_with_limit(&self, view: &View<H>, request: &Request) -> Failures {
         let mut failed = Failures::new();
-        let mut waiting: Vec<(Uuid, Role, Option<Pending<'static>>)> = Vec::with_capacity(view.devices.len());
+        let mut waiting: Vec<(Uuid, bool, Option<Pending<'static>>)> = Vec::with_capacity(view.devices.len());
         for (plex, device) in view.route.plexes.iter().zip(&view.devices) {
             let (device, request) = (Rc::clone(device), request.clone());
-            waiting.push((plex.uuid, plex.role, Some(Box::pin(async move { device.submit(request).await }))));
+            let limited = plex.role == Role::WriteOnly;
+            waiting.push((plex.uuid, limited, Some(Box::pin(async move { device.submit(request).await }))));
         }
         // Pages of the request itself cannot be given back before every medium has answered.
         let may_leave = !matches!(request, Request::Write { buffer: Buffer::Registered(_), .. });
@@ -310,11 +311,11 @@ impl<H: Host> VolumeQueue<H> {
                     failed.extend(result.err().map(|errno| (*uuid, errno)));
                 }
             }
-            let left = |role: Role| waiting.iter().any(|(_, of, slot)| *of == role && slot.is_some());
-            if left(Role::ReadWrite) {
+            let left = |limited: bool| waiting.iter().any(|(_, is, slot)| *is == limited && slot.is_some());
+            if left(false) {
                 return Poll::Pending;
             }
-            if !left(Role::WriteOnly) {
+            if !left(true) {
                 return Poll::Ready(());
             }
             if !may_leave {

@@ -12,6 +12,8 @@ pub enum Role {
     ReadWrite,
     /// Gets every write and serves no read (ordering rule 6).
     WriteOnly,
+    /// As `WriteOnly`, and flushes wait for it: it is in step and about to be relied on (ordering rules 4 and 13).
+    Joining,
 }
 
 /// How the plex of a read is chosen, as `vxvol rdpol` has it.

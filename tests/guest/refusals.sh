@@ -162,6 +162,7 @@ refused 20 snapshot.no-snapdone "v: insufficient number of active snapshot mirro
 refused 11 snapshot.no-mirror "v: the volume has no snapshot mirror" snapwait v
 refused 11 snapshot.no-mirror "v: " snapabort v
 refused 20 snapshot.not-a-snapshot "v: " snapback v
+refused 20 snapshot.too-few-plexes "snap: 5 complete plexes wanted" snapback snap -n 5
 unchanged
 
 # Held by a mount, held open: the holder is named.

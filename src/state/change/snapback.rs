@@ -39,11 +39,6 @@ pub fn snapback(group: &Group, args: &SnapbackArgs, ids: &mut Ids) -> Result<Cha
     if origin.state() == VolumeState::Sync {
         return Err(refuse::volume_resyncing(&origin.name));
     }
-    match snapshot.state() {
-        VolumeState::Clean => {}
-        VolumeState::Active | VolumeState::Sync => return Err(refuse::volume_running(&snapshot.name)),
-        VolumeState::Empty | VolumeState::NeedSync => return Err(refuse::snapshot_unclean(&snapshot.name)),
-    }
     let complete: Vec<_> = snapshot.complete_plexes().map(Plex::uuid).collect();
     let count = args.plexes.unwrap_or(complete.len());
     if count == 0 || count > complete.len() {
@@ -55,6 +50,12 @@ pub fn snapback(group: &Group, args: &SnapbackArgs, ids: &mut Ids) -> Result<Cha
     let goes = count == complete.len();
     if goes && !snapshot.snapshots.is_empty() {
         return Err(refuse::volume_has_snapshots(&snapshot.name, &group.snapshot_names(snapshot)));
+    }
+    // Last, so that a caller who stops it for this does so for nothing else that is refused.
+    match snapshot.state() {
+        VolumeState::Clean => {}
+        VolumeState::Active | VolumeState::Sync => return Err(refuse::volume_running(&snapshot.name)),
+        VolumeState::Empty | VolumeState::NeedSync => return Err(refuse::snapshot_unclean(&snapshot.name)),
     }
     let maps = vec![link.origin_map, link.snapshot_map];
     let (origin, snapshot) = (origin.uuid, snapshot.uuid);
