@@ -34,7 +34,8 @@
 //! | task | a long operation that can be listed, watched, paused, throttled and aborted |
 //!
 //! # Ordering rules
-//! Code that enforces a rule names it; its test carries its number.
+//! Code that enforces a rule names it; its test carries its number. Rule 19 is for copies by copy-before-write, which are
+//! not built yet.
 //!
 //! **Writes**
 //! 1. The intent bit of an extent is durable before a write in it is submitted to any plex. Discard and write-zeroes are

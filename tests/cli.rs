@@ -335,7 +335,7 @@ vxassist remove volume v w
 vxassist remove mirror v
 vxassist remove mirror v v-02
 vxedit -rf rm tmp
-vxedit -g dg rm v-02
+vxedit -g dg rm v
 vxprint -ht
 vxprint -g dg -ht v
 vxprint -Avq
@@ -817,7 +817,7 @@ fn a_daemon_that_does_not_run_is_exit_code_3_with_a_way_out() {
     let (code, out, err) = run("list", None);
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(
-        err.starts_with("cleave: /nonexistent/control: the daemon does not run; start it with: "),
+        err.starts_with("cleave: /nonexistent/control: the daemon does not run; start it, as root: cleaved"),
         "{err}"
     );
     let (code, _, err) = run("vx vxprint -ht", None);

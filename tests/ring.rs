@@ -345,7 +345,7 @@ fn a_thread_ends_after_its_tasks_and_refuses_work_then() {
 }
 
 #[test]
-fn a_medium_is_locked_and_its_successor_waits() {
+fn rule_20_a_medium_is_locked_and_its_successor_waits() {
     let directory = scratch();
     let (path, medium) = file_of(&directory, "locked", MIB, Allocation::Full);
     let error = Medium::open(&path, Opening::WRITE).unwrap_err();

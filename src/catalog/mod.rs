@@ -163,7 +163,7 @@ impl<F: StateFiles> Catalog<F> {
                 "group.damaged",
                 catalog.files.place(),
                 if warnings.is_empty() { "holds no configuration".to_owned() } else { warnings.join("; ") },
-                "import the group from the labels of its media, or bring the directory back from a backup",
+                "bring the directory back from a backup; the labels of its media carry the configuration too",
             ));
         };
         // A daemon that was killed may have left it in memory alone: what is believed from here on must not be taken back by

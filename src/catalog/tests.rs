@@ -193,7 +193,7 @@ fn with_history(history: u32) -> (Fragile, Catalog<Fragile>, Group) {
 }
 
 #[test]
-fn what_was_loaded_after_a_kill_is_not_taken_back_by_a_power_cut() {
+fn rule_17_what_was_loaded_after_a_kill_is_not_taken_back_by_a_power_cut() {
     let first = busy_group();
     let mut seen = std::collections::BTreeSet::new();
     for steps in 0.. {
@@ -214,7 +214,7 @@ fn what_was_loaded_after_a_kill_is_not_taken_back_by_a_power_cut() {
 }
 
 #[test]
-fn a_commit_that_is_cut_off_anywhere_leaves_the_old_or_the_new_configuration() {
+fn rule_17_a_commit_that_is_cut_off_anywhere_leaves_the_old_or_the_new_configuration() {
     for history in [1, 2, 9, 12] {
         let mut steps = 0;
         loop {
@@ -308,8 +308,8 @@ fn nothing_readable_is_refused_by_name() {
     let refused = Catalog::open_on(Fragile::default()).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "/state/dg: holds no configuration; import the group from the labels of its media, \
-         or bring the directory back from a backup"
+        "/state/dg: holds no configuration; bring the directory back from a backup; \
+         the labels of its media carry the configuration too"
     );
     let files = Fragile::default();
     files.put(HEAD, b"garbage");

@@ -74,7 +74,7 @@ enum Verb {
     Snapabort(verbs::snapabort::SnapAbortArgs),
     /// Give a snapshot's plex back, copying only what differs
     Snapback(verbs::snapback::SnapBackArgs),
-    /// Remove a volume, or a plex that belongs to none
+    /// Remove a volume with its plexes
     Rm(verbs::rm::RmArgs),
     /// Compare all plexes of a volume
     Verify(verbs::verify::VerifyArgs),
@@ -83,7 +83,7 @@ enum Verb {
     Task(verbs::task::TaskVerb),
     /// Mount a volume, with nouuid for XFS
     Mount(verbs::mount::MountArgs),
-    /// Copy a snapshot or stopped volume to a compressed file, or check such a file
+    /// Copy a snapshot or an unmounted volume to a compressed file, or check such a file
     Archive(archive::ArchiveArgs),
     /// Read an archive back
     Unarchive(archive::UnarchiveArgs),

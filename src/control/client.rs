@@ -194,7 +194,7 @@ pub enum Heard {
     Row(Row),
 }
 
-const LOOK: &str = "look at its log (journalctl -u cleaved), then ask again with: cleave daemon status";
+const LOOK: &str = "look at what it told on its standard error, then ask again with: cleave daemon status";
 
 fn text(error: &std::io::Error) -> String {
     Errno::from_raw(error.raw_os_error().unwrap_or(Errno::IO.raw())).to_string()
@@ -229,7 +229,7 @@ fn refused_connection(path: &Path, error: std::io::Error) -> Refused {
             "daemon.not-running",
             object,
             "the daemon does not run",
-            "start it with: systemctl start cleaved (or, without systemd: cleaved)",
+            "start it, as root: cleaved",
         ),
         ErrorKind::PermissionDenied => Refusal::new(
             Kind::Permission,

@@ -51,7 +51,7 @@ pub enum Request {
     SnapAbort(SnapAbort),
     /// Gives plexes of a snapshot volume back. Answer: events, [`Returned`](super::Reply::Returned).
     SnapBack(SnapBack),
-    /// Removes a volume, or a plex that is not associated. Answer: [`Removed`](super::Reply::Removed).
+    /// Removes a volume. Answer: [`Removed`](super::Reply::Removed).
     Remove(Remove),
     /// Compares all plexes. Answer: events, difference rows, [`Verified`](super::Reply::Verified).
     Verify(Verify),
@@ -460,7 +460,7 @@ pub struct TaskThrottle {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
-    /// Whether volumes are stopped first, refusing while one is open. Otherwise devices stay and wait for the next daemon.
+    /// Whether it is refused while a volume is open. Otherwise the devices of open volumes stay and wait for the next daemon.
     pub stop_volumes: bool,
 }
 

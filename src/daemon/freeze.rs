@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_did_not_stay_frozen_is_an_error() {
+    fn rule_12_a_file_system_that_did_not_stay_frozen_is_an_error() {
         for (text, id) in [
             ("echo ready; read w; echo frozen; echo expired 5000000", "freeze.expired"),
             ("echo ready; read w; echo frozen; echo error: thaw 22", "freeze.thawed"),
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_thaws_those_before_it() {
+    fn rule_12_one_that_fails_thaws_those_before_it() {
         let (directory, program) = script(
             "echo ready; read w; [ $2 = /sys ] && echo error: freeze 95 && exit; echo frozen; read w; echo $w > $0.heard",
         );
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_goes_silent_is_given_up_within_the_limit() {
+    fn rule_12_a_guard_that_goes_silent_is_given_up_within_the_limit() {
         let (_directory, program) = script("echo ready; sleep 60");
         let began = Instant::now();
         let limit = Duration::from_millis(1);

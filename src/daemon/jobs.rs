@@ -311,13 +311,14 @@ impl Owner {
 
     /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
     /// lost.
-    pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange) {
+    pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange, errno: Errno) {
         let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
         let Some(target) = live.volume.route().plex(plex).cloned() else { return };
         // What is not mended now is told again by the next read of it.
         if live.stopping.get() || live.is_at_work_on(plex) {
             return;
         }
+        tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
         let at_work = live.at_work(plex, Control::new(None));
         let shared = Arc::clone(&live.volume);
         let mended = self.movers.run(move |host| async move {
@@ -458,9 +459,8 @@ pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> 
 
 /// The plexes of a route that must be equal: those that are read, and snapshot mirrors that were in step.
 fn relied_on(record: &Group, route: &crate::volume::Route<Medium>) -> Vec<Uuid> {
-    let in_step = |uuid: Uuid| {
-        record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::SnapDone)
-    };
+    let in_step =
+        |uuid: Uuid| record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::SnapDone);
     let relied = |plex: &&RoutePlex<Medium>| plex.role == Role::ReadWrite || in_step(plex.uuid);
     route.plexes.iter().filter(relied).map(|plex| plex.uuid).collect()
 }

@@ -139,19 +139,15 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn give_role(
-        self: &Rc<Self>,
-        ring: &RingHandle,
-        plex: Uuid,
-        role: Role,
-    ) -> Result<(), Errno> {
+    pub async fn give_role(self: &Rc<Self>, ring: &RingHandle, plex: Uuid, role: Role) -> Result<(), Errno> {
         let change = move |route: &Route<Medium>| {
             let mut route = route.clone();
             // One that has left meanwhile stays out.
             let found = route.plexes.iter_mut().find(|found| found.uuid == plex && found.behind.is_clean());
             if let Some(found) = found {
                 if role != Role::Joining {
-                    found.behind = Arc::new(ChangeMap::new(found.behind.length(), found.behind.region_size()));
+                    found.behind =
+                        Arc::new(ChangeMap::new(found.behind.length(), found.behind.region_size()));
                 }
                 found.role = role;
             }

@@ -69,14 +69,11 @@ impl Service for Owner {
 
 impl Owner {
     /// Run `work` and pass the events of tasks on meanwhile.
-    async fn watched<F>(
+    async fn watched<F: Future>(
         self: &Rc<Self>,
         answer: &Answer,
         work: impl FnOnce(Rc<Self>) -> F,
-    ) -> Result<Reply, Refused>
-    where
-        F: Future<Output = Result<Reply, Refused>>,
-    {
+    ) -> F::Output {
         let mut progress = self.tasks.subscribe();
         let mut work = std::pin::pin!(work(Rc::clone(self)));
         loop {
@@ -266,14 +263,8 @@ impl Owner {
             elapsed_ms: 0,
         };
         if plexes.len() > 1 {
-            let mut progress = self.tasks.subscribe();
-            let mut work = std::pin::pin!(self.compare(&live, plexes));
-            let (report, _) = loop {
-                tokio::select! {
-                    outcome = &mut work => break outcome?,
-                    Ok(event) = progress.recv() => answer.event(event),
-                }
-            };
+            let compared = self.watched(answer, |owner| async move { owner.compare(&live, plexes).await });
+            let (report, _) = compared.await?;
             for difference in &report.differences {
                 answer
                     .row(Row::Difference(DifferenceRow {

@@ -154,8 +154,10 @@ impl Owner {
         let group = self.group(&request.group)?;
         let record = group.record();
         let names = targets(&record, &request)?;
-        let volumes: Result<Vec<_>, _> =
-            names.iter().map(|(name, _)| record.volume(name.as_str()).map(crate::state::Volume::uuid)).collect();
+        let volumes: Result<Vec<_>, _> = names
+            .iter()
+            .map(|(name, _)| record.volume(name.as_str()).map(crate::state::Volume::uuid))
+            .collect();
         let _alone = self.alone(volumes?).await;
         let lives = self.lives(&group, names.iter().map(|(volume, _)| volume))?;
         // No intent bit of the span is cleared before the commit.

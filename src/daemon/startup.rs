@@ -42,14 +42,16 @@ pub struct Options {
     pub socket: PathBuf,
 }
 
-/// The lock that makes this the only daemon of its socket; it holds our process id.
+/// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
+const HOST_LOCK: &str = "/run/cleaved.lock";
+
+/// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
 struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
 
 impl Sole {
     /// # Errors
     /// Another daemon has it: its pid is named.
-    fn acquire(socket: &Path) -> Result<Self, Refused> {
-        let path = socket.with_extension("lock");
+    fn acquire(path: &Path) -> Result<Self, Refused> {
         let failed = |error: std::io::Error| system(path.display(), "cannot be opened", error.into());
         let mut file = OpenOptions::new()
             .read(true)
@@ -57,7 +59,7 @@ impl Sole {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
+            .open(path)
             .map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
@@ -103,7 +105,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     }
     let directory = options.socket.parent().unwrap_or(Path::new("/"));
     make_directory(directory, 0o750)?;
-    let _sole = Sole::acquire(&options.socket)?;
+    let _sole =
+        (Sole::acquire(&options.socket.with_extension("lock"))?, Sole::acquire(Path::new(HOST_LOCK))?);
     make_directory(&options.state, 0o700)?;
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
@@ -249,7 +252,8 @@ async fn take_over_one(
     let ending = ending(before);
     let recovered = async {
         let media = owner.look_at_media(group, volume, true).await?;
-        let change = |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
+        let change =
+            |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
         owner.transact(group, change).await
     };
     let committed = match recovered.await {
@@ -297,8 +301,7 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
                     let _ = answer.send(owner.intent_lost(volume).await);
                 }
                 Plea::ReadFailed { volume, plex, range, errno } => {
-                    tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
-                    owner.mend(volume, plex, range).await;
+                    owner.mend(volume, plex, range, errno).await;
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {

@@ -8,7 +8,7 @@ use crate::state::change::{self, Made, MakeArgs, Presence, Site, StartArgs};
 use crate::state::{Group, Ids, MediumPath};
 
 #[test]
-fn the_table_walks_all_combinations() {
+fn rule_16_the_table_walks_all_combinations() {
     use Class::{Complete, Lagging, Out, Spare};
     use Data::{Ahead, Past, Same, Unrelated};
     // Columns: Same, Past, Ahead, Unrelated; each level, then behind a peer. U use, B behind, ! refused.

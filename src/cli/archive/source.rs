@@ -171,7 +171,7 @@ fn in_use(named: &Named, reason: &str) -> Refused {
         "archive.in-use",
         clean(&named.name),
         format!("{reason}: it would change under the copy"),
-        "archive a snapshot of it, or stop it first",
+        "archive a snapshot of it, or unmount it first",
     )
 }
 

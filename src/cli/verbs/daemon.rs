@@ -16,9 +16,9 @@ use clap::Subcommand;
 pub enum DaemonVerb {
     /// Show whether the daemon runs, and how it is
     Status,
-    /// End the daemon; devices stay and wait for the next one
+    /// End the daemon and stop the volumes that nobody has open; devices in use stay and wait for the next daemon
     Stop {
-        /// Stop all volumes first
+        /// Refuse unless all volumes can be stopped
         #[arg(long)]
         volumes: bool,
     },

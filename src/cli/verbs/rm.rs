@@ -1,4 +1,4 @@
-//! `cleave rm`: removes a volume with its plexes, or a plex that belongs to none.
+//! `cleave rm`: removes a volume with its plexes.
 
 use super::make::count;
 use crate::base::Refused;
@@ -15,7 +15,7 @@ use clap::Args;
 #[derive(Args, Debug)]
 #[command(after_help = "The data are gone with the volume. An open volume is never removed.")]
 pub struct RmArgs {
-    /// The volumes, or plexes that belong to none
+    /// The volumes
     #[arg(required = true)]
     objects: Vec<String>,
     /// Stop a started volume first

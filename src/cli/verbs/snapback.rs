@@ -65,7 +65,10 @@ pub(in crate::cli) fn show(answered: &Answered) -> Result<Answer, Refused> {
         text += &format!("; being copied by task {tasks}");
     }
     if reply.lost_bytes > 0 {
-        text += &format!("; {} changed in the snapshot since its cut are given up", human_bytes(reply.lost_bytes));
+        text += &format!(
+            "; {} changed in the snapshot since its cut are given up",
+            human_bytes(reply.lost_bytes)
+        );
     }
     if !reply.snapshot_removed {
         text += "; the snapshot volume keeps its other plexes";

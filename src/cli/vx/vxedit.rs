@@ -12,7 +12,7 @@ use crate::control::request::Remove;
 pub(super) const FLAGS: &str = "rfg:";
 
 pub(super) const HELP: &str = "\
-vxedit [-g GROUP] [-r] [-f] rm OBJECT ...    remove volumes or plexes
+vxedit [-g GROUP] [-r] [-f] rm VOLUME ...    remove volumes
   -r with what belongs to it; -f also when it is started (never when it is open)
   also --json, --socket PATH, --help
 ";

@@ -190,7 +190,7 @@ fn after_a_crash_a_finished_mirror_is_made_equal_before_it_may_be_cut() {
 }
 
 #[test]
-fn snapback_returns_the_plex_with_the_union_of_both_maps() {
+fn rule_21_snapback_returns_the_plex_with_the_union_of_both_maps() {
     let group = cut(&ready_to_cut(10), "v", Some("tmp"), 20);
     let back = |group: &Group, holders: &[String]| {
         snapback(group, &SnapbackArgs { snapshot: "tmp", plexes: Some(1), holders }, &mut ids(30))
