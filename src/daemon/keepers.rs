@@ -101,12 +101,15 @@ impl Ledger for OwnersLedger {
     }
 }
 
+/// Who waits for the end of a command.
+type Done = oneshot::Sender<Result<(), Errno>>;
+
 enum Command {
-    AddMap { map: Arc<ChangeMap>, file: MapFile<Medium>, done: oneshot::Sender<Result<(), Errno>> },
+    AddMap { map: Arc<ChangeMap>, file: MapFile<Medium>, done: Done },
     RemoveMap { map: Arc<ChangeMap> },
-    Persist { done: oneshot::Sender<Result<(), Errno>> },
-    Flush { done: oneshot::Sender<Result<(), Errno>> },
-    Stop { stop: Option<Generation>, done: oneshot::Sender<Result<(), Errno>> },
+    Persist { done: Done },
+    Flush { done: Done },
+    Stop { stop: Option<Generation>, done: Done },
 }
 
 /// Handle of one volume's keeper.
@@ -139,10 +142,7 @@ impl KeeperHandle {
         Self { commands }
     }
 
-    async fn ask(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), Errno>>) -> Command,
-    ) -> Result<(), Errno> {
+    async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), Errno> {
         let (done, outcome) = oneshot::channel();
         self.commands.send(command(done)).map_err(|_| Errno::IO)?;
         outcome.await.unwrap_or(Err(Errno::IO))
@@ -221,7 +221,7 @@ fn obey_one(
     host: &RingHost,
     keeper: &Keeper<RingHost, OwnersLedger>,
     command: Command,
-) -> Option<(Option<Generation>, oneshot::Sender<Result<(), Errno>>)> {
+) -> Option<(Option<Generation>, Done)> {
     match command {
         Command::AddMap { map, file, done } => {
             keeper.add_map(map, file.on(|medium| host.open(medium)));
@@ -242,7 +242,7 @@ fn obey_one(
     None
 }
 
-fn answer(done: oneshot::Sender<Result<(), Errno>>, outcome: Result<(), Errno>) {
+fn answer(done: Done, outcome: Result<(), Errno>) {
     // Who asked may have given up waiting.
     let _ = done.send(outcome);
 }
