@@ -3,7 +3,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::limits::MAX_DISCARD_BYTES;
 use crate::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
@@ -21,6 +21,9 @@ use super::jobs::{Job, Purpose};
 use super::owner::{Committed, GroupHandle, Owner, system, unix_seconds, worker};
 use super::rows;
 use super::server::Answer;
+
+/// How long a write to a plex that was left behind may take before no plex is attached for it.
+const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What kind of plexes a change adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -522,7 +525,13 @@ impl Owner {
             if let Some((_, plex)) = committed.after.plex_by_id(one.plex) {
                 names.push(plex.name().clone());
             }
-            jobs.extend(self.attach_and_copy(group, committed, kind, true).await?);
+            match self.attach_and_copy(group, committed, kind, true).await {
+                Ok(more) => jobs.extend(more),
+                Err(refused) => {
+                    self.drop_unfinished(group, wanted.volume, one.plex).await;
+                    return Err(refused);
+                }
+            }
         }
         Ok((names, jobs))
     }
@@ -561,8 +570,18 @@ impl Owner {
                             record.region_size(),
                         ))
                     });
+                    let deadline = Instant::now() + STRAGGLER_LIMIT;
                     while live.volume.stragglers() > 0 {
-                        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                        if Instant::now() > deadline {
+                            return Err(Refusal::new(
+                                Kind::TimedOut,
+                                "plex.write-in-flight",
+                                &live.name,
+                                "a write to a plex that was too slow has still not ended",
+                                "see to its medium, then try again",
+                            ));
+                        }
+                        tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
