@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ext4, XFS and btrfs on volumes of one, two and three plexes: they come through a mount, a stop and a restart of the
 # daemon clean and with the same bytes, and each plex file is a plain image of them.
+# smoke
 # timeout: 1200
 . "$(dirname "$0")/cleave.sh"
 
