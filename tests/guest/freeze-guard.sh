@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The guard of a frozen file system thaws it whatever becomes of the process that asked for the freeze.
+# smoke
 . "$(dirname "$0")/lib.sh"
 
 # ask LIMIT_MS: a stand-in for the daemon asks for a freeze and then only lives; sets `daemon` and `guard`.
