@@ -1,0 +1,198 @@
+//! Where plexes come from: sites are found, files made, disks opened, foreign ones refused.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::base::limits::MAX_DISCARD_BYTES;
+use crate::base::{ByteRange, Errno, Name, Refused, Uuid};
+use crate::device::{BlockDevice, Durability, Host, Request, Space};
+use crate::ring::{Allocation, Identity, MediaKind, Medium, Opening};
+use crate::state::change::{Effect, Made, Site};
+use crate::state::place::{self, Room};
+use crate::state::{Group, MediumKind, MediumPath, PlexMedium, refuse};
+
+use super::owner::{GroupHandle, Owner, system, worker};
+use super::rows;
+
+/// Where plexes shall come from: pool media by name, or paths.
+pub(super) struct Wanted<'a> {
+    pub(super) volume: &'a Name,
+    pub(super) length: u64,
+    pub(super) count: u32,
+    pub(super) media: &'a [Name],
+    pub(super) plexes: &'a [PathBuf],
+    pub(super) sparse: bool,
+    pub(super) force: bool,
+}
+
+impl Owner {
+    /// Sites for the plexes that are wanted.
+    pub(super) async fn sites(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Site>, Refused> {
+        let record = group.record();
+        let mut sites = Vec::new();
+        for path in wanted.plexes {
+            let path = medium_path(path)?;
+            sites.push(self.site_of(&path, wanted).await?);
+        }
+        let missing = (wanted.count as usize).saturating_sub(sites.len());
+        if missing > 0 {
+            let rooms = self.rooms(&record).await;
+            let named = wanted
+                .media
+                .iter()
+                .map(|name| rows::medium_named(&record, name))
+                .collect::<Result<Vec<_>, _>>()?;
+            let request = place::Request {
+                volume: wanted.volume,
+                length: wanted.length,
+                count: missing,
+                sparse: wanted.sparse,
+                named: &named,
+            };
+            sites.extend(place::place(&record, &request, &rooms)?);
+        }
+        Ok(sites)
+    }
+
+    /// The plex that an open medium of ours at `file` carries, whatever that is called there.
+    async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
+        let file = file.to_owned();
+        let identity = worker(move || {
+            let found = std::fs::metadata(file).ok()?;
+            Some(if found.file_type().is_block_device() {
+                Identity::Disk { number: found.rdev() }
+            } else {
+                Identity::File { device: found.dev(), inode: found.ino() }
+            })
+        })
+        .await?;
+        let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
+        self.all_groups().iter().find_map(|group| Some(group.record().plex_by_id(plex)?.1.name().clone()))
+    }
+
+    async fn site_of(self: &Rc<Self>, path: &MediumPath, wanted: &Wanted<'_>) -> Result<Site, Refused> {
+        let file = path.as_path().to_owned();
+        // Our own lock on it would only name this daemon.
+        if let Some(plex) = self.carried_by(&file).await {
+            return Err(refuse::medium_in_use(path, &plex));
+        }
+        let found = worker(move || match std::fs::metadata(&file) {
+            Ok(_) => Medium::open(&file, Opening::WRITE).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // What stands in the way is told by the opening.
+            Err(_) => Medium::open(&file, Opening::WRITE).map(Some),
+        })
+        .await?;
+        Ok(match found {
+            None => Site::NewFile { path: path.clone(), sparse: wanted.sparse },
+            Some(medium) => match medium.kind() {
+                MediaKind::File => Site::File { path: path.clone(), bytes: medium.length() },
+                MediaKind::Disk => Site::Block { path: path.clone(), bytes: medium.length() },
+            },
+        })
+    }
+
+    /// What there is room for on the media of a group.
+    pub(super) async fn rooms(self: &Rc<Self>, group: &Group) -> Vec<(MediumPath, Room)> {
+        let media: Vec<_> = group.media().to_vec();
+        worker(move || {
+            media
+                .into_iter()
+                .map(|medium| {
+                    let room = crate::catalog::files::room(medium.path.as_path(), medium.block);
+                    (medium.path, room)
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Make the media ready that `effects` name. After an error those that were made are removed by the record's next
+    /// change.
+    pub(super) async fn allocate(
+        self: &Rc<Self>,
+        effects: &[Effect],
+        force: bool,
+    ) -> Result<Vec<Made>, Refused> {
+        let due = || {
+            effects.iter().filter_map(|effect| match effect {
+                Effect::Allocate { plex, medium, bytes, .. } => Some((*plex, medium, *bytes)),
+                _ => None,
+            })
+        };
+        // Until its file is made nothing at a plex's path is ours to remove.
+        self.never_made.borrow_mut().extend(due().map(|(plex, ..)| plex));
+        let mut made = Vec::new();
+        for (plex, medium, bytes) in due() {
+            let open = self.allocate_one(medium.clone(), bytes, force).await?;
+            self.never_made.borrow_mut().remove(&plex);
+            made.push(Made {
+                plex,
+                bytes: open.length(),
+                block_size: open.block_size(),
+                memory_alignment: open.memory_alignment(),
+            });
+            self.media.borrow_mut().insert(plex, open);
+            self.unlabelled.borrow_mut().insert(plex);
+        }
+        Ok(made)
+    }
+
+    /// Write zeroes over the media of a new volume that Cleave did not make.
+    pub(super) async fn zero_media(self: &Rc<Self>, group: &Group, volume: Uuid) -> Result<(), Refused> {
+        let Some(record) = group.volume_by_id(volume) else { return Ok(()) };
+        let whole = ByteRange::new(0, record.length());
+        for plex in record.plexes().iter().filter(|plex| plex.medium().kind != MediumKind::Made) {
+            let Some(medium) = self.media.borrow().get(&plex.uuid()).cloned() else { continue };
+            let zeroed = self.movers.run(move |host| async move {
+                let device = host.open(&medium);
+                for range in whole.pieces(MAX_DISCARD_BYTES.into()) {
+                    let (space, durability) = (Space::Keep, Durability::Volatile);
+                    device.submit(Request::WriteZeroes { range, space, durability }).await?;
+                }
+                device.submit(Request::Flush).await
+            });
+            zeroed
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(&plex.medium().path, "cannot be zeroed", errno))?;
+        }
+        Ok(())
+    }
+
+    async fn allocate_one(
+        self: &Rc<Self>,
+        medium: PlexMedium,
+        bytes: u64,
+        force: bool,
+    ) -> Result<Medium, Refused> {
+        let path = medium.path.clone();
+        if medium.kind == MediumKind::Made {
+            let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
+            return Ok(worker(move || Medium::create_file(path.as_path(), bytes, how)).await?);
+        }
+        let taken: Vec<_> = self.media.borrow().values().map(Medium::identity).collect();
+        let open =
+            worker(move || Medium::open(medium.path.as_path(), Opening::WRITE.at_least(bytes))).await?;
+        if taken.contains(&open.identity()) {
+            return Err(refuse::medium_twice(&path));
+        }
+        if !force {
+            self.refuse_foreign(&open).await?;
+        }
+        Ok(open)
+    }
+}
+
+/// A path from a request.
+pub(super) fn medium_path(path: &Path) -> Result<MediumPath, Refused> {
+    match path.to_str() {
+        Some(text) => MediumPath::new(text),
+        None => Err(refuse::medium_path(&path.to_string_lossy(), "is not UTF-8")),
+    }
+}

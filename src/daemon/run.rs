@@ -1,0 +1,217 @@
+//! A volume is started and stopped: its record, then the volume itself, then what has to be copied; and back.
+
+use std::rc::Rc;
+
+use crate::base::{Name, Refused, Uuid};
+use crate::control::words::TaskKind;
+use crate::state::change::{self, Effect};
+use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
+use crate::volume::map_file::Ending;
+
+use super::bringup::{Face, ending, noted};
+use super::jobs::{Job, Purpose};
+use super::owner::{Committed, GroupHandle, Owner, dice, unix_seconds};
+
+impl Owner {
+    /// Start the volume `name`: its record, then the volume itself, then what has to be copied.
+    pub(super) async fn start_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+        source: Option<&Name>,
+    ) -> Result<Vec<Job>, Refused> {
+        let _alone = self.alone_with(group, name).await?;
+        self.start_alone(group, name, source).await
+    }
+
+    /// [`Self::start_volume`] for a verb that is alone with the volume.
+    pub(super) async fn start_alone(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+        source: Option<&Name>,
+    ) -> Result<Vec<Job>, Refused> {
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
+        let uuid = volume.uuid();
+        if self.live(uuid).is_some() {
+            return Err(refuse::volume_running(name));
+        }
+        let media = match self.look_at_media(group, uuid, false).await {
+            Ok(media) => media,
+            Err(refused) => {
+                self.close_media(volume);
+                return Err(refused);
+            }
+        };
+        // A newer configuration may have been adopted from a label.
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
+        let ending = ending(volume);
+        let args = change::StartArgs {
+            volume: name.as_str(),
+            media: &media,
+            source: source.map(Name::as_str),
+            unix_s: unix_seconds(),
+        };
+        let committed = match self.transact(group, |group, ids| change::start(group, &args, ids)).await {
+            Ok(committed) => committed,
+            Err(refused) => {
+                self.close_media(volume);
+                return Err(refused);
+            }
+        };
+        self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
+    }
+
+    /// Bring a volume up whose record was just started or recovered; a failure makes the record say that it does not run.
+    pub(super) async fn run_after_start(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        uuid: Uuid,
+        ending: Ending,
+        face: Face,
+        committed: Committed,
+    ) -> Result<Vec<Job>, Refused> {
+        let live = match self.bring_up(group, uuid, ending, face).await {
+            Ok(live) => live,
+            Err(refused) => {
+                if matches!(face, Face::New(_)) {
+                    self.record_crash(group, uuid).await;
+                }
+                return Err(refused);
+            }
+        };
+        let mut jobs = Vec::new();
+        for effect in committed.effects {
+            match effect {
+                Effect::Resync { .. } => jobs.extend(self.resync(group, &live)),
+                Effect::Copy { plex, .. } => {
+                    jobs.push(self.copy_to(
+                        group,
+                        &live,
+                        plex,
+                        Purpose { kind: TaskKind::SnapStart, fresh: false },
+                    )?);
+                }
+                Effect::StartDevice { .. } => {}
+                other => unreachable!("{other:?} does not follow a start"),
+            }
+        }
+        jobs.extend(self.attach_stale(group, uuid).await);
+        Ok(jobs)
+    }
+
+    /// Attach every STALE plex of a started volume whose medium is there: it is copied what it missed.
+    async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) -> Vec<Job> {
+        let record = group.record();
+        let Some(volume) = record.volume_by_id(volume) else { return Vec::new() };
+        let mut jobs = Vec::new();
+        for plex in volume.plexes().iter().filter(|plex| plex.state() == PlexState::Stale) {
+            if plex.is_attached() || self.open_plex(volume, plex, false).await.is_err() {
+                continue;
+            }
+            let names = (volume.name().as_str(), plex.name().as_str());
+            let attached =
+                self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await;
+            match attached {
+                Ok(committed) => {
+                    match self.attach_and_copy(group, committed, TaskKind::Resync, false).await {
+                        Ok(more) => jobs.extend(more),
+                        Err(refused) => tracing::warn!("{refused}"),
+                    }
+                }
+                Err(refused) => tracing::warn!("{refused}"),
+            }
+        }
+        jobs
+    }
+
+    /// Record that a volume which should run does not.
+    pub(super) async fn record_crash(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) {
+        if let Err(refused) = self.transact(group, |group, _| change::crashed(group, volume)).await {
+            tracing::error!(group = %group.name, "the catalogue cannot be brought up to date: {refused}");
+        }
+    }
+
+    /// Stop a started volume that nobody has open.
+    pub(super) async fn stop_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+    ) -> Result<(), Refused> {
+        let _alone = self.alone_with(group, name).await?;
+        self.stop_alone(group, name).await
+    }
+
+    /// [`Self::stop_volume`] for a verb that is alone with the volume: the volume first, then its record.
+    pub(super) async fn stop_alone(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        name: &Name,
+    ) -> Result<(), Refused> {
+        let record = group.record();
+        let uuid = record.volume(name.as_str())?.uuid();
+        let live = self.live(uuid);
+        let holders = match &live {
+            Some(live) => self.holders(live).await,
+            None => Vec::new(),
+        };
+        // Refused before anything is done, and again when it is recorded.
+        let planned = change::stop(&record, name.as_str(), &holders, &mut dice()?)?;
+        let stop = planned
+            .group
+            .volume_by_id(uuid)
+            .filter(|volume| volume.state() == VolumeState::Clean)
+            .map(Volume::stop);
+        if let Some(live) = live {
+            live.stopping.set(true);
+            if let Err(refused) = self.take_down(&live, stop).await {
+                if self.live(uuid).is_some() {
+                    live.stopping.set(false);
+                    return Err(refused);
+                }
+                self.record_crash(group, uuid).await;
+                self.close_media(&record.volume(name.as_str())?.clone());
+                return Err(refused);
+            }
+        }
+        let committed =
+            self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
+        if let Some(volume) = committed.after.volume_by_id(uuid) {
+            if volume.state() == VolumeState::Clean {
+                self.note_media(group, volume).await;
+            }
+            self.close_media(volume);
+            let mut maps = self.maps.borrow_mut();
+            let theirs =
+                volume.plexes().iter().filter_map(Plex::map).chain(volume.link_maps(&committed.after));
+            // A snapshot's own map is needed by a snapback while the snapshot is stopped; the file has it as well.
+            let keep: Vec<_> =
+                committed.after.link_of(uuid).map(|(_, link)| link.snapshot_map).into_iter().collect();
+            theirs.filter(|map| !keep.contains(map)).for_each(|map| {
+                maps.remove(&map);
+            });
+        }
+        Ok(())
+    }
+
+    /// Note what the file plexes of a stopped volume look like after the last write to them, labels included.
+    async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: &Volume) {
+        let mut looks = Vec::new();
+        for plex in volume.plexes() {
+            let medium = self.media.borrow().get(&plex.uuid()).cloned();
+            if let Some(medium) = medium
+                && let Some(noted) = noted(&medium, plex).await
+            {
+                looks.push((plex.uuid(), noted));
+            }
+        }
+        // Labels are not written for it: that would change what was just noted.
+        if let Err(refused) =
+            self.transact_quietly(group, |group| change::note_media(group, volume.uuid(), &looks)).await
+        {
+            tracing::warn!("the look of plex files cannot be noted: {refused}");
+        }
+    }
+}
