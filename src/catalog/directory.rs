@@ -59,6 +59,11 @@ pub trait StateFiles {
     /// # Errors
     /// The system call's.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
+    ///
+    /// # Errors
+    /// The system call's; a directory that holds anything else stays.
+    fn clear(&self) -> io::Result<()>;
 }
 
 /// A state directory, locked for as long as it lives. Everything goes through its descriptor, so that a directory that is
@@ -109,31 +114,6 @@ impl Directory {
             .and_then(|()| directory.write(HOLDER, format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|error| refused(path, "cannot be written", Errno::from(error)))?;
         Ok(directory)
-    }
-
-    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
-    ///
-    /// # Errors
-    /// The system call's; a directory that holds anything else stays.
-    pub fn clear(&self) -> io::Result<()> {
-        for name in self.names()? {
-            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
-                self.remove(&name)?;
-            }
-        }
-        for directory in [&self.path.join("media"), &self.path] {
-            match std::fs::remove_dir(directory) {
-                Ok(()) => {}
-                // Somebody's files are left alone, and so is what holds them.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.path.parent() {
-            Some(above) => File::open(above)?.sync_all(),
-            None => Ok(()),
-        }
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -200,6 +180,27 @@ impl StateFiles for Directory {
 
     fn sync_directory(&self) -> io::Result<()> {
         Ok(fsync(&self.fd)?)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for name in self.names()? {
+            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
+                self.remove(&name)?;
+            }
+        }
+        for directory in [&self.path.join("media"), &self.path] {
+            match std::fs::remove_dir(directory) {
+                Ok(()) => {}
+                // Somebody's files are left alone, and so is what holds them.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.path.parent() {
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 

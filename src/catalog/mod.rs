@@ -99,15 +99,12 @@ impl Catalog<Directory> {
         Self::open_on(Directory::open(path)?)
     }
 
-    /// Remove the state directory of a group that has no volume: its configuration, maps and, when they are empty, the
-    /// directory of its media and itself.
+    /// Remove the state directory of a group that has no volume.
     ///
     /// # Errors
     /// `state.locked`, `state.directory`; `group.not-empty` when it has volumes after all.
     pub fn destroy(path: &Path) -> Result<(), Refused> {
-        let (catalog, loaded) = Self::open(path)?;
-        crate::state::change::destroy_group(&loaded.group)?;
-        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
+        Self::destroy_on(Directory::open(path)?)
     }
 }
 
@@ -183,6 +180,17 @@ impl<F: StateFiles> Catalog<F> {
         }
         let loaded = Loaded { group: best.group, generation: best.generation, warnings };
         Ok((catalog, loaded))
+    }
+
+    /// Remove the configuration and maps of a group that has no volume and, when they are empty, the directory of its
+    /// media and its own.
+    ///
+    /// # Errors
+    /// `state.directory`; `group.not-empty` when it has volumes after all.
+    pub fn destroy_on(files: F) -> Result<(), Refused> {
+        let (catalog, loaded) = Self::open_on(files)?;
+        crate::state::change::destroy_group(&loaded.group)?;
+        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
     }
 
     /// Make `group` the next generation, durably.

@@ -179,6 +179,11 @@ impl StateFiles for Fragile {
         *self.durable_names.borrow_mut() = self.names.borrow().clone();
         Ok(())
     }
+    fn clear(&self) -> io::Result<()> {
+        self.step()?;
+        self.names.borrow_mut().clear();
+        Ok(())
+    }
 }
 
 /// A directory with `history` generations, and its catalogue.

@@ -46,6 +46,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer whose messages go to `messages`.
+    #[must_use]
+    pub const fn new(messages: mpsc::Sender<ServerMessage>) -> Self {
+        Self { messages }
+    }
+
     /// Send a row; waits for a slow client, and gives up on one that is gone.
     pub async fn row(&self, row: Row) {
         // A client that is gone ends its waiting, not the work.
@@ -233,7 +239,7 @@ async fn answer<S: Service>(
         tracing::info!(verb, uid = peer.uid, pid = peer.pid, ?request, "request");
     }
     let (messages, mut outgoing) = mpsc::channel(WAITING_MESSAGES);
-    let answer = Answer { messages };
+    let answer = Answer::new(messages);
     let last = answer.clone();
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
