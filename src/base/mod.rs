@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod museum;
 pub mod name;
 pub mod units;
 pub mod zero;
