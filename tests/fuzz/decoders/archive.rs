@@ -98,6 +98,27 @@ fn frame(content: u32, blocks: &[(u32, u32, &[u8])]) -> Vec<u8> {
     frame
 }
 
+/// The content of the archive with these bytes, `None` when it is not whole.
+pub fn content(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (digest, trailer) = read(bytes).inspect_err(refused).ok()?;
+    SCRATCH.with(|(_, path)| {
+        verify(path, &trailer, &digest).ok()?;
+        let (mut reader, mut chunk, mut content) = (Reader::open(path).ok()?, Chunk::default(), Vec::new());
+        while reader.next(&mut chunk).is_ok() && !chunk.bytes().is_empty() {
+            content.extend_from_slice(chunk.bytes());
+        }
+        Some(content)
+    })
+}
+
+/// A small archive.
+pub fn small() -> Vec<u8> {
+    let frames = frame(300, &[(0, 4, b"head"), (1, 289, b"x"), (0, 7, b"archive")]);
+    let trailer = |blake3| [&frames[..], &Trailer { length_bytes: 300, blake3 }.encode()].concat();
+    let (digest, _) = read(&trailer([0; 32])).expect("good frames");
+    trailer(*digest.hash().as_bytes())
+}
+
 fn seeds() -> Vec<(String, Vec<u8>)> {
     let zeroes = frame(CHUNK_BYTES as u32, &[(1, 128 << 10, &[0][..]); 8]);
     let words = frame(11, &[(0, 11, b"hello world")]);

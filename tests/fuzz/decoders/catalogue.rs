@@ -30,7 +30,7 @@ const HEAP: usize = MOST_FILES * (64 << 10);
 
 /// A directory in memory.
 #[derive(Clone, Default)]
-struct Files(Rc<RefCell<BTreeMap<String, Vec<u8>>>>);
+pub struct Files(Rc<RefCell<BTreeMap<String, Vec<u8>>>>);
 
 impl StateFiles for Files {
     fn place(&self) -> &str {

@@ -11,9 +11,9 @@
 //! A structure with a checksum is tried twice with each input: as it stands, and with the checksum made good, so that the
 //! mutations reach what stands behind it.
 
-mod archive;
-mod catalogue;
-mod configuration;
+pub mod archive;
+pub mod catalogue;
+pub mod configuration;
 mod frame;
 mod label;
 mod map;
