@@ -242,7 +242,7 @@ fn every_flip_of_a_head_is_answered_from_the_generation_before() {
     let committed = catalog.commit(&group).unwrap();
     assert_eq!(committed.generation, Generation(2));
     let (mut flips, mut cuts) = (0u64, 0u64);
-    let mut tried = |text: &[u8]| {
+    let tried = |text: &[u8]| {
         files.write("configuration", text).unwrap();
         match Catalog::open_on(files.clone()) {
             Ok((mut catalog, loaded)) => {

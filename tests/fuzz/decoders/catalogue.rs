@@ -64,6 +64,10 @@ impl StateFiles for Files {
     fn sync_directory(&self) -> io::Result<()> {
         Ok(())
     }
+    fn clear(&self) -> io::Result<()> {
+        self.0.borrow_mut().clear();
+        Ok(())
+    }
 }
 
 thread_local! {
