@@ -117,6 +117,8 @@ exhibits! {
     /// A starting daemon does not wait for the last operations of a dead one, whose late write lands on a page that the new
     /// one has read or written (user-space storage).
     SuccessorDoesNotWait,
+    /// A flush goes out as another kind of request, which succeeds and flushes nothing (replication in kernels).
+    FlushOfTheWrongKind,
     /// The kernel is not told that a device has a cache, and never sends a flush (user-space block devices).
     CacheNotAdvertised,
 }

@@ -55,15 +55,29 @@ impl fmt::Display for Row {
     }
 }
 
-/// The suite that found `exhibit` when the committed table was made.
-pub fn finder(exhibit: Exhibit) -> Option<String> {
+/// How `exhibit` was found when the committed table was made.
+pub struct Known {
+    /// The suite.
+    pub suite: String,
+    /// The test.
+    pub test: String,
+    /// The seed, where cases are drawn.
+    pub seed: Option<u64>,
+}
+
+/// What the committed table says of `exhibit`.
+pub fn known(exhibit: Exhibit) -> Option<Known> {
     let text = std::fs::read_to_string(FILE).ok()?;
     let line = text.lines().find(|line| line.starts_with(&format!("| {} |", exhibit.name())))?;
-    line.split('|').nth(3).map(|suite| suite.trim().to_owned())
+    let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+    let (suite, cell) = (columns.get(3)?, columns.get(4)?);
+    let (test, rest) = cell.strip_prefix('`')?.split_once('`')?;
+    let seed = rest.strip_prefix(", seed ").and_then(|seed| seed.parse().ok());
+    Some(Known { suite: (*suite).to_owned(), test: test.to_owned(), seed })
 }
 
 /// What of this kind cannot be shown, and why.
-const ABSENT: [(&str, &str); 6] = [
+const ABSENT: [(&str, &str); 5] = [
     (
         "The log of dirty areas is not made anew when a device is resized",
         "No volume changes its length: there is no verb for it.",
@@ -84,11 +98,6 @@ const ABSENT: [(&str, &str); 6] = [
         "Plexes and state files are each opened once, for direct I/O where the file system has it, so there are no two ways \
          to one block inside Cleave. The same by the hand of a repair is `RepairBesideWrites`; the page cache above the \
          device is the kernel's.",
-    ),
-    (
-        "A flush reaches the medium as another kind of request",
-        "The kernel builds the request from the operation that the ring names; whether it is a flush is counted by the \
-         whole-system tests on recorded disks. Natively the flag of a durable write can be lost: `DurableWriteSentPlain`.",
     ),
     (
         "Silent damage inside a copy, holes left out of a stream, copy tools that go on after a failed read, retention that \
