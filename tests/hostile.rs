@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cleave::base::limits::MAX_FRAME_BYTES;
 use cleave::base::Refused;
+use cleave::base::limits::MAX_FRAME_BYTES;
 use cleave::control::reply::{Changed, Listed};
 use cleave::control::request::{Query, TaskList};
 use cleave::control::{
@@ -113,7 +113,10 @@ impl Site {
             while !over.load(Ordering::SeqCst) {
                 let asked = Instant::now();
                 good.ask(&Request::Status);
-                assert!(matches!(good.receive(), Some(ServerMessage::Done(_))), "the good client is not answered");
+                assert!(
+                    matches!(good.receive(), Some(ServerMessage::Done(_))),
+                    "the good client is not answered"
+                );
                 (answers, slowest) = (answers + 1, slowest.max(asked.elapsed()));
                 thread::sleep(Duration::from_millis(10));
             }
@@ -127,7 +130,10 @@ impl Site {
         self.stop.store(true, Ordering::SeqCst);
         let (answers, slowest) = self.good.take().unwrap().join().unwrap();
         println!("{what}: the good client had {answers} answers, the slowest after {slowest:?}");
-        assert!(answers > 0 && slowest < Duration::from_secs(2), "{answers} answers, the slowest after {slowest:?}");
+        assert!(
+            answers > 0 && slowest < Duration::from_secs(2),
+            "{answers} answers, the slowest after {slowest:?}"
+        );
         // All places but its own are free again.
         let end = Instant::now() + DROPPED;
         loop {
@@ -185,7 +191,9 @@ impl Client {
                 Ok(0) => return None,
                 Ok(count) => self.decoder.feed(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("neither an answer nor an end after {:?}: {error}", self.since.elapsed()),
+                Err(error) => {
+                    panic!("neither an answer nor an end after {:?}: {error}", self.since.elapsed())
+                }
             }
         }
     }
@@ -225,7 +233,9 @@ fn ten_thousand_connections_are_each_served_or_told_that_they_are_too_many() {
             served += 1;
         } else {
             match client.receive() {
-                Some(ServerMessage::Refused(refusal)) => assert_eq!(refusal.id, "control.too-many-connections"),
+                Some(ServerMessage::Refused(refusal)) => {
+                    assert_eq!(refusal.id, "control.too-many-connections")
+                }
                 other => panic!("connection {round} was answered {other:?}"),
             }
             assert_eq!(client.receive(), None);
@@ -338,10 +348,18 @@ fn who_leaves_before_the_answer_leaves_nothing_behind() {
         let (served, gone) = (&site.counts.served, &site.counts.gone);
         // The good client's requests are served too, and are not waited for by anybody.
         if gone.load(Ordering::SeqCst) >= 500 {
-            println!("{} were served, {} had gone", served.load(Ordering::SeqCst), gone.load(Ordering::SeqCst));
+            println!(
+                "{} were served, {} had gone",
+                served.load(Ordering::SeqCst),
+                gone.load(Ordering::SeqCst)
+            );
             break;
         }
-        assert!(Instant::now() < end, "work for clients that have gone goes on: {}", gone.load(Ordering::SeqCst));
+        assert!(
+            Instant::now() < end,
+            "work for clients that have gone goes on: {}",
+            gone.load(Ordering::SeqCst)
+        );
         thread::sleep(Duration::from_millis(20));
     }
     site.end("clients that leave");
@@ -377,7 +395,10 @@ fn a_descriptor_passed_unasked_is_closed() {
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         assert!(client.send(&request[..split]));
         let bytes = [std::io::IoSlice::new(&request[split..])];
-        assert_eq!(sendmsg(&client.stream, &bytes, &mut ancillary, SendFlags::empty()).unwrap(), request.len() - split);
+        assert_eq!(
+            sendmsg(&client.stream, &bytes, &mut ancillary, SendFlags::empty()).unwrap(),
+            request.len() - split
+        );
         drop(write);
         assert!(matches!(client.receive(), Some(ServerMessage::Done(_))), "the request itself is a good one");
         // Nobody holds the other end any more, so that reading ends at once.
@@ -387,6 +408,7 @@ fn a_descriptor_passed_unasked_is_closed() {
         let ended = ended.recv_timeout(DROPPED).expect("the descriptor is still held");
         assert_eq!(ended.unwrap(), 0);
     }
+    drop(client);
     site.end("descriptors passed");
 }
 

@@ -376,7 +376,8 @@ mod tests {
                 if waits {
                     thread::sleep(Duration::from_millis(50));
                 }
-                let refusal = Refusal::new(Kind::Busy, "control.too-many-connections", "daemon", "is full", "");
+                let refusal =
+                    Refusal::new(Kind::Busy, "control.too-many-connections", "daemon", "is full", "");
                 peer.write_all(&encode(&ServerMessage::Refused(*refusal)).unwrap()).unwrap();
             });
             let stream = dial(&path, SHORT.frame).unwrap();

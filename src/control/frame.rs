@@ -79,7 +79,8 @@ impl FrameError {
 /// has no JSON form, as a path that is not UTF-8.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; HEADER_BYTES];
-    serde_json::to_writer(&mut frame, message).map_err(|e| FrameError::NotAMessage(one_line(&e.to_string())))?;
+    serde_json::to_writer(&mut frame, message)
+        .map_err(|e| FrameError::NotAMessage(one_line(&e.to_string())))?;
     let length = frame.len() - HEADER_BYTES;
     match u32::try_from(length) {
         Ok(header) if length <= MAX_FRAME_BYTES => {

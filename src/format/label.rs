@@ -37,9 +37,7 @@
 
 use std::fmt;
 
-use crate::base::limits::{
-    LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES,
-};
+use crate::base::limits::{LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES};
 use crate::base::{Generation, GenerationId, Uuid};
 
 use super::Damage;
@@ -335,7 +333,8 @@ impl Label {
             config_generation: Generation(CONFIG_GENERATION.u64(block)),
             configuration: Vec::new(),
         };
-        let counts = [Generation(label.sequence), label.run, stop.unwrap_or_default(), label.config_generation];
+        let counts =
+            [Generation(label.sequence), label.run, stop.unwrap_or_default(), label.config_generation];
         if counts.iter().any(|count| *count > MAX_COUNT) {
             return Err(Damage::Absurd("a number that no counting reaches"));
         }

@@ -192,15 +192,7 @@ impl MapPage {
         }
         let mut bits = [0; PAGE_MAP_BYTES];
         bits.copy_from_slice(BITS.bytes(block));
-        Ok(Self {
-            kind,
-            owner,
-            index,
-            sequence,
-            run,
-            stop,
-            bits,
-        })
+        Ok(Self { kind, owner, index, sequence, run, stop, bits })
     }
 }
 

@@ -110,7 +110,10 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
         return Err(format!("it has {} plexes", volume.plexes.len()));
     }
     if volume.run > MAX_COUNT || volume.stop > MAX_COUNT {
-        return Err(format!("it is in run {} after stop {}, which no counting reaches", volume.run, volume.stop));
+        return Err(format!(
+            "it is in run {} after stop {}, which no counting reaches",
+            volume.run, volume.stop
+        ));
     }
     let state = volume.state();
     let complete = volume.complete_plexes().count();

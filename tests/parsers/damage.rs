@@ -130,7 +130,9 @@ fn every_flip_and_truncation_of_an_archive_is_detected_or_gives_the_same_bytes()
         assert_eq!(archive::content(&whole[..length]), None, "cut to {length} bytes");
     }
     let cuts = whole.len();
-    println!("archive: {flips} flips, {detected} detected, {same} harmless; {cuts} truncations, {cuts} detected");
+    println!(
+        "archive: {flips} flips, {detected} detected, {same} harmless; {cuts} truncations, {cuts} detected"
+    );
 }
 
 // --- labels: four copies ---------------------------------------------------------------------------------------------------
@@ -165,7 +167,11 @@ fn every_flip_of_a_label_is_answered_from_another_copy() {
         let sound = medium.peek(ByteRange::new(at, length as u64));
         for (byte, bit) in (0..length).flat_map(|byte| bits.clone().map(move |bit| (byte, bit))) {
             medium.poke(at + byte as u64, &[sound[byte] ^ 1 << bit]);
-            assert_eq!(served(&medium, Some(5 * MIB)).as_ref(), Some(&newest), "bit {bit} of byte {byte} at {at}");
+            assert_eq!(
+                served(&medium, Some(5 * MIB)).as_ref(),
+                Some(&newest),
+                "bit {bit} of byte {byte} at {at}"
+            );
             medium.poke(at + byte as u64, &sound[byte..=byte]);
             flips += 1;
         }
@@ -242,7 +248,7 @@ fn every_flip_of_a_head_is_answered_from_the_generation_before() {
     let committed = catalog.commit(&group).unwrap();
     assert_eq!(committed.generation, Generation(2));
     let (mut flips, mut cuts) = (0u64, 0u64);
-    let mut tried = |text: &[u8]| {
+    let tried = |text: &[u8]| {
         files.write("configuration", text).unwrap();
         match Catalog::open_on(files.clone()) {
             Ok((mut catalog, loaded)) => {
@@ -272,7 +278,9 @@ fn every_flip_of_a_head_is_answered_from_the_generation_before() {
     for fill in [0, 0xff] {
         tried(&vec![fill; committed.text.len()]);
     }
-    println!("configuration in a directory: {flips} flips, {cuts} truncations, none taken; the one before was served");
+    println!(
+        "configuration in a directory: {flips} flips, {cuts} truncations, none taken; the one before was served"
+    );
 }
 
 // --- maps: two headers, two slots a page -----------------------------------------------------------------------------------
@@ -371,8 +379,12 @@ fn pages_swapped_foreign_lost_or_filled_are_never_believed() {
         let headers = Slot::BOTH.map(|slot| Zone::Header { slot }.offset());
         // Everything in the wrong place: neither slot of either page can be believed.
         let whole: [(&str, &dyn Fn(&Memory)); 3] = [
-            ("pages swapped", &|medium| Slot::BOTH.iter().for_each(|&slot| swap(medium, block(0, slot), block(1, slot)))),
-            ("slots swapped", &|medium| (0..2).for_each(|page| swap(medium, block(page, Slot::Even), block(page, Slot::Odd)))),
+            ("pages swapped", &|medium| {
+                Slot::BOTH.iter().for_each(|&slot| swap(medium, block(0, slot), block(1, slot)))
+            }),
+            ("slots swapped", &|medium| {
+                (0..2).for_each(|page| swap(medium, block(page, Slot::Even), block(page, Slot::Odd)))
+            }),
             ("headers swapped", &|medium| swap(medium, headers[0], headers[1])),
         ];
         for (what, damage) in whole {
@@ -391,9 +403,11 @@ fn pages_swapped_foreign_lost_or_filled_are_never_believed() {
             block
         };
         for at in (0..image.len() as u64).step_by(PAGE_BYTES) {
-            for (what, bytes) in
-                [("zeroed", vec![0; PAGE_BYTES]), ("all ones", vec![0xff; PAGE_BYTES]), ("foreign", foreign(at))]
-            {
+            for (what, bytes) in [
+                ("zeroed", vec![0; PAGE_BYTES]),
+                ("all ones", vec![0xff; PAGE_BYTES]),
+                ("foreign", foreign(at)),
+            ] {
                 let medium = Memory::new(image.len() as u64, 512);
                 medium.poke(0, &image);
                 medium.poke(at, &bytes);

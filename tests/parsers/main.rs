@@ -1,8 +1,8 @@
 //! What is decoded, for some seconds what the fuzz targets do for hours, and every damage of every structure on disk.
 
+mod damage;
 #[path = "../fuzz/decoders/mod.rs"]
 mod decoders;
-mod damage;
 
 use cleave::sim::Rng;
 use decoders::{ALL, Decoder, mutate::mutate};

@@ -44,7 +44,10 @@ fn read(bytes: &[u8]) -> Result<(Digest, Trailer), Refused> {
                 }
                 assert!(chunk.bytes().len() <= CHUNK_BYTES);
                 digest.add(&chunk);
-                assert!(digest.length_bytes <= trailer.length_bytes, "it stops before it expands more than it says");
+                assert!(
+                    digest.length_bytes <= trailer.length_bytes,
+                    "it stops before it expands more than it says"
+                );
             }
             assert_eq!(digest.length_bytes, trailer.length_bytes);
             Ok((digest, trailer))

@@ -91,7 +91,10 @@ fn directory(data: &[u8]) -> Files {
     let files = Files::default();
     let mut rest = data;
     for _ in 0..MOST_FILES {
-        let Some((&[which, generation, what, at, number], behind)) = rest.split_first_chunk::<FILE_BYTES>() else { break };
+        let Some((&[which, generation, what, at, number], behind)) = rest.split_first_chunk::<FILE_BYTES>()
+        else {
+            break;
+        };
         rest = behind;
         let generation = match generation {
             255 => u64::MAX,
@@ -132,7 +135,9 @@ fn check(data: &[u8]) -> bool {
     let sound: Vec<(&String, Generation, Group)> = before
         .iter()
         .filter(|(name, _)| !name.ends_with(".new") && !name.ends_with(".damaged"))
-        .filter_map(|(name, text)| config::decode(text).ok().map(|(generation, group)| (name, generation, group)))
+        .filter_map(|(name, text)| {
+            config::decode(text).ok().map(|(generation, group)| (name, generation, group))
+        })
         .filter(|(_, _, group): &(_, _, Group)| group.check().is_ok())
         .collect();
     let newest = sound.iter().max_by_key(|(_, generation, _)| *generation).expect("one was taken");

@@ -63,7 +63,9 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> 
             assert_eq!(encode(&again).as_ref(), Ok(&frame), "and is written in the same way");
         }
         // Marks that were written plainly are escaped when they are written again.
-        Err(error) => assert!(matches!(error, FrameError::TooLong(_)) && body.len() > MAX_FRAME_BYTES / 6, "{error}"),
+        Err(error) => {
+            assert!(matches!(error, FrameError::TooLong(_)) && body.len() > MAX_FRAME_BYTES / 6, "{error}")
+        }
     }
     Some(message)
 }
@@ -118,11 +120,15 @@ fn frames(data: &[u8]) -> bool {
 
 /// Every request that the golden file of the commands has.
 fn request_seeds() -> Vec<(String, Vec<u8>)> {
-    let hello = encode(&ClientMessage::Hello { protocol: 1, version: "0.1.0".to_owned() }).expect("it is short");
+    let hello =
+        encode(&ClientMessage::Hello { protocol: 1, version: "0.1.0".to_owned() }).expect("it is short");
     let mut seeds = vec![("hello".to_owned(), hello[HEADER_BYTES..].to_vec())];
     let mut verbs = std::collections::BTreeSet::new();
-    for line in include_str!("../../golden/cli-requests.txt").lines().filter(|line| line.starts_with(['{', '"'])) {
-        let verb: String = line.chars().skip_while(|c| !c.is_alphabetic()).take_while(|c| *c != '"').collect();
+    for line in
+        include_str!("../../golden/cli-requests.txt").lines().filter(|line| line.starts_with(['{', '"']))
+    {
+        let verb: String =
+            line.chars().skip_while(|c| !c.is_alphabetic()).take_while(|c| *c != '"').collect();
         if verbs.insert(verb.clone()) {
             seeds.push((verb, format!("{{\"request\":{line}}}").into_bytes()));
         }
@@ -139,7 +145,10 @@ fn reply_seeds() -> Vec<(String, Vec<u8>)> {
             "progress",
             r#"{"event":{"progress":{"task":1,"kind":"snapstart","state":"running","group":"g","volume":"v","plex":"v-02","done_bytes":1,"total_bytes":2,"copied_bytes":1,"rate_bytes":5,"eta_ms":7,"elapsed_ms":3,"limit_bytes":9}}}"#,
         ),
-        ("event-plex", r#"{"event":{"plex":{"group":"g","volume":"v","plex":"p","state":"ACTIVE","mode":"RW"}}}"#),
+        (
+            "event-plex",
+            r#"{"event":{"plex":{"group":"g","volume":"v","plex":"p","state":"ACTIVE","mode":"RW"}}}"#,
+        ),
         ("event-volume", r#"{"event":{"volume":{"group":"g","volume":"v","state":"ACTIVE"}}}"#),
         (
             "row-volume",
@@ -165,7 +174,8 @@ fn reply_seeds() -> Vec<(String, Vec<u8>)> {
 }
 
 fn frame_seeds() -> Vec<(String, Vec<u8>)> {
-    let hello = encode(&ClientMessage::Hello { protocol: 1, version: "0.1.0".to_owned() }).expect("it is short");
+    let hello =
+        encode(&ClientMessage::Hello { protocol: 1, version: "0.1.0".to_owned() }).expect("it is short");
     let list = [&[24, 0, 0, 0], br#"{"request":"group-list"}"#.as_slice()].concat();
     vec![
         ("two-frames".to_owned(), [&[7][..], &hello, &list].concat()),

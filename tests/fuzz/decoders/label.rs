@@ -13,8 +13,7 @@ use cleave::format::label::{COPY_BYTES, Label, MAX_PAST_GENERATIONS, Places, Sta
 use cleave::format::{Damage, config};
 
 /// Labels behind the data of a plex.
-pub const LABEL: Decoder =
-    Decoder { name: "label", max_len: 2048, shape: Shape::Binary, check, seeds };
+pub const LABEL: Decoder = Decoder { name: "label", max_len: 2048, shape: Shape::Binary, check, seeds };
 
 const ADDRESS_AT: usize = 16;
 const LENGTH_AT: usize = 136;
@@ -25,9 +24,9 @@ const BESIDE: usize = 16 * MAX_PAST_GENERATIONS;
 
 /// The copy that an input stands for: whole pages.
 fn copy_of(data: &[u8]) -> Vec<u8> {
-    let (length, rest) = data.split_first_chunk().map_or((0, data), |(length, rest)| {
-        (usize::from(u16::from_le_bytes(*length)), rest)
-    });
+    let (length, rest) = data
+        .split_first_chunk()
+        .map_or((0, data), |(length, rest)| (usize::from(u16::from_le_bytes(*length)), rest));
     let (header, text) = rest.split_at(length.min(rest.len()).min(PAGE_BYTES));
     let mut copy = vec![0; PAGE_BYTES + text.len().next_multiple_of(PAGE_BYTES)];
     copy[..header.len()].copy_from_slice(header);
@@ -36,7 +35,8 @@ fn copy_of(data: &[u8]) -> Vec<u8> {
 }
 
 fn decode(copy: &[u8], address: u64) -> Result<Label, Damage> {
-    let length = meter::within(BESIDE, || Label::copy_length(copy.get(..PAGE_BYTES).unwrap_or(copy), address));
+    let length =
+        meter::within(BESIDE, || Label::copy_length(copy.get(..PAGE_BYTES).unwrap_or(copy), address));
     let label = meter::within(copy.len() + BESIDE, || Label::decode(copy, address));
     match (&length, &label) {
         // What is said of the length holds for the whole.

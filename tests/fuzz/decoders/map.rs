@@ -27,13 +27,8 @@ pub const CHANGE_PAGE: Decoder = Decoder {
 };
 
 /// The header of a map's file.
-pub const MAP_HEADER: Decoder = Decoder {
-    name: "map-header",
-    max_len: 256,
-    shape: Shape::Binary,
-    check: header,
-    seeds: header_seeds,
-};
+pub const MAP_HEADER: Decoder =
+    Decoder { name: "map-header", max_len: 256, shape: Shape::Binary, check: header, seeds: header_seeds };
 
 /// `data` in front of as many zeroes as a block has.
 fn padded(data: &[u8]) -> [u8; PAGE_BYTES] {

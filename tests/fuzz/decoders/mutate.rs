@@ -34,10 +34,40 @@ const NUMBERS: [u64; 18] = [
 
 /// What stands in for a JSON value.
 const VALUES: [&str; 34] = [
-    "0", "1", "-1", "511", "65536", "1e3", "1e999", "0.5", "-0.0", "4294967295", "4294967296", "1048576",
-    "9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "null", "true",
-    "false", "\"\"", "\"a\"", "\"..\"", "\"/\"", "\"/a\"", "\"\\u0000\"", "\"\\ud800\"", "\"\\n\"", "[]", "{}", "[[[[[[[[",
-    "\"ACTIVE\"", "\"CLEAN\"", "\"snapshot\"", "\"00000000-0000-0000-0000-000000000000\"",
+    "0",
+    "1",
+    "-1",
+    "511",
+    "65536",
+    "1e3",
+    "1e999",
+    "0.5",
+    "-0.0",
+    "4294967295",
+    "4294967296",
+    "1048576",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "null",
+    "true",
+    "false",
+    "\"\"",
+    "\"a\"",
+    "\"..\"",
+    "\"/\"",
+    "\"/a\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\\n\"",
+    "[]",
+    "{}",
+    "[[[[[[[[",
+    "\"ACTIVE\"",
+    "\"CLEAN\"",
+    "\"snapshot\"",
+    "\"00000000-0000-0000-0000-000000000000\"",
 ];
 
 /// Changes `data` in one to four places, to at most `max` bytes; `other` is an input to take pieces from.
@@ -124,7 +154,9 @@ fn tokens(text: &[u8]) -> Vec<std::ops::Range<usize>> {
 
 fn token(rng: &mut Rng, data: &mut Vec<u8>, other: &[u8]) {
     let here = tokens(data);
-    let Some(chosen) = (!here.is_empty()).then(|| rng.pick(&here).clone()) else { return bytes(rng, data, other) };
+    let Some(chosen) = (!here.is_empty()).then(|| rng.pick(&here).clone()) else {
+        return bytes(rng, data, other);
+    };
     match rng.below(8) {
         0..=2 => {
             data.splice(chosen, rng.pick(&VALUES).bytes());
