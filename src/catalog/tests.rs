@@ -410,6 +410,35 @@ fn a_sound_text_that_makes_no_sense_is_not_taken() {
     );
 }
 
+/// Each of them would end the daemon later: a counter that has no next number, or a label without room for all of a past.
+#[test]
+fn numbers_that_no_counting_reaches_are_not_taken() {
+    let (files, catalog, group) = with_history(2);
+    drop(catalog);
+    let good = serde_json::to_value(numbered(&group, 5)).unwrap();
+    let refused = |value: &serde_json::Value, generation| {
+        files.put(HEAD, config::encode(Generation(generation), value).unwrap().as_bytes());
+        let (_, loaded) = Catalog::open_on(files.clone()).unwrap();
+        assert_eq!(loaded.generation, Generation(1), "the newest one that makes sense");
+        loaded.warnings[0].clone()
+    };
+    for counter in ["run", "stop"] {
+        let mut value = good.clone();
+        value["volumes"][0][counter] = u64::MAX.into();
+        let told = refused(&value, 3);
+        assert!(told.contains("no counting reaches"), "{told}");
+    }
+    let mut value = good.clone();
+    let past: Vec<_> = (0..17).map(|seed| Uuid::from_random([seed + 100; 16]).to_string()).collect();
+    value["volumes"][0]["plexes"][0]["past"] = past.into();
+    let told = refused(&value, 3);
+    assert!(told.contains("vol-01 has 17 past generations"), "{told}");
+    let told = refused(&good, u64::MAX);
+    assert!(told.contains("has generation 18446744073709551615, which no counting reaches"), "{told}");
+    files.put(HEAD, config::encode(Generation(3), &good).unwrap().as_bytes());
+    assert_eq!(Catalog::open_on(files).unwrap().1.generation, Generation(3), "the text itself is a good one");
+}
+
 #[test]
 fn a_label_newer_than_the_catalogue_is_adopted() {
     let (files, mut catalog, group) = with_history(2);

@@ -50,15 +50,6 @@ pub const ALL: [Decoder; 10] = [
     archive::ARCHIVE,
 ];
 
-/// The decoder called `name`.
-///
-/// # Panics
-/// When there is none.
-#[must_use]
-pub fn named(name: &str) -> &'static Decoder {
-    ALL.iter().find(|decoder| decoder.name == name).unwrap_or_else(|| panic!("no decoder is called {name}"))
-}
-
 /// The checksum field of every block, in all versions of every structure: four bytes at this offset.
 const CRC_AT: usize = 8;
 

@@ -22,12 +22,21 @@ pub fn mutate(decoder: &Decoder, data: &mut [u8], size: usize, max: usize, seed:
     input.len()
 }
 
+/// The decoder called `name`.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn named(name: &str) -> &'static Decoder {
+    decoders::ALL.iter().find(|decoder| decoder.name == name).unwrap_or_else(|| panic!("no decoder is called {name}"))
+}
+
 /// The target of the decoder with this name.
 #[macro_export]
 macro_rules! target {
     ($name:literal) => {
         static DECODER: std::sync::LazyLock<&'static $crate::decoders::Decoder> =
-            std::sync::LazyLock::new(|| $crate::decoders::named($name));
+            std::sync::LazyLock::new(|| $crate::named($name));
         libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             // An input from elsewhere may be longer than those that are made here.
             let _ = (DECODER.check)(&data[..data.len().min(DECODER.max_len)]);
