@@ -43,7 +43,7 @@ in_guest() {
     local limit=$1 kernel=$2 test=$3 status=0
     shift 3
     scripts/guest run --kernel "$kernel" --timeout "$limit" "$@" -- \
-        bash -c "cd \$(mktemp -d) && exec /cleave/tests/$test.sh" 2>&1 | tee "$log" || status=$?
+        bash -c "cd \$(mktemp -d) && exec bash /cleave/tests/$test.sh" 2>&1 | tee "$log" || status=$?
     return $status
 }
 
