@@ -26,7 +26,11 @@ delay() {
     step 30 dmsetup resume "cleave-slow-$1-$$"
 }
 # block WORD: 64 KiB of it.
-block() { yes "$1" | head -c 65536; }
+block() {
+    local line
+    printf -v line '%-64s' "$1"
+    printf "%.0s$line" {1..1024}
+}
 # holds WORD PLACE: block PLACE of the volume and of all its plexes is WORD's.
 holds() {
     local path
@@ -46,6 +50,11 @@ plex=$slow
 slow_device mirror mirror-disk 40M
 mirror=$slow
 start_daemon
+# The end of the daemon is not to wait for them.
+for name in state plex mirror; do
+    device=cleave-slow-$name-$$
+    at_exit eval "dmsetup reload $device --table '0 ${length[$name]} linear ${backing[$name]} 0' && dmsetup suspend --noflush --nolockfs $device; dmsetup resume $device"
+done
 step 120 cleave -q make v 32m -n 2 --plex "$plex"
 step 120 cleave -q task watch
 node=$(device_of v)
