@@ -27,6 +27,7 @@ pub mod machine;
 mod make;
 mod media;
 pub mod mounts;
+pub mod offline;
 pub mod owner;
 pub mod rows;
 mod run;

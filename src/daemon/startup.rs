@@ -27,7 +27,7 @@ use super::server;
 use super::this_host::ThisHost;
 
 /// Entries of the rings that keepers and mover submit to.
-const RING_ENTRIES: u32 = 256;
+pub(super) const RING_ENTRIES: u32 = 256;
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]

@@ -86,7 +86,9 @@ assert_same() {
 
 # gone PROCESS: it has ended, or is only waiting to be reaped.
 gone() {
-    ! kill -0 "$1" 2>/dev/null || [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == Z* ]]
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+    [[ ${stat##*) } == Z* ]]
 }
 
 # kill_at_exit PROCESS: unless it has ended by itself.
