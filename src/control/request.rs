@@ -469,20 +469,61 @@ mod tests {
     use super::*;
     use crate::control::{decode, encode};
 
+    /// Every request in its smallest form, with what it asks a right to.
+    const ALL: [(&str, Access); 26] = [
+        (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
+        (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
+        (r#""group-list""#, Access::Read),
+        (r#"{"query":{}}"#, Access::Read),
+        (
+            r#"{"make":{"group":"g","volume":"v","length_bytes":1,"nmirror":1,"media":[],"plexes":[],"sparse":false,"init":"sync","data":"auto","force":false}}"#,
+            Access::Change,
+        ),
+        (
+            r#"{"mirror":{"group":"g","volume":"v","nmirror":1,"media":[],"plexes":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"remove-mirror":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"start-all":{"group":"g"}}"#, Access::Change),
+        (r#"{"stop-all":{"group":"g"}}"#, Access::Change),
+        (
+            r#"{"snap-start":{"group":"g","volume":"v","nmirror":1,"media":[],"plexes":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"snap-wait":{"group":"g","volume":"v","nmirror":1}}"#, Access::Read),
+        (r#"{"snapshot":{"group":"g","members":[],"consistency":"crash","nmirror":1}}"#, Access::Change),
+        (r#"{"snap-abort":{"group":"g","volume":"v","nmirror":1}}"#, Access::Change),
+        (r#"{"snap-back":{"group":"g","snapshot":"s","background":false}}"#, Access::Change),
+        (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
+        // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
+        (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"task-list":{}}"#, Access::Read),
+        (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
+        (r#"{"task-pause":{"task":1}}"#, Access::Change),
+        (r#"{"task-resume":{"task":1}}"#, Access::Change),
+        (r#"{"task-abort":{"task":1}}"#, Access::Change),
+        (r#"{"task-throttle":{"task":1}}"#, Access::Change),
+        (r#""status""#, Access::Read),
+        (r#"{"shutdown":{"stop_volumes":false}}"#, Access::Change),
+    ];
+
     #[test]
-    fn only_what_changes_nothing_is_open_to_readers() {
-        let volume = Name::new("v").unwrap();
-        let group = default_group();
-        let wait = Request::SnapWait(SnapWait { group: group.clone(), volume: volume.clone(), nmirror: 1 });
-        assert_eq!((wait.verb(), wait.access()), ("snap-wait", Access::Read));
-        for request in [
-            Request::Verify(Verify { group: group.clone(), volume: volume.clone() }),
-            Request::TaskPause(TaskRef { task: 1 }),
-            Request::StopAll(StopAll { group }),
-            Request::Shutdown(Shutdown { stop_volumes: false }),
-        ] {
-            assert_eq!(request.access(), Access::Change, "{}", request.verb());
+    fn every_request_has_its_class_and_only_what_changes_nothing_is_open_to_readers() {
+        let mut verbs = std::collections::BTreeSet::new();
+        for (text, access) in ALL {
+            let request: Request = decode(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(request.access(), access, "{}", request.verb());
+            assert!(text.contains(&format!("\"{}\"", request.verb())), "{text} is called {}", request.verb());
+            verbs.insert(request.verb());
         }
+        assert_eq!(verbs.len(), ALL.len(), "one is there twice");
+        // The decoder tells the names of all variants: none is left out above.
+        let names = decode::<Request>(br#""no-such-verb""#).unwrap_err().to_string();
+        let known: std::collections::BTreeSet<_> =
+            names.split('`').filter(|word| !word.contains(' ') && *word != "no-such-verb").collect();
+        assert_eq!(known, verbs);
     }
 
     #[test]

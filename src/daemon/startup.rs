@@ -23,8 +23,9 @@ use super::bringup::{Face, ending};
 use super::keepers::Plea;
 use super::machine::Machine;
 use super::owner::{GroupHandle, Owner, system};
-use super::server;
+use super::permission::Rules;
 use super::this_host::ThisHost;
+use super::{notify, process, server};
 
 /// Entries of the rings that keepers and mover submit to.
 pub(super) const RING_ENTRIES: u32 = 256;
@@ -36,10 +37,15 @@ pub struct Options {
     pub state: PathBuf,
     /// The control socket; its directory holds the daemon's lock too.
     pub socket: PathBuf,
+    /// The group whose members may change what root may change, by name or number.
+    pub admin_group: Option<String>,
 }
 
+/// Ours by name, whoever has made it.
+const RUN_DIRECTORY: &str = "/run/cleave";
+
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
-const HOST_LOCK: &str = "/run/cleaved.lock";
+const HOST_LOCK: &str = "/run/cleave/host.lock";
 
 /// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
 struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -85,6 +91,21 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
     made.map_err(|error| system(path.display(), "cannot be made", error.into()))
 }
 
+/// Make what holds a socket, for root and the group that may look. A directory that was there before keeps its owner and
+/// mode, unless it is ours by its name.
+fn make_socket_directory(path: &Path, rules: &Rules) -> Result<(), Refused> {
+    let found = path.is_dir();
+    if !found {
+        make_directory(path, 0o700)?;
+    }
+    if !found || path == Path::new(RUN_DIRECTORY) {
+        rules
+            .set_directory(path)
+            .map_err(|error| system(path.display(), "cannot be given its group and mode", error.into()))?;
+    }
+    Ok(())
+}
+
 /// Run the daemon until it is told to end. `ready` is called once it listens.
 ///
 /// # Errors
@@ -99,8 +120,11 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             "start it as root",
         ));
     }
-    let directory = options.socket.parent().unwrap_or(Path::new("/"));
-    make_directory(directory, 0o750)?;
+    process::protect();
+    let (rules, missing) = Rules::of_host(options.admin_group.as_deref());
+    missing.iter().for_each(|line| tracing::warn!("{line}"));
+    make_socket_directory(options.socket.parent().unwrap_or(Path::new("/")), &rules)?;
+    make_socket_directory(Path::new(RUN_DIRECTORY), &rules)?;
     let _sole =
         (Sole::acquire(&options.socket.with_extension("lock"))?, Sole::acquire(Path::new(HOST_LOCK))?);
     make_directory(&options.state, 0o700)?;
@@ -118,12 +142,14 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
         owner.boot(heard).await?;
-        let listener = server::listen(&socket)
+        let listener = server::listen(&socket, &rules)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
-        tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
+        tokio::task::spawn_local(server::accept(listener, rules, Rc::clone(&owner)));
         ready();
+        notify::tell(notify::Word::Ready);
         tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
         until_told(&owner).await;
+        notify::tell(notify::Word::Stopping);
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
