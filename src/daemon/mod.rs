@@ -18,6 +18,7 @@
 pub mod bringup;
 pub mod effects;
 pub mod freeze;
+mod import;
 pub mod jobs;
 pub mod keepers;
 mod labels;
@@ -28,8 +29,10 @@ mod make;
 mod media;
 pub mod mounts;
 pub mod owner;
+mod recovery;
 pub mod rows;
 mod run;
+mod scrub;
 pub mod server;
 mod service;
 mod snapshots;
