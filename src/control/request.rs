@@ -55,6 +55,13 @@ pub enum Request {
     Remove(Remove),
     /// Compares all plexes. Answer: events, difference rows, [`Verified`](super::Reply::Verified).
     Verify(Verify),
+    /// Compares all plexes in the background, by and by, and repairs if told so. Answer: events, difference rows,
+    /// [`Scrubbed`](super::Reply::Scrubbed).
+    Scrub(Scrub),
+    /// Sets when a volume is scrubbed by itself. Answer: its volume row, [`Changed`](super::Reply::Changed).
+    ScrubSchedule(ScrubSchedule),
+    /// Takes in the group whose labels are on these media. Answer: volume rows, [`Changed`](super::Reply::Changed).
+    GroupImport(GroupImport),
     /// Lists tasks. Answer: task rows, [`Listed`](super::Reply::Listed).
     TaskList(TaskList),
     /// Follows tasks until they end. Answer: events, the ended tasks' rows, [`Listed`](super::Reply::Listed).
@@ -96,6 +103,9 @@ impl Request {
             Self::SnapBack(_) => "snap-back",
             Self::Remove(_) => "remove",
             Self::Verify(_) => "verify",
+            Self::Scrub(_) => "scrub",
+            Self::ScrubSchedule(_) => "scrub-schedule",
+            Self::GroupImport(_) => "group-import",
             Self::TaskList(_) => "task-list",
             Self::TaskWatch(_) => "task-watch",
             Self::TaskPause(_) => "task-pause",
@@ -121,6 +131,9 @@ impl Request {
             Self::Verify(_) => Access::Change,
             Self::GroupCreate(_)
             | Self::GroupDestroy(_)
+            | Self::GroupImport(_)
+            | Self::Scrub(_)
+            | Self::ScrubSchedule(_)
             | Self::Make(_)
             | Self::Mirror(_)
             | Self::RemoveMirror(_)
@@ -412,6 +425,64 @@ pub struct Verify {
     pub group: Name,
     /// The volume.
     pub volume: Name,
+}
+
+/// What is to be done with differences between plexes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// They are told.
+    Report,
+    /// What most plexes hold is written to the others.
+    Majority,
+    /// What this plex holds is written to the others.
+    Source(Name),
+}
+
+/// See [`Request::Scrub`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrub {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// What is to be done with differences.
+    pub repair: Repair,
+    /// The most bytes a second that it may go through; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// Whether to answer as soon as it has begun.
+    pub background: bool,
+}
+
+/// See [`Request::ScrubSchedule`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubSchedule {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Seconds from one scrub to the next; never when absent, and then nothing else is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_s: Option<u64>,
+    /// The first hour (UTC) and the one before which it ends; the whole day when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<(u8, u8)>,
+    /// What is to be done with differences.
+    pub repair: Repair,
+    /// The most bytes a second that it may go through; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// See [`Request::GroupImport`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupImport {
+    /// The files and block devices that carry its plexes, as many as there are.
+    pub media: Vec<PathBuf>,
 }
 
 /// See [`Request::TaskList`].

@@ -18,6 +18,7 @@
 pub mod bringup;
 pub mod effects;
 pub mod freeze;
+mod import;
 pub mod jobs;
 pub mod keepers;
 mod labels;
@@ -32,8 +33,10 @@ pub mod offline;
 pub mod owner;
 pub mod permission;
 pub mod process;
+mod recovery;
 pub mod rows;
 mod run;
+mod scrub;
 pub mod server;
 mod service;
 mod snapshots;
