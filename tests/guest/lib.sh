@@ -5,6 +5,7 @@
 # on a real kernel with ublk, and must leave nothing behind: no device, mount or process. Lines in its head say more:
 #   # timeout: SECONDS   when it is given up as hanging (300)
 #   # smoke              runs on the older kernel as well
+#   # systemd            runs in a guest under systemd, and only there
 #   # long               runs only in the long form, where CLEAVE_LONG=1 is set
 
 set -euo pipefail
