@@ -16,9 +16,10 @@ use crate::mover::{
 use crate::ring::Medium;
 use crate::state::change::{self, Loss};
 use crate::state::{Group, MediumKind, Plex, PlexState};
-use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
+use crate::volume::{PlexDevice, Role, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
+use super::happenings::Happening;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, system};
 
@@ -128,8 +129,8 @@ impl Owner {
     ) -> Result<CopyReport, Refused> {
         let report = self.movers.run(move |host| async move {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
-            let device = host.open(&plan.target.medium);
             let uuid = plan.target.uuid;
+            let device = PlexDevice::new(&host, Arc::clone(&volume), uuid, &plan.target.medium);
             let copy = CopyPlan {
                 source: &source,
                 target: &device,
@@ -312,23 +313,24 @@ impl Owner {
     /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
     /// lost.
     pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange, errno: Errno) {
+        self.happened(volume, plex, &Happening::ReadFailed(range, errno));
         let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
         let Some(target) = live.volume.route().plex(plex).cloned() else { return };
         // What is not mended now is told again by the next read of it.
         if live.stopping.get() || live.is_at_work_on(plex) {
             return;
         }
-        tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
         let at_work = live.at_work(plex, Control::new(None));
         let shared = Arc::clone(&live.volume);
         let mended = self.movers.run(move |host| async move {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&shared))?.avoiding(plex);
-            Some(mover::repair(&source, &host.open(&target.medium), &shared, range).await)
+            let device = PlexDevice::new(&host, Arc::clone(&shared), plex, &target.medium);
+            Some(mover::repair(&source, &device, &shared, range).await)
         });
         let mended = mended.await;
         drop(at_work);
         match mended {
-            Ok(Some(Ok(()))) => tracing::warn!(%volume, %plex, %range, "rewritten from another plex"),
+            Ok(Some(Ok(()))) => self.happened(volume, plex, &Happening::Mended(range)),
             Ok(Some(Err(error @ MoverError::Read { .. }))) => {
                 tracing::error!(%volume, %plex, %range, "not rewritten: {error}");
             }
@@ -406,7 +408,10 @@ impl Owner {
         let at_work = live.at_work(uuid, control.clone());
         let volume = Arc::clone(&live.volume);
         let report = self.movers.run(move |host| async move {
-            let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
+            let open = |plex: &RoutePlex<Medium>| {
+                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            };
+            let devices: Vec<_> = plexes.iter().map(open).collect();
             let whole = [ByteRange::new(0, length)];
             let plan = ComparePlan {
                 devices: &devices,

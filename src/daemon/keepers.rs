@@ -59,6 +59,20 @@ pub enum Plea {
         /// How.
         errno: Errno,
     },
+    /// A plex does not answer.
+    Hangs {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+    },
+    /// A plex that did not answer has done so.
+    Answers {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+    },
 }
 
 /// The ledger of one volume: every question goes to the owner.
@@ -98,6 +112,14 @@ impl Ledger for OwnersLedger {
 
     fn last_plex_failed(&self, plex: Uuid, errno: Errno) {
         let _ = self.pleas.send(Plea::LastPlexFailed { volume: self.volume, plex, errno });
+    }
+
+    fn plex_hangs(&self, plex: Uuid) {
+        let _ = self.pleas.send(Plea::Hangs { volume: self.volume, plex });
+    }
+
+    fn plex_answers(&self, plex: Uuid) {
+        let _ = self.pleas.send(Plea::Answers { volume: self.volume, plex });
     }
 }
 

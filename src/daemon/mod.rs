@@ -16,6 +16,7 @@
 pub mod bringup;
 pub mod effects;
 pub mod freeze;
+mod happenings;
 pub mod jobs;
 pub mod keepers;
 mod labels;

@@ -101,6 +101,8 @@ pub struct Owner {
     pub(super) verbs: RefCell<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
     /// Plexes whose files could not be made: nothing at their paths is ours.
     pub(super) never_made: RefCell<HashSet<Uuid>>,
+    /// What was told of plexes lately.
+    pub(super) told: super::happenings::Told,
     /// When the daemon started.
     pub started: std::time::Instant,
     /// Somebody asked the daemon to end.

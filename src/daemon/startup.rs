@@ -21,6 +21,7 @@ use crate::state::{Group, Ids};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
+use super::happenings::{Happening, Told};
 use super::keepers::Plea;
 use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
 use super::server;
@@ -132,6 +133,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         maps: Default::default(),
         verbs: Default::default(),
         never_made: Default::default(),
+        told: Told::default(),
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
     });
@@ -305,8 +307,10 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
-                    tracing::error!(%volume, %plex, %errno, "the last plex failed a request");
+                    owner.happened(volume, plex, &Happening::LastFailed(errno));
                 }
+                Plea::Hangs { volume, plex } => owner.happened(volume, plex, &Happening::Hangs),
+                Plea::Answers { volume, plex } => owner.happened(volume, plex, &Happening::Answers),
             }
         });
     }
@@ -351,7 +355,7 @@ impl Owner {
         }
         match lost {
             Ok(committed) => {
-                tracing::error!(%volume, %plex, %errno, "plex lost");
+                self.happened(volume, plex, &Happening::Lost(errno));
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))

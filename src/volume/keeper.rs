@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
 use crate::bitmap::ChangeMap;
-use crate::device::{BlockDevice, Clock, Host, Request};
+use crate::device::{Clock, Host};
 
-use super::fault::{Report, Verdict};
+use super::fault::{Fate, Report, Verdict};
+use super::patience::Patience;
 use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
 /// How the keeper paces itself.
@@ -42,6 +43,7 @@ struct Persisted<D> {
 struct Inner<H: Host, L> {
     volume: Arc<Volume<H::Medium>>,
     host: H,
+    patience: Patience<H>,
     ledger: L,
     options: KeeperOptions,
     intent_file: MapFile<H::Device>,
@@ -76,6 +78,7 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         options: KeeperOptions,
     ) -> Self {
         let inner = Rc::new(Inner {
+            patience: Patience::new(host.clone(), Arc::clone(&volume)),
             volume,
             host: host.clone(),
             ledger,
@@ -252,19 +255,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     }
 
     async fn flush_plexes(&self) -> Result<(), Errno> {
-        let route = self.volume.route();
-        let faults = &self.volume.faults;
+        let (route, flushed) = (self.volume.route(), Cell::new(0));
         let flush = |plex: &super::RoutePlex<H::Medium>| {
-            let (plex, device) = (plex.uuid, self.host.open(&plex.medium));
-            async move {
-                match device.submit(Request::Flush).await {
-                    Ok(()) => Verdict::Acknowledge,
-                    Err(errno) => {
-                        let heard = false;
-                        faults.ask(|verdict| Report::Flush { plex, errno, heard, verdict }).await
-                    }
-                }
-            }
+            let device = Rc::new(self.host.open(&plex.medium));
+            self.patience.flush(plex.uuid, device, false, &flushed)
         };
         for verdict in join_all(route.plexes.iter().map(flush)).await {
             if let Verdict::Fail(errno) = verdict {
@@ -335,8 +329,14 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     async fn judge(&self, reports: Vec<Report>) {
         let mut waiting: Vec<(oneshot::Sender<Verdict>, Option<Errno>)> = Vec::new();
         let mut flushes = 0;
+        let mut fates = Vec::new();
         for report in reports {
             match report {
+                Report::Hangs { plex } => self.ledger.plex_hangs(plex),
+                Report::Answers { plex } => self.ledger.plex_answers(plex),
+                Report::Late { range, plexes, fate } => {
+                    fates.push((fate, self.part_with_late(range, &plexes)));
+                }
                 Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
                 Report::Read { plex, range, errno, last: false } => {
                     self.ledger.read_failed(plex, range, errno)
@@ -357,6 +357,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             }
         }
         let recorded = self.record_losses().await;
+        for (fate, decided) in fates {
+            // A read that was left behind has its answer from elsewhere.
+            let _ = fate.send(decided);
+        }
         (0..flushes).for_each(|_| self.volume.faults.flush_judged());
         for (verdict, failure) in waiting {
             let answer = match (failure, recorded) {
@@ -366,6 +370,16 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             // A request that is gone does not want its answer.
             let _ = verdict.send(answer);
         }
+    }
+
+    /// Take plexes out that are late, unless no other one can be read.
+    fn part_with_late(&self, range: ByteRange, plexes: &[Uuid]) -> Fate {
+        let route = self.volume.route();
+        if route.readable().all(|plex| plexes.contains(&plex.uuid)) {
+            return Fate::Stays;
+        }
+        plexes.iter().for_each(|plex| self.leave(*plex, Errno::TIMED_OUT, range));
+        Fate::Left
     }
 
     /// Take the failed plexes out of the write path, all but the last readable one; the error of the request if that one

@@ -24,12 +24,14 @@ pub mod hold;
 mod intent;
 mod keeper;
 mod ledger;
+mod legs;
 pub mod map_file;
+mod patience;
 mod queue;
 mod route;
 mod sync;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cut::{CutError, CutReport, Member};
@@ -40,6 +42,7 @@ pub use intent::Intent;
 pub use keeper::{Keeper, KeeperOptions};
 pub use ledger::{Ledger, Loss, Recorded};
 pub use map_file::MapFile;
+pub use patience::{HANGS_AFTER, PLEX_LIMIT, PlexDevice};
 pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 
@@ -47,6 +50,8 @@ use crate::base::{ByteRange, RegionSize, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Geometry;
 use fault::Faults;
+use patience::Waits;
+use tokio::sync::Notify;
 
 /// What a volume is made of; constant while it is started.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +92,10 @@ pub struct Volume<M> {
     counters: Counters,
     /// Nanoseconds that a write waits for a write-only plex after the others completed it.
     write_only_limit: AtomicU64,
-    /// Writes to plexes that were left behind, still in flight. None may be when such a plex is attached again.
-    stragglers: AtomicU32,
+    /// Plexes that do not answer, and requests that were left behind at them.
+    waits: Waits,
+    /// Tells the queues that the route was swapped.
+    swapped: Notify,
 }
 
 impl<M: Clone + Send + Sync + 'static> Volume<M> {
@@ -104,7 +111,8 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             faults: Faults::default(),
             counters: Counters::default(),
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
-            stragglers: AtomicU32::new(0),
+            waits: Waits::default(),
+            swapped: Notify::new(),
         })
     }
 
@@ -151,6 +159,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         next.version = current.version + 1;
         *current = Arc::new(next);
         self.version.store(current.version, Ordering::Release);
+        self.swapped.notify_waiters();
         Arc::clone(&current)
     }
 
@@ -164,10 +173,28 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         self.write_only_limit.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Writes to plexes that were left behind, still in flight: a plex is attached again only when there are none.
+    /// How long any plex is waited for while others answer: past it, it leaves as by an error. `None` is for ever.
+    /// [`PLEX_LIMIT`] to begin with.
+    pub fn set_plex_limit(&self, limit: Option<std::time::Duration>) {
+        self.waits.set_limit(limit);
+    }
+
+    /// Requests that were left behind at plexes and have not ended.
     #[must_use]
     pub fn stragglers(&self) -> u32 {
-        self.stragglers.load(Ordering::Acquire)
+        self.waits.stragglers()
+    }
+
+    /// Those of them at `plex`: it is attached again only when there are none.
+    #[must_use]
+    pub fn stragglers_of(&self, plex: Uuid) -> u32 {
+        self.waits.stragglers_of(plex)
+    }
+
+    /// Whether `plex` has not answered a request for [`HANGS_AFTER`].
+    #[must_use]
+    pub fn hangs(&self, plex: Uuid) -> bool {
+        self.waits.hangs(plex)
     }
 
     /// Track the absent plexes no longer that `gone` names: nothing is recorded of them any more.

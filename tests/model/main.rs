@@ -4,7 +4,9 @@ mod maps;
 mod oracle;
 mod pattern;
 
+mod plexes;
 mod random;
 mod rules;
 mod running;
 mod site;
+mod stage;
