@@ -15,6 +15,7 @@ pub mod listing;
 pub mod place;
 mod plex;
 pub mod refuse;
+pub mod settings;
 mod snapshot;
 pub mod task;
 mod volume;
@@ -24,5 +25,6 @@ pub use group::{
 };
 pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
+pub use settings::{Settings, SettingsChange};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};
 pub use volume::{VolumeEvent, VolumeState};
