@@ -25,6 +25,7 @@ use super::keepers::KeeperHandle;
 use super::links;
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, system, worker};
+use super::plexes::put_in_force;
 
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -132,6 +133,7 @@ impl Owner {
             lost: RefCell::default(),
             stopping: Cell::new(false),
         });
+        put_in_force(&live, record.settings());
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
         if let Err(refused) = self.show(group, &live, record, face).await {
             self.live.borrow_mut().remove(&uuid);

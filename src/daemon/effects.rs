@@ -133,6 +133,17 @@ impl Owner {
 
     /// Plexes that were taken out in the transaction and have no map are not tracked any more; the others are recorded.
     pub(super) fn settle_absent(self: &Rc<Self>, before: &Group, after: &Group) {
+        // Nor are those that are OFFLINE or IOFAIL. One that its keeper has just taken out is in the record as it was.
+        for volume in after.volumes() {
+            let is_out = |plex: Uuid| {
+                volume.plex_by_id(plex).is_some_and(|plex| plex.map().is_none() && !plex.is_attached())
+            };
+            if let Some(live) = self.live(volume.uuid())
+                && live.volume.route().absent.iter().any(|plex| is_out(plex.uuid))
+            {
+                live.volume.forget_absent(is_out);
+            }
+        }
         let gone: HashSet<Uuid> = before
             .volumes()
             .iter()

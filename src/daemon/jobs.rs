@@ -188,6 +188,8 @@ impl Owner {
             live.give_role(&self.keepers, plex, role(state))
                 .await
                 .map_err(failed("the plex cannot be given its role"))?;
+            // Only now does it serve in the place of the other.
+            self.finish_replacements(group, live.volume.shape().uuid).await;
         }
         Ok(())
     }
@@ -375,7 +377,10 @@ impl Owner {
                 return;
             }
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
-                Ok(_) => live.volume.intent().unpin(),
+                Ok(_) => {
+                    live.volume.intent().unpin();
+                    owner.finish_replacements(&group, uuid).await;
+                }
                 Err(refused) => {
                     tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}")
                 }

@@ -131,6 +131,7 @@ enum Command {
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: Done },
     Flush { done: Done },
+    Lose { plex: Uuid, errno: Errno, done: Done },
     Stop { stop: Option<Generation>, done: Done },
 }
 
@@ -200,6 +201,14 @@ impl KeeperHandle {
         self.ask(|done| Command::Flush { done }).await
     }
 
+    /// Take `plex` out of the write path as by a failed request.
+    ///
+    /// # Errors
+    /// It is the last one that can be read, or its loss cannot be recorded.
+    pub async fn lose(&self, plex: Uuid, errno: Errno) -> Result<(), Errno> {
+        self.ask(|done| Command::Lose { plex, errno, done }).await
+    }
+
     /// End the keeper after the last request, with everything flushed and intent clear; with a stop generation, all
     /// map files carry it then.
     ///
@@ -258,6 +267,10 @@ fn obey_one(
         Command::Flush { done } => {
             let keeper = keeper.clone();
             host.spawn(async move { answer(done, keeper.flush_plexes().await) });
+        }
+        Command::Lose { plex, errno, done } => {
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.lose(plex, errno).await) });
         }
         Command::Stop { stop, done } => return Some((stop, done)),
     }

@@ -26,6 +26,7 @@ mod make;
 mod media;
 pub mod mounts;
 pub mod owner;
+mod plexes;
 pub mod rows;
 mod run;
 pub mod server;
@@ -33,5 +34,6 @@ mod service;
 mod snapshots;
 pub mod startup;
 pub mod tasks;
+mod vigil;
 
 pub use startup::{Options, run};

@@ -99,6 +99,7 @@ impl Owner {
             }
         }
         jobs.extend(self.attach_stale(group, uuid).await);
+        self.finish_replacements(group, uuid).await;
         Ok(jobs)
     }
 

@@ -141,6 +141,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
+        tokio::task::spawn_local(super::vigil::keep(Rc::clone(&owner)));
         load_groups(&owner).await?;
         take_over(&owner).await;
         let listener = server::listen(&socket)

@@ -131,6 +131,19 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         self.inner.flush_plexes().await
     }
 
+    /// Take `plex` out of the write path as by a failed request, unless it is the last one that can be read. Returns when
+    /// that is recorded.
+    ///
+    /// # Errors
+    /// It is the last one, or its loss cannot be recorded.
+    pub async fn lose(&self, plex: Uuid, errno: Errno) -> Result<(), Errno> {
+        let (range, failed) = (ByteRange::new(0, 0), vec![(plex, errno)]);
+        match self.inner.volume.faults.ask(|verdict| Report::Write { range, failed, verdict }).await {
+            Verdict::Acknowledge => Ok(()),
+            Verdict::Fail(errno) => Err(errno),
+        }
+    }
+
     /// Clear what intent bits may be cleared now, without waiting for a quiet span.
     ///
     /// # Errors
@@ -335,9 +348,15 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 Report::Hangs { plex } => self.ledger.plex_hangs(plex),
                 Report::Answers { plex } => self.ledger.plex_answers(plex),
                 Report::Late { range, plexes, fate } => {
-                    fates.push((fate, self.part_with_late(range, &plexes)));
+                    fates.push((fate, self.part_with(range, &plexes, Errno::TIMED_OUT)));
                 }
                 Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
+                // Its medium is not what it was: it is not written to be mended.
+                Report::Read { plex, range, errno: errno @ Errno::GONE, last: false } => {
+                    if self.part_with(range, &[plex], errno) == Fate::Stays {
+                        self.ledger.read_failed(plex, range, errno);
+                    }
+                }
                 Report::Read { plex, range, errno, last: false } => {
                     self.ledger.read_failed(plex, range, errno)
                 }
@@ -372,13 +391,13 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         }
     }
 
-    /// Take plexes out that are late, unless no other one can be read.
-    fn part_with_late(&self, range: ByteRange, plexes: &[Uuid]) -> Fate {
+    /// Take plexes out, unless no other one can be read.
+    fn part_with(&self, range: ByteRange, plexes: &[Uuid], errno: Errno) -> Fate {
         let route = self.volume.route();
         if route.readable().all(|plex| plexes.contains(&plex.uuid)) {
             return Fate::Stays;
         }
-        plexes.iter().for_each(|plex| self.leave(*plex, Errno::TIMED_OUT, range));
+        plexes.iter().for_each(|plex| self.leave(*plex, errno, range));
         Fate::Left
     }
 
