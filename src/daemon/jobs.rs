@@ -1,6 +1,7 @@
 //! Jobs of the mover on started volumes: copies to plexes that lack something, the resync after a crash, comparisons.
 //! Each is a task; what its end means for the records is decided here.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -344,28 +345,24 @@ impl Owner {
         }
     }
 
-    /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
+    /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), one after the other, and record that
+    /// they are. The job of the first.
     pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
-        let route = live.volume.route();
-        let relied: Vec<Uuid> = relied_on(&group.record(), &route);
-        let unequal = |plex: &&RoutePlex<Medium>| relied.contains(&plex.uuid) && !plex.behind.is_clean();
-        let targets: Vec<_> = route.plexes.iter().filter(unequal).map(|plex| plex.uuid).collect();
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
-        let mut jobs = Vec::new();
-        let mut reports = Vec::new();
-        for plex in targets {
-            if let Ok(Job { task, outcome }) = self.copy_to(group, live, plex, purpose) {
-                let (tell, told) = oneshot::channel();
-                jobs.push(Job { task, outcome: told });
-                reports.push((outcome, tell));
-            }
-        }
+        let mut tried = HashSet::new();
+        let first = self.resync_next(group, live, &mut tried);
+        let (tell, told) = oneshot::channel();
+        let shown = first.as_ref().map(|job| Job { task: job.task, outcome: told });
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         tokio::task::spawn_local(async move {
-            for (outcome, tell) in reports {
-                let end = outcome.await.unwrap_or_else(|_| Err(ending_daemon()));
-                // Who asked may have gone.
-                let _ = tell.send(end);
+            let mut next = first;
+            let mut tell = Some(tell);
+            while let Some(job) = next {
+                let end = job.ended().await;
+                if let Some(tell) = tell.take() {
+                    // Who asked may have gone.
+                    let _ = tell.send(end);
+                }
+                next = owner.resync_next(&group, &live, &mut tried);
             }
             let uuid = live.volume.shape().uuid;
             // A plex that could not be made equal has left.
@@ -386,7 +383,26 @@ impl Owner {
                 }
             }
         });
-        jobs
+        shown.into_iter().collect()
+    }
+
+    /// Begin to make the next plex equal; each is tried once.
+    fn resync_next(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle>,
+        live: &Rc<Live>,
+        tried: &mut HashSet<Uuid>,
+    ) -> Option<Job> {
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        loop {
+            let relied = relied_on(&group.record(), &live.volume.route());
+            let plex = live.volume.next_unequal(|plex| relied.contains(&plex) && !tried.contains(&plex))?;
+            tried.insert(plex);
+            match self.copy_to(group, live, plex, purpose) {
+                Ok(job) => return Some(job),
+                Err(refused) => tracing::warn!("{refused}"),
+            }
+        }
     }
 
     /// Compare all plexes of the volume that are in step, over all of it.

@@ -29,6 +29,7 @@ pub(super) fn put_in_force(live: &Live, settings: &Settings) {
         seconds => Some(Duration::from_secs(seconds.into())),
     };
     live.volume.set_plex_limit(limit);
+    live.volume.intent().set_cap(settings.dirty_extents);
 }
 
 impl Owner {

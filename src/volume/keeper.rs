@@ -215,6 +215,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let intent = &self.volume.intent;
         while self.next(&intent.asked).await {
             loop {
+                self.make_room().await;
                 // Held until the batch is granted: else the cleaner could clear a bit that is asked for again.
                 let pages = self.intent_pages.lock().await;
                 let batch = intent.take_wanted();
@@ -235,6 +236,37 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                     }
                 }
             }
+        }
+    }
+
+    /// Clear what was not written lately, where more extents would be dirty than may be. Nothing waits for a write here: one
+    /// that is in flight may wait for the committer, and that is who calls.
+    async fn make_room(&self) {
+        let (volume, intent) = (&self.volume, &self.volume.intent);
+        let route = volume.route();
+        let excess = intent.excess();
+        if excess == 0
+            || intent.is_pinned()
+            || intent.is_lost()
+            || route.has_unrecorded()
+            || !route.is_in_step()
+        {
+            return;
+        }
+        let length = volume.shape.geometry.length;
+        let mut retired = intent.least_used(excess);
+        retired.retain(|extent| {
+            let window = volume.gate.try_acquire(extent.bytes(length));
+            if window.is_some() {
+                intent.retire(std::slice::from_ref(extent));
+            }
+            window.is_some()
+        });
+        if retired.is_empty() {
+            return;
+        }
+        if let Err(errno) = self.clear_retired(&retired).await {
+            tracing::warn!(volume = %volume.shape.uuid, %errno, "more extents are dirty than shall be");
         }
     }
 
@@ -315,13 +347,19 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             intent.retire(run);
             drop(window);
         }
+        self.clear_retired(&extents).await
+    }
+
+    /// Clear the bits of extents that were retired and are not asked for again meanwhile: flush, maps, page (ordering rule 2).
+    async fn clear_retired(&self, extents: &[Extent]) -> Result<(), Errno> {
+        let (volume, intent) = (&self.volume, &self.volume.intent);
         self.flush_plexes().await?;
         self.persist_maps().await?;
         let pages = self.intent_pages.lock().await;
         let route = volume.route();
         // A map that is not recorded yet has no file, and neither has that of a plex in step: what stands in them rests on
         // the intent bits.
-        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(&extents) {
+        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(extents) {
             return Ok(());
         }
         self.write_intent_pages(&pages).await
@@ -457,15 +495,8 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     /// before.
     fn leave(&self, plex: Uuid, errno: Errno, range: ByteRange) {
         let volume = &self.volume;
-        if volume.route().plex(plex).is_some() {
+        if volume.part_with(plex, errno) {
             tracing::warn!(volume = %volume.shape.uuid, %plex, %errno, "plex leaves the write path");
-            // The new route first, then the seed: a write that still goes by the old route has its intent set.
-            volume.publish(|route| route.without(plex, errno));
-            // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
-                absent.behind.or_extents(volume.intent.durable());
-            }
         }
         for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
             absent.behind.mark(range);

@@ -46,7 +46,7 @@ pub use patience::{HANGS_AFTER, PLEX_LIMIT, PlexDevice};
 pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 
-use crate::base::{ByteRange, RegionSize, Uuid};
+use crate::base::{ByteRange, Errno, RegionSize, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Geometry;
 use fault::Faults;
@@ -195,6 +195,40 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub fn hangs(&self, plex: Uuid) -> bool {
         self.waits.hangs(plex)
+    }
+
+    /// Take `plex` out of the write path at once, tracked from now on and lacking all that may be unflushed. Until its absence
+    /// is recorded nothing is acknowledged that is written from then on (ordering rule 3); [`Volume::settle`] has it recorded
+    /// where no write comes. Writes in flight go to it still, and are among what it lacks. False when it is not in the path.
+    pub fn part_with(&self, plex: Uuid, errno: Errno) -> bool {
+        if self.route().plex(plex).is_none() {
+            return false;
+        }
+        // The new route first, then the seed: a write that still goes by the old route has its intent set.
+        self.publish(|route| route.without(plex, errno));
+        // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
+        std::sync::atomic::fence(Ordering::SeqCst);
+        for absent in self.route().absent.iter().filter(|absent| absent.uuid == plex) {
+            absent.behind.or_extents(self.intent.durable());
+        }
+        true
+    }
+
+    /// Have the keeper record what has left the write path and is not recorded, without waiting for it.
+    pub fn settle(&self) {
+        let (verdict, _) = tokio::sync::oneshot::channel();
+        self.faults.tell(fault::Report::Settle { verdict });
+    }
+
+    /// Of the readable plexes that lack something, the one that is made equal next. One at a time, and the one that lacks
+    /// least first: so whoever takes the place of a source that fails has all that any other has (ordering rule 14).
+    #[must_use]
+    pub fn next_unequal(&self, among: impl Fn(Uuid) -> bool) -> Option<Uuid> {
+        let route = self.route();
+        let lacks = |plex: &&RoutePlex<M>| !plex.behind.is_clean() && among(plex.uuid);
+        let readable = route.readable().filter(lacks).min_by_key(|plex| plex.behind.dirty_regions());
+        let mirror = || route.plexes.iter().filter(|plex| plex.role != Role::ReadWrite).find(lacks);
+        readable.or_else(mirror).map(|plex| plex.uuid)
     }
 
     /// Track the absent plexes no longer that `gone` names: nothing is recorded of them any more.

@@ -6,6 +6,7 @@ mod pattern;
 
 mod plexes;
 mod random;
+mod recovery;
 mod rules;
 mod running;
 mod site;

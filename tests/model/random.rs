@@ -227,9 +227,13 @@ impl Play {
     }
 
     fn spawn_resyncs(&self, running: &Rc<Running>) {
-        for plex in running.volume.route().plexes.iter().filter(|plex| !plex.behind.is_clean()) {
-            self.spawn_resync(running, plex.uuid);
-        }
+        let (all, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
+        self.spawn(async move {
+            let before = site.with_standing(&[Standing::Active]).len();
+            all.resync_all(&site).await;
+            tally.borrow_mut().promotions +=
+                u64::from(site.with_standing(&[Standing::Active]).len() != before);
+        });
     }
 
     /// After a start: each block holds something it may hold, and the same at a second look, while resync runs.

@@ -683,29 +683,14 @@ fn rule_13_a_region_counts_as_copied_when_the_target_is_flushed() {
 
 #[test]
 fn rule_14_what_may_differ_is_read_from_the_source_alone() {
-    let stage = Stage::new(22, 2, 0);
-    stage.submit(write(3, 1, 1)).unwrap();
-    stage.submit(Request::Flush).unwrap();
-    stage.disk(1).add_rule(hold(Operation::Write));
-    let _ = stage.launch(0, write(3, 1, 2));
-    stage.run_for(10);
-    let Stage { site, running } = stage;
-    drop(running);
-    site.crash(false);
-    // Make sure that they differ, whatever the crash did.
-    site.plexes[0].disk.poke(3 * BLOCK, &bytes_of(2, 3, 1));
-    site.plexes[1].disk.poke(3 * BLOCK, &bytes_of(1, 3, 1));
-    site.check_after_crash().unwrap();
-    let running = site.world.block_on(Rc::clone(&site).start()).unwrap();
-    let stage = Stage { site, running };
-    let source = stage.site.book.source.get().expect("a source is recorded before the first read");
-    let expected = if source == stage.uuid(0) { 2 } else { 1 };
+    let (stage, source) = crashed_pair(22);
+    let expected = 2;
     for _ in 0..10 {
         assert_eq!(stage.read(3, 1), Ok(vec![expected]));
     }
     let wide = stage.read(0, 9000).unwrap();
     assert_eq!(wide[3], expected, "also in a read over more than one extent");
-    let other = stage.uuid(usize::from(source == stage.uuid(0)));
+    let other = stage.uuid(1 - source);
     stage.on_running(|running, site| async move { running.resync_and_promote(&site, other).await });
     assert_eq!((stage.held(0, 3, 1), stage.held(1, 3, 1)), (vec![expected], vec![expected]));
     stage.check_quiet();

@@ -74,6 +74,25 @@ impl Running {
         }
     }
 
+    /// Make all plexes equal after a crash, in the daemon's order.
+    pub async fn resync_all(&self, site: &Site) {
+        let mut tried = BTreeSet::new();
+        while let Some(uuid) = self.volume.next_unequal(|plex| !tried.contains(&plex)) {
+            tried.insert(uuid);
+            self.resync_and_promote(site, uuid).await;
+        }
+    }
+
+    /// Give the plex `uuid` a role.
+    pub async fn give_role(&self, uuid: Uuid, role: Role) {
+        let swap = self.swap(move |route| {
+            let mut route = route.clone();
+            route.plexes.iter_mut().filter(|plex| plex.uuid == uuid).for_each(|plex| plex.role = role);
+            route
+        });
+        swap.await.expect("nothing is in flight");
+    }
+
     /// Take `uuid` out of the write path, as STALE or for good, with all that it may have lost.
     pub async fn lose(&self, site: &Site, uuid: Uuid) {
         let after = match site.book.standing(uuid) {

@@ -27,7 +27,11 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(seed: u64, active: usize, spare: usize) -> Self {
-        let site = Site::new(Rc::new(World::new(seed)), LENGTH, active, spare);
+        Self::of_length(seed, active, spare, LENGTH)
+    }
+
+    pub fn of_length(seed: u64, active: usize, spare: usize, length: u64) -> Self {
+        let site = Site::new(Rc::new(World::new(seed)), length, active, spare);
         for plex in &site.plexes {
             plex.disk.set_delay(Delay::fixed(Duration::from_micros(100)));
         }
