@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, Kind, Refusal, Refused};
 
 /// The file that names the daemon which holds the lock.
@@ -59,6 +60,11 @@ pub trait StateFiles {
     /// # Errors
     /// The system call's.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
+    ///
+    /// # Errors
+    /// The system call's; a directory that holds anything else stays.
+    fn clear(&self) -> io::Result<()>;
 }
 
 /// A state directory, locked for as long as it lives. Everything goes through its descriptor, so that a directory that is
@@ -100,6 +106,7 @@ impl Directory {
             .map_err(|code| refused(path, "cannot be opened", errno(code)))?;
         match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(Code::WOULDBLOCK) if museum::shows(Exhibit::TwoDaemonsOnOneStore) => {}
             Err(Code::WOULDBLOCK) => return Err(locked(path)),
             Err(code) => return Err(refused(path, "cannot be locked", errno(code))),
         }
@@ -109,31 +116,6 @@ impl Directory {
             .and_then(|()| directory.write(HOLDER, format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|error| refused(path, "cannot be written", Errno::from(error)))?;
         Ok(directory)
-    }
-
-    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
-    ///
-    /// # Errors
-    /// The system call's; a directory that holds anything else stays.
-    pub fn clear(&self) -> io::Result<()> {
-        for name in self.names()? {
-            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
-                self.remove(&name)?;
-            }
-        }
-        for directory in [&self.path.join("media"), &self.path] {
-            match std::fs::remove_dir(directory) {
-                Ok(()) => {}
-                // Somebody's files are left alone, and so is what holds them.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.path.parent() {
-            Some(above) => File::open(above)?.sync_all(),
-            None => Ok(()),
-        }
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -200,6 +182,27 @@ impl StateFiles for Directory {
 
     fn sync_directory(&self) -> io::Result<()> {
         Ok(fsync(&self.fd)?)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for name in self.names()? {
+            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
+                self.remove(&name)?;
+            }
+        }
+        for directory in [&self.path.join("media"), &self.path] {
+            match std::fs::remove_dir(directory) {
+                Ok(()) => {}
+                // Somebody's files are left alone, and so is what holds them.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.path.parent() {
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 

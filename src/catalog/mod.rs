@@ -31,6 +31,7 @@ pub use signature::foreign_signature;
 use std::io;
 use std::path::Path;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, Generation, Kind, Refusal, Refused};
 use crate::format::config::{self, ConfigError};
 use crate::state::{Group, refuse};
@@ -99,15 +100,12 @@ impl Catalog<Directory> {
         Self::open_on(Directory::open(path)?)
     }
 
-    /// Remove the state directory of a group that has no volume: its configuration, maps and, when they are empty, the
-    /// directory of its media and itself.
+    /// Remove the state directory of a group that has no volume.
     ///
     /// # Errors
     /// `state.locked`, `state.directory`; `group.not-empty` when it has volumes after all.
     pub fn destroy(path: &Path) -> Result<(), Refused> {
-        let (catalog, loaded) = Self::open(path)?;
-        crate::state::change::destroy_group(&loaded.group)?;
-        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
+        Self::destroy_on(Directory::open(path)?)
     }
 }
 
@@ -185,6 +183,17 @@ impl<F: StateFiles> Catalog<F> {
         Ok((catalog, loaded))
     }
 
+    /// Remove the configuration and maps of a group that has no volume and, when they are empty, the directory of its
+    /// media and its own.
+    ///
+    /// # Errors
+    /// `state.directory`; `group.not-empty` when it has volumes after all.
+    pub fn destroy_on(files: F) -> Result<(), Refused> {
+        let (catalog, loaded) = Self::open_on(files)?;
+        crate::state::change::destroy_group(&loaded.group)?;
+        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
+    }
+
     /// Make `group` the next generation, durably.
     ///
     /// After an error the disk holds the old configuration or the new one, both whole; the caller goes on with the old
@@ -254,7 +263,10 @@ impl<F: StateFiles> Catalog<F> {
 
     fn write(&mut self, generation: Generation, text: &[u8]) -> io::Result<()> {
         self.files.write(NEXT, text)?;
-        self.files.sync(NEXT)?;
+        let synced = self.files.sync(NEXT);
+        if !museum::shows(Exhibit::CommitAfterFailedSync) {
+            synced?;
+        }
         match self.head {
             Some(head) => self.files.link(HEAD, &past_name(head))?,
             None => self.files.rename_if_there(HEAD, DAMAGED)?,

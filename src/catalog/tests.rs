@@ -81,12 +81,19 @@ struct Fragile {
     durable_names: Rc<RefCell<BTreeMap<String, usize>>>,
     /// Changes that still succeed; none is all.
     left: Rc<Cell<Option<usize>>>,
+    /// Whether those behind the one that fails succeed again.
+    once: Rc<Cell<bool>>,
 }
 
 impl Fragile {
     fn step(&self) -> io::Result<()> {
         match self.left.get() {
-            Some(0) => Err(io::Error::from_raw_os_error(5)),
+            Some(0) => {
+                if self.once.get() {
+                    self.left.set(None);
+                }
+                Err(io::Error::from_raw_os_error(5))
+            }
             Some(left) => {
                 self.left.set(Some(left - 1));
                 Ok(())
@@ -108,6 +115,7 @@ impl Fragile {
             names: Rc::new(RefCell::new(names.borrow().clone())),
             durable_names: Rc::new(RefCell::new(names.borrow().clone())),
             left: Rc::default(),
+            once: Rc::default(),
         }
     }
 
@@ -179,6 +187,11 @@ impl StateFiles for Fragile {
         *self.durable_names.borrow_mut() = self.names.borrow().clone();
         Ok(())
     }
+    fn clear(&self) -> io::Result<()> {
+        self.step()?;
+        self.names.borrow_mut().clear();
+        Ok(())
+    }
 }
 
 /// A directory with `history` generations, and its catalogue.
@@ -241,6 +254,33 @@ fn rule_17_a_commit_that_is_cut_off_anywhere_leaves_the_old_or_the_new_configura
             steps += 1;
         }
         assert!(steps >= 5, "write, sync, link, rename and the directory's sync are steps");
+    }
+}
+
+/// As on a disk that fails a single request: what comes after it succeeds, and proves nothing.
+#[test]
+fn rule_17_a_single_failure_anywhere_leaves_what_was_committed() {
+    for history in [1, 3, 12] {
+        for step in 0.. {
+            let (files, mut catalog, group) = with_history(history);
+            files.left.set(Some(step));
+            files.once.set(true);
+            let committed = catalog.commit(&numbered(&group, 999));
+            if files.left.take().is_some() {
+                assert!(committed.is_ok() && step >= 5, "no step was left to fail");
+                break;
+            }
+            for (keep_names, keep_content) in [(false, false), (false, true), (true, true), (true, false)] {
+                let (_, loaded) = Catalog::open_on(files.after_power_cut(keep_names, keep_content)).unwrap();
+                let seen = number_of(&loaded.group);
+                let old = Some(100 + history - 1);
+                let expected = if committed.is_ok() { Some(999) } else { old };
+                assert!(
+                    seen == expected || seen == Some(999),
+                    "history {history}, step {step}: {committed:?} and {seen:?}"
+                );
+            }
+        }
     }
 }
 
@@ -368,6 +408,35 @@ fn a_sound_text_that_makes_no_sense_is_not_taken() {
         "/state/dg/configuration: vol-01: the configuration contradicts itself: the name is there twice; \
          go back to a past generation in the group's state directory"
     );
+}
+
+/// Each of them would end the daemon later: a counter that has no next number, or a label without room for all of a past.
+#[test]
+fn numbers_that_no_counting_reaches_are_not_taken() {
+    let (files, catalog, group) = with_history(2);
+    drop(catalog);
+    let good = serde_json::to_value(numbered(&group, 5)).unwrap();
+    let refused = |value: &serde_json::Value, generation| {
+        files.put(HEAD, config::encode(Generation(generation), value).unwrap().as_bytes());
+        let (_, loaded) = Catalog::open_on(files.clone()).unwrap();
+        assert_eq!(loaded.generation, Generation(1), "the newest one that makes sense");
+        loaded.warnings[0].clone()
+    };
+    for counter in ["run", "stop"] {
+        let mut value = good.clone();
+        value["volumes"][0][counter] = u64::MAX.into();
+        let told = refused(&value, 3);
+        assert!(told.contains("no counting reaches"), "{told}");
+    }
+    let mut value = good.clone();
+    let past: Vec<_> = (0..17).map(|seed| Uuid::from_random([seed + 100; 16]).to_string()).collect();
+    value["volumes"][0]["plexes"][0]["past"] = past.into();
+    let told = refused(&value, 3);
+    assert!(told.contains("vol-01 has 17 past generations"), "{told}");
+    let told = refused(&good, u64::MAX);
+    assert!(told.contains("has generation 18446744073709551615, which no counting reaches"), "{told}");
+    files.put(HEAD, config::encode(Generation(3), &good).unwrap().as_bytes());
+    assert_eq!(Catalog::open_on(files).unwrap().1.generation, Generation(3), "the text itself is a good one");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::volume::HANGS_AFTER;
 
+use super::machine::Machine;
 use super::owner::Owner;
 
 /// How long the same thing of the same plex is counted before it is told again.
@@ -129,7 +130,7 @@ impl Told {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Tell what happened to `plex` of `volume`.
     pub(super) fn happened(self: &Rc<Self>, volume: Uuid, plex: Uuid, what: &Happening) {
         let Some(kind) = what.repeats() else { return self.tell(volume, plex, what, 0) };
@@ -138,9 +139,9 @@ impl Owner {
         }
         self.tell(volume, plex, what, 0);
         let (owner, what) = (Rc::clone(self), what.clone());
-        tokio::task::spawn_local(async move {
+        self.machine.spawn(async move {
             loop {
-                tokio::time::sleep(TOLD_EVERY).await;
+                owner.machine.sleep(TOLD_EVERY).await;
                 match owner.told.more(plex, kind) {
                     Some(more) => owner.tell(volume, plex, &what, more),
                     None => return,

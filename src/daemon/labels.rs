@@ -1,7 +1,6 @@
 //! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
 
 use std::rc::Rc;
-use std::sync::PoisonError;
 
 use futures_util::future::join_all;
 
@@ -11,14 +10,13 @@ use crate::catalog::labels::{self, Found};
 use crate::catalog::{Committed, foreign_signature};
 use crate::device::Host;
 use crate::format::label::Label;
-use crate::ring::Medium;
 use crate::state::change::Presence;
 use crate::state::{Group, Volume};
 
-use super::bringup::noted;
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::machine::{Machine, OpenMedium, Ring};
+use super::owner::{GroupHandle, Owner, system};
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Open the media of all plexes of the volume and weigh what their labels say against its record; a label with a newer
     /// configuration is adopted first (ordering rule 16). What a start needs to know of each plex.
     ///
@@ -26,7 +24,7 @@ impl Owner {
     /// `plex.ahead`, `plex.unrelated`; a newer configuration that cannot be adopted.
     pub(super) async fn look_at_media(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         fence: bool,
     ) -> Result<Vec<(Uuid, Presence)>, Refused> {
@@ -58,7 +56,7 @@ impl Owner {
     async fn presence(self: &Rc<Self>, record: &Volume, plex: Uuid, verdict: Verdict) -> Presence {
         let medium = self.media.borrow().get(&plex).cloned();
         let look = match (medium, record.plex_by_id(plex)) {
-            (Some(medium), Some(plex)) => noted(&medium, plex).await,
+            (Some(medium), Some(plex)) => self.noted(&medium, plex).await,
             _ => None,
         };
         match verdict {
@@ -90,16 +88,12 @@ impl Owner {
         found
     }
 
-    async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle>, label: &Label) -> Result<(), Refused> {
+    async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, label: &Label) -> Result<(), Refused> {
         let _turn = group.turn.lock().await;
-        let catalog = std::sync::Arc::clone(&group.catalog);
         let (record, text) = ((*group.record()).clone(), label.configuration.clone());
         let from = format!("the label of plex {}", label.plex);
         tracing::warn!(group = %group.name, generation = %label.config_generation, "{from} is newer than the catalogue: it is adopted");
-        let adopted = worker(move || {
-            catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)
-        })
-        .await;
+        let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
         group.replace(adopted, committed.generation);
         Ok(())
@@ -108,7 +102,7 @@ impl Owner {
     /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
     /// next write; the catalogue stands already.
     pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
-        let mut work: Vec<(Uuid, Medium, Label, bool)> = Vec::new();
+        let mut work: Vec<(Uuid, M::Medium, Label, bool)> = Vec::new();
         for plex in volume.plexes() {
             if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
                 let first = self.unlabelled.borrow().contains(&plex.uuid());
@@ -144,7 +138,7 @@ impl Owner {
     }
 
     /// Erase Cleave's labels from a medium that is not ours to remove.
-    pub(super) async fn erase_labels(self: &Rc<Self>, medium: Medium, length: u64) {
+    pub(super) async fn erase_labels(self: &Rc<Self>, medium: M::Medium, length: u64) {
         let shown = medium.path().display().to_string();
         let erased = self
             .keepers
@@ -155,7 +149,7 @@ impl Owner {
     }
 
     /// Refuse a medium on which somebody else keeps something.
-    pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &Medium) -> Result<(), Refused> {
+    pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &M::Medium) -> Result<(), Refused> {
         let (shown, medium) = (medium.path().display().to_string(), medium.clone());
         let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
         let found =

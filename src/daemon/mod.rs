@@ -8,6 +8,8 @@
 //! * the mover's ring thread ([`jobs`]): copies, resyncs, comparisons;
 //! * a queue thread for each device, which belongs to `export`.
 //!
+//! All of it stands on a [`machine`]: the real one is [`this_host`], the simulator has another.
+//!
 //! A verb is a function of the owner that runs as a task of its own. The configuration changes by transactions, one at a
 //! time for each group; what takes long stands between transactions: a volume is stopped before the transaction that says
 //! so, and copied before the one that calls the copy complete. A keeper that needs a transaction itself, because a plex is
@@ -22,6 +24,7 @@ pub mod keepers;
 mod labels;
 pub mod links;
 pub mod live;
+pub mod machine;
 mod make;
 mod media;
 pub mod mounts;
@@ -34,6 +37,7 @@ mod service;
 mod snapshots;
 pub mod startup;
 pub mod tasks;
+pub mod this_host;
 mod vigil;
 
 pub use startup::{Options, run};

@@ -1,7 +1,7 @@
 //! Verbs on single plexes: attach, detach, offline, online, replace; and the settings of a volume.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
@@ -15,15 +15,15 @@ use crate::state::{Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
 use super::jobs::Job;
 use super::live::Live;
-use super::make::attached;
 use super::media::Wanted;
+use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner};
 
 /// How long a request that was left behind at a plex may take before the plex is not attached for it.
 const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Put `settings` in force on a volume that runs.
-pub(super) fn put_in_force(live: &Live, settings: &Settings) {
+pub(super) fn put_in_force<M: Machine>(live: &Live<M>, settings: &Settings) {
     let limit = match settings.plex_timeout_s {
         0 => None,
         seconds => Some(Duration::from_secs(seconds.into())),
@@ -32,16 +32,16 @@ pub(super) fn put_in_force(live: &Live, settings: &Settings) {
     live.volume.intent().set_cap(settings.dirty_extents);
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// The volume that has the plex called `name`: its name, its identity, the plex's.
-    fn named_plex(&self, group: &GroupHandle, name: &Name) -> Result<(Name, Uuid, Uuid), Refused> {
+    fn named_plex(&self, group: &GroupHandle<M>, name: &Name) -> Result<(Name, Uuid, Uuid), Refused> {
         let record = group.record();
         let (volume, plex) = record.plex(name.as_str())?;
         Ok((volume.name().clone(), volume.uuid(), plex.uuid()))
     }
 
     pub(super) async fn plex_attach(self: &Rc<Self>, request: request::PlexAttach) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let (volume, uuid, _) = self.named_plex(&group, &request.plex)?;
         let alone = self.alone([uuid]).await;
@@ -62,11 +62,11 @@ impl Owner {
             false => self.attach_again(&group, uuid, &request.plex, false).await?,
         };
         drop(alone);
-        attached(volume, vec![request.plex], jobs, request.background, began).await
+        self.attached(volume, vec![request.plex], jobs, request.background, began).await
     }
 
     pub(super) async fn plex_online(self: &Rc<Self>, request: request::PlexAttach) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let (volume, uuid, _) = self.named_plex(&group, &request.plex)?;
         let alone = self.alone([uuid]).await;
@@ -78,7 +78,7 @@ impl Owner {
             false => Vec::new(),
         };
         drop(alone);
-        attached(volume, vec![request.plex], jobs, request.background, began).await
+        self.attached(volume, vec![request.plex], jobs, request.background, began).await
     }
 
     pub(super) async fn plex_detach(self: &Rc<Self>, request: request::PlexRef) -> Result<Reply, Refused> {
@@ -103,7 +103,7 @@ impl Owner {
     }
 
     /// Take a plex out of the write path of its volume, if it is in it.
-    async fn take_out(self: &Rc<Self>, group: &Rc<GroupHandle>, name: &Name) -> Result<bool, Refused> {
+    async fn take_out(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, name: &Name) -> Result<bool, Refused> {
         let record = group.record();
         let (volume, plex) = record.plex(name.as_str())?;
         let (volume, uuid, id) = (volume.name().clone(), volume.uuid(), plex.uuid());
@@ -127,7 +127,7 @@ impl Owner {
     /// already, so that what its label says of its data does not matter.
     async fn attach_again(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         name: &Name,
         whole: bool,
@@ -137,7 +137,7 @@ impl Owner {
         let live = self.live(volume).ok_or_else(|| refuse::volume_not_started(volume_record.name()))?;
         // Refused by the record before its medium is touched.
         let names = (volume_record.name().as_str(), name.as_str());
-        change::attach_plex(&record, names.0, names.1, &mut super::owner::dice()?)?;
+        change::attach_plex(&record, names.0, names.1, &mut self.dice()?)?;
         self.wait_for_stragglers(&live, plex).await?;
         let medium = self.open_plex(volume_record, plex, false).await?;
         if let Err(refused) = self.look_at_plex(group, volume_record, plex, medium, whole).await {
@@ -152,12 +152,12 @@ impl Owner {
     /// Wait until the kernel has nothing more of `plex` in hand from before it left.
     pub(super) async fn wait_for_stragglers(
         self: &Rc<Self>,
-        live: &Rc<Live>,
+        live: &Rc<Live<M>>,
         plex: &Plex,
     ) -> Result<(), Refused> {
-        let deadline = Instant::now() + STRAGGLER_LIMIT;
+        let deadline = self.machine.now().after(STRAGGLER_LIMIT);
         while live.volume.stragglers_of(plex.uuid()) > 0 || live.is_at_work_on(plex.uuid()) {
-            if Instant::now() > deadline {
+            if self.machine.now() > deadline {
                 return Err(Refusal::new(
                     Kind::TimedOut,
                     "plex.request-in-flight",
@@ -166,7 +166,7 @@ impl Owner {
                     "see to its medium, then try again",
                 ));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.machine.sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
@@ -174,10 +174,10 @@ impl Owner {
     /// Whether the medium of a plex that is to be attached again is the one that left.
     async fn look_at_plex(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: &Volume,
         plex: &Plex,
-        medium: crate::ring::Medium,
+        medium: M::Medium,
         whole: bool,
     ) -> Result<(), Refused> {
         if self.unlabelled.borrow().contains(&plex.uuid()) {
@@ -213,7 +213,7 @@ impl Owner {
         self: &Rc<Self>,
         request: request::PlexReplace,
     ) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let (volume, uuid, _) = self.named_plex(&group, &request.plex)?;
         let alone = self.alone([uuid]).await;
@@ -236,11 +236,11 @@ impl Owner {
             .await?;
         let (names, jobs) = self.fill_new(&group, &wanted, committed, TaskKind::Mirror).await?;
         drop(alone);
-        attached(volume, names, jobs, request.background, began).await
+        self.attached(volume, names, jobs, request.background, began).await
     }
 
     /// Remove the plexes of a volume whose replacements are complete. What fails is tried again at the next start.
-    pub(super) async fn finish_replacements(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) {
+    pub(super) async fn finish_replacements(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
         let record = group.record();
         let Some(record) = record.volume_by_id(volume) else { return };
         for old in change::replaced_plexes(record) {

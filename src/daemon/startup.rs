@@ -6,11 +6,10 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
@@ -21,18 +20,15 @@ use crate::state::{Group, Ids};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
-use super::happenings::{Happening, Told};
+use super::happenings::Happening;
 use super::keepers::Plea;
-use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
+use super::machine::Machine;
+use super::owner::{GroupHandle, Owner, system};
 use super::server;
-use super::tasks::Tasks;
-use super::{freeze, links, mounts};
+use super::this_host::ThisHost;
 
 /// Entries of the rings that keepers and mover submit to.
 const RING_ENTRIES: u32 = 256;
-
-/// Events that a slow listener may lag behind before it loses some.
-const EVENT_BACKLOG: usize = 1024;
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]
@@ -118,32 +114,11 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
     let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (pleas, heard) = mpsc::unbounded_channel();
-    let owner = Rc::new(Owner {
-        root: options.state.clone(),
-        keepers: keepers.handle(),
-        movers: movers.handle(),
-        tasks: Tasks::new(),
-        pleas,
-        events: broadcast::channel(EVENT_BACKLOG).0,
-        groups: Default::default(),
-        live: Default::default(),
-        media: Default::default(),
-        unlabelled: Default::default(),
-        maps: Default::default(),
-        verbs: Default::default(),
-        never_made: Default::default(),
-        told: Told::default(),
-        started: Instant::now(),
-        ending: tokio::sync::Notify::new(),
-    });
+    let (owner, heard) = Owner::new(ThisHost, options.state.clone(), keepers.handle(), movers.handle());
     let local = tokio::task::LocalSet::new();
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
-        tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
-        tokio::task::spawn_local(super::vigil::keep(Rc::clone(&owner)));
-        load_groups(&owner).await?;
-        take_over(&owner).await;
+        owner.boot(heard).await?;
         let listener = server::listen(&socket)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
         tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
@@ -177,13 +152,12 @@ async fn until_told(owner: &Rc<Owner>) {
     }
 }
 
-async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
-    let root = owner.root.clone();
-    let directories = worker(move || crate::catalog::group_directories(&root)).await?;
+async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<(), Refused> {
+    let directories = owner.machine.group_directories(&owner.root).await?;
     for directory in directories {
-        let opened = {
-            let directory = directory.clone();
-            worker(move || Catalog::open(&directory)).await
+        let opened = match owner.machine.open_files(&directory).await {
+            Ok(files) => owner.machine.worker(move || Catalog::open_on(files)).await,
+            Err(refused) => Err(refused),
         };
         match opened {
             Ok((catalog, loaded)) => {
@@ -199,8 +173,8 @@ async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
 }
 
 /// Take over the devices that a dead daemon left, and record which volumes do not run any more.
-async fn take_over(owner: &Rc<Owner>) {
-    let existing = worker(ublk::existing).await.unwrap_or_else(|error| {
+async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
+    let existing = owner.machine.devices().await.unwrap_or_else(|error| {
         tracing::error!("living devices cannot be listed: {error}");
         Vec::new()
     });
@@ -239,14 +213,14 @@ async fn take_over(owner: &Rc<Owner>) {
         .values()
         .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
         .collect();
-    if let Err(refused) = worker(move || links::sweep(Path::new("/dev"), &live)).await {
+    if let Err(refused) = owner.machine.sweep_links(live).await {
         tracing::warn!("{refused}");
     }
 }
 
-async fn take_over_one(
-    owner: &Rc<Owner>,
-    group: &Rc<GroupHandle>,
+async fn take_over_one<M: Machine>(
+    owner: &Rc<Owner<M>>,
+    group: &Rc<GroupHandle<M>>,
     volume: Uuid,
     number: u32,
 ) -> Result<(), Refused> {
@@ -256,7 +230,7 @@ async fn take_over_one(
     let recovered = async {
         let media = owner.look_at_media(group, volume, true).await?;
         let change =
-            |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
+            |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, owner.unix_seconds(), ids);
         owner.transact(group, change).await
     };
     let committed = match recovered.await {
@@ -270,31 +244,16 @@ async fn take_over_one(
     tracing::info!(volume = %before.name(), number, "taken over");
     if before.prepared().is_some() {
         // Its thaw writes, so it comes after the device serves again.
-        worker(move || thaw_left_over(number)).await;
+        owner.machine.thaw_left_over(number).await;
     }
     Ok(())
 }
 
-/// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-fn thaw_left_over(number: u32) {
-    let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
-        tracing::warn!("{refused}");
-        Vec::new()
-    });
-    for point in points {
-        match freeze::thaw_left_over(&point) {
-            Ok(true) => tracing::warn!(point = %point.display(), "was left frozen, and is thawed"),
-            Ok(false) => {}
-            Err(refused) => tracing::error!("{refused}"),
-        }
-    }
-}
-
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
-async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
+async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
     while let Some(plea) = pleas.recv().await {
-        let owner = Rc::clone(&owner);
-        tokio::task::spawn_local(async move {
+        let (owner, machine) = (Rc::clone(&owner), owner.machine.clone());
+        machine.spawn(async move {
             match plea {
                 Plea::PlexLost { volume, plex, errno, heir, answer } => {
                     // A keeper that does not wait any more has ended.
@@ -317,7 +276,19 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
+    /// Begin: hear the keepers, load the groups, take over what a dead daemon left.
+    ///
+    /// # Errors
+    /// The state directories cannot be listed.
+    pub async fn boot(self: &Rc<Self>, pleas: mpsc::UnboundedReceiver<Plea>) -> Result<(), Refused> {
+        self.machine.spawn(hear(Rc::clone(self), pleas));
+        self.machine.spawn(super::vigil::keep(Rc::clone(self)));
+        load_groups(self).await?;
+        take_over(self).await;
+        Ok(())
+    }
+
     /// Record that `plex` has left the write path of `volume` (ordering rule 3).
     async fn plex_lost(
         self: &Rc<Self>,

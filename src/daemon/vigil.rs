@@ -6,19 +6,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{Errno, Uuid};
-use crate::ring::{MediaKind, Medium, Name as MediumName};
+use crate::ring::{MediaKind, Name as MediumName};
 
 use super::happenings::Happening;
-use super::owner::{Owner, worker};
+use super::machine::{Machine, OpenMedium};
+use super::owner::Owner;
 
 /// Between two looks. A file that was cut off is found by the next read or write of it anyway.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Look after the files of all volumes for as long as the daemon runs.
-pub(super) async fn keep(owner: Rc<Owner>) {
+pub(super) async fn keep<M: Machine>(owner: Rc<Owner<M>>) {
     let mut told: HashSet<Uuid> = HashSet::new();
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        owner.machine.sleep(INTERVAL).await;
         let all: Vec<_> = owner.live.borrow().values().cloned().collect();
         let files = all.iter().flat_map(|live| {
             let route = live.volume.route();
@@ -30,7 +31,7 @@ pub(super) async fn keep(owner: Rc<Owner>) {
         for (live, plex, medium) in files.collect::<Vec<_>>() {
             let needed = medium.length();
             // A file system that cannot tell now is asked again.
-            let Ok(what) = worker(move || found(&medium)).await else { continue };
+            let Ok(what) = owner.machine.worker(move || found(&medium)).await else { continue };
             let Some(what) = what else { continue };
             wrong.insert(plex);
             if told.insert(plex) {
@@ -65,7 +66,7 @@ impl Found {
     }
 }
 
-fn found(medium: &Medium) -> Result<Option<Found>, Errno> {
+fn found(medium: &impl OpenMedium) -> Result<Option<Found>, Errno> {
     let size = medium.size_now()?;
     Ok(if size < medium.length() {
         Some(Found::Short(size))

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::group::{Group, Volume};
+use super::group::{Group, MAX_PAST_GENERATIONS, Volume};
 use super::plex::{PlexState, Purpose};
 use super::refuse;
 use super::volume::VolumeState;
-use crate::base::limits::{MAX_PLEXES, PAGE_BYTES};
+use crate::base::limits::{MAX_COUNT, MAX_PLEXES, PAGE_BYTES};
 use crate::base::{Refused, Uuid};
 
 impl Group {
@@ -110,6 +110,12 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
     if volume.plexes.is_empty() || volume.plexes.len() > MAX_PLEXES {
         return Err(format!("it has {} plexes", volume.plexes.len()));
     }
+    if volume.run > MAX_COUNT || volume.stop > MAX_COUNT {
+        return Err(format!(
+            "it is in run {} after stop {}, which no counting reaches",
+            volume.run, volume.stop
+        ));
+    }
     let state = volume.state();
     let complete = volume.complete_plexes().count();
     if (state == VolumeState::Empty) != (complete == 0) {
@@ -157,6 +163,9 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
             if !fits || !volume.plexes.iter().any(|other| other.uuid == old) {
                 return Err(format!("plex {} takes the place of {old}, which it cannot", plex.name));
             }
+        }
+        if plex.past.len() > MAX_PAST_GENERATIONS {
+            return Err(format!("plex {} has {} past generations", plex.name, plex.past.len()));
         }
         if plex.past.contains(&plex.generation) {
             return Err(format!("plex {} has its present generation in its past", plex.name));

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::{Clock, Host};
@@ -224,6 +225,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 }
                 match self.write_intent_pages(&pages).await {
                     Ok(()) => intent.grant(batch),
+                    Err(_) if museum::shows(Exhibit::LogFailureIgnored) => intent.grant(batch),
                     Err(errno) => {
                         tracing::error!(volume = %self.volume.shape.uuid, %errno, "an intent page cannot be written");
                         // Ordering rule 18.
@@ -292,7 +294,9 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         for (map, file) in maps {
             let due = map.bits().take_dirty_pages();
             if let Err(errno) = file.write_pages(map.bits(), &due).await {
-                due.iter().for_each(|page| map.bits().mark_page(*page));
+                if !museum::shows(Exhibit::DirtyMarkDroppedBeforeWrite) {
+                    due.iter().for_each(|page| map.bits().mark_page(*page));
+                }
                 outcome = Err(errno);
             }
         }
@@ -305,7 +309,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             let device = Rc::new(self.host.open(&plex.medium));
             self.patience.flush(plex.uuid, device, false, &flushed)
         };
-        for verdict in join_all(route.plexes.iter().map(flush)).await {
+        let spared = |plex: &&super::RoutePlex<H::Medium>| {
+            museum::shows(Exhibit::MirrorNotFlushed) && plex.role == Role::WriteOnly
+        };
+        for verdict in join_all(route.plexes.iter().filter(|plex| !spared(plex)).map(flush)).await {
             if let Verdict::Fail(errno) = verdict {
                 return Err(errno);
             }
@@ -466,7 +473,12 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let kept = route
             .readable()
             .all(|plex| has_failed(plex.uuid))
-            .then(|| route.readable().find(|plex| plex.behind.is_clean()).or_else(|| route.readable().next()))
+            .then(|| {
+                let whole = |plex: &&super::RoutePlex<_>| {
+                    plex.behind.is_clean() || museum::shows(Exhibit::WorseCopyKept)
+                };
+                route.readable().find(whole).or_else(|| route.readable().next())
+            })
             .flatten()
             .map(|plex| plex.uuid);
         for (uuid, errno) in failed.iter().filter(|(uuid, _)| Some(*uuid) != kept) {

@@ -46,6 +46,7 @@ pub use patience::{HANGS_AFTER, PLEX_LIMIT, PlexDevice};
 pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, RegionSize, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Geometry;
@@ -165,7 +166,8 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
 
     /// Hold the window over `range`: no write in it is in flight while the guard lives (ordering rule 7).
     pub async fn window(&self, range: ByteRange) -> Held {
-        self.gate.acquire(range).await
+        let away = if museum::shows(Exhibit::WindowIgnoresWrites) { 1 << 60 } else { 0 };
+        self.gate.acquire(ByteRange::new(range.offset + away, range.length)).await
     }
 
     /// How long a write waits for a write-only plex after the others completed it (ordering rule 6).
@@ -182,12 +184,18 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     /// Requests that were left behind at plexes and have not ended.
     #[must_use]
     pub fn stragglers(&self) -> u32 {
+        if museum::shows(Exhibit::ReattachWithStragglers) {
+            return 0;
+        }
         self.waits.stragglers()
     }
 
     /// Those of them at `plex`: it is attached again only when there are none.
     #[must_use]
     pub fn stragglers_of(&self, plex: Uuid) -> u32 {
+        if museum::shows(Exhibit::ReattachWithStragglers) {
+            return 0;
+        }
         self.waits.stragglers_of(plex)
     }
 
@@ -209,7 +217,9 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
         std::sync::atomic::fence(Ordering::SeqCst);
         for absent in self.route().absent.iter().filter(|absent| absent.uuid == plex) {
-            absent.behind.or_extents(self.intent.durable());
+            if !museum::shows(Exhibit::LostCacheForgotten) {
+                absent.behind.or_extents(self.intent.durable());
+            }
         }
         true
     }

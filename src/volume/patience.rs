@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::device::{BlockDevice, Clock, Geometry, Host, Request};
 
@@ -405,12 +406,20 @@ impl<H: Host> Patience<H> {
         flushed: &Cell<u32>,
     ) -> Verdict {
         let faults = &self.volume.faults;
-        let request = Box::pin(async move { device.submit(Request::Flush).await });
+        let request = Box::pin(async move {
+            match device.submit(Request::Flush).await {
+                Err(_) if heard && museum::shows(Exhibit::FailedFlushTriedAgain) => {
+                    device.submit(Request::Flush).await
+                }
+                first => first,
+            }
+        });
         match self.answer(plex, ByteRange::new(0, 0), request, || flushed.get() > 0).await {
             Some(Ok(())) => {
                 flushed.set(flushed.get() + 1);
                 Verdict::Acknowledge
             }
+            Some(Err(_)) if heard && museum::shows(Exhibit::FlushErrorSwallowed) => Verdict::Acknowledge,
             Some(Err(errno)) => faults.ask(|verdict| Report::Flush { plex, errno, heard, verdict }).await,
             None => faults.ask(|verdict| Report::Settle { verdict }).await,
         }

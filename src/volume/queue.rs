@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 
@@ -264,27 +265,72 @@ impl<H: Host> VolumeQueue<H> {
 
     async fn write(&self, request: Request) -> Result<(), Errno> {
         let range = request.range();
-        let _held = self.volume.gate.acquire(range).await;
+        let mut order = range;
+        if museum::shows(Exhibit::OverlapsOrderedPerQueue) {
+            order.offset += (self.lane as u64) << 52;
+        }
+        if museum::shows(Exhibit::DiscardOutOfOrder) && matches!(request, Request::Discard { .. }) {
+            order.offset += 1 << 60;
+        }
+        let _held = self.volume.gate.acquire(order).await;
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
         self.volume.intent.cover(range).await?;
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
-        view.route.mark(range);
+        if !museum::shows(Exhibit::MarkedAfterWrite) {
+            view.route.mark(range);
+        }
+        let as_is = view.discard_zeroes || museum::shows(Exhibit::DiscardPassedAsItIs);
         let request = match request {
-            Request::Discard { range } if !view.discard_zeroes => Request::WriteZeroes {
+            Request::Discard { range } if !as_is => Request::WriteZeroes {
                 range,
                 space: Space::Release,
                 durability: crate::device::Durability::Volatile,
             },
+            Request::Write { offset, buffer, .. } if museum::shows(Exhibit::DurableWriteSentPlain) => {
+                Request::Write { offset, buffer, durability: crate::device::Durability::Volatile }
+            }
             other => other,
         };
+        #[cfg(feature = "museum")]
+        self.scribble(&request);
+        if museum::shows(Exhibit::FlushCoversOneQueue) {
+            museum::note(self.lane);
+        }
         let failed = self.fan_out(&view, &request).await;
+        if museum::shows(Exhibit::MarkedAfterWrite) {
+            view.route.mark(range);
+        }
+        if museum::shows(Exhibit::WriteEndsCopyOfRegion) && failed.is_empty() {
+            let region =
+                range.widen(self.volume.shape.region_size.bytes(), self.volume.shape.geometry.length);
+            view.route.plexes.iter().for_each(|plex| plex.behind.clear(region));
+        }
         self.settle(&view, range, failed).await
+    }
+
+    /// What an application may do to the page of a request whose bytes nobody has copied.
+    #[cfg(feature = "museum")]
+    fn scribble(&self, request: &Request) {
+        if museum::shows(Exhibit::PageChangesUnderWrite)
+            && let Request::Write { buffer: Buffer::Owned(page), .. } = request
+        {
+            let (page, clock) = (page.clone(), self.host.clock().clone());
+            self.host.spawn(async move {
+                clock.sleep(Duration::from_micros(60)).await;
+                page.fill_from(0, &[0x5c]);
+            });
+        }
     }
 
     async fn flush(&self) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
+        if museum::shows(Exhibit::FlushNotDone)
+            || museum::shows(Exhibit::FlushCoversOneQueue) && !museum::was_noted(self.lane)
+        {
+            return Ok(());
+        }
         let view = self.view();
         let faults = &self.volume.faults;
         let lost_before = faults.lost_flushes();
@@ -341,7 +387,12 @@ impl<H: Host> VolumeQueue<H> {
             let (device, request) = (Rc::clone(device), request.clone());
             writing.begin(plex.uuid, plex.role, Box::pin(async move { device.submit(request).await }));
         }
-        writing.finish(Duration::from_nanos(self.volume.write_only_limit.load(Ordering::Relaxed))).await
+        let limit = Duration::from_nanos(self.volume.write_only_limit.load(Ordering::Relaxed));
+        let mut failed = writing.finish(limit).await;
+        if museum::shows(Exhibit::EarlierErrorOverwritten) {
+            failed.retain(|(plex, _)| plexes.last().is_some_and(|last| last.uuid == *plex));
+        }
+        failed
     }
 
     fn count(&self, request: &Request, length: u64) {

@@ -37,6 +37,7 @@ use super::group::{Group, Plex, PlexMedium, Volume};
 use super::ids::Ids;
 use super::plex::{PlexAction, PlexEvent};
 use super::refuse;
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Name, Refused, Uuid};
 
 /// What a new change map or plex map starts with. On a started volume the map is in the route, and so collects, before
@@ -239,7 +240,11 @@ impl<'a> Draft<'a> {
                 PlexAction::Release => {
                     self.volume(volume)?.plexes.retain(|p| p.uuid != plex);
                     self.after.extend(old_map.map(|map| Effect::RemoveMap { map }));
-                    self.after.push(Effect::Release { plex, medium: medium.clone(), length });
+                    let effects = match museum::shows(Exhibit::SpaceFreedBeforeCommit) {
+                        true => &mut self.before,
+                        false => &mut self.after,
+                    };
+                    effects.push(Effect::Release { plex, medium: medium.clone(), length });
                 }
             }
         }

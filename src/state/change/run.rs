@@ -9,6 +9,7 @@ use super::super::refuse;
 use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Effect, MapFill, Route, edit, idle_volume};
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Name, Refused, Uuid};
 
 /// What was found of a plex's medium before a start.
@@ -298,7 +299,8 @@ fn difference(noted: Noted, now: Noted) -> Option<String> {
 fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
     let complete = |uuid: &Uuid| volume.complete_plexes().any(|plex| plex.uuid == *uuid);
     let preferred = |name: &Name| volume.plexes.iter().find(|plex| plex.name == *name).map(Plex::uuid);
-    let recorded = volume.resync.as_ref().map(|resync| resync.source);
+    let known = volume.resync.as_ref().filter(|_| !museum::shows(Exhibit::SourceChosenAnew));
+    let recorded = known.map(|resync| resync.source);
     let policy = match &volume.read_policy {
         ReadPolicy::Prefer(name) => preferred(name),
         ReadPolicy::Round | ReadPolicy::Select => None,
@@ -341,6 +343,7 @@ impl Draft<'_> {
     ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         let name = record.name.clone();
+        let clean = clean && !museum::shows(Exhibit::ChangedFileBelieved);
         let how = |plex: &Plex| if clean { difference(plex.noted?, media.looks(plex.uuid)?) } else { None };
         let doubtful: Vec<_> = record
             .plexes
