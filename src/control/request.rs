@@ -32,6 +32,18 @@ pub enum Request {
     Mirror(Mirror),
     /// Removes a plex of a mirror. Answer: [`Removed`](super::Reply::Removed).
     RemoveMirror(RemoveMirror),
+    /// Takes a STALE plex in again. Answer: events, [`Attached`](super::Reply::Attached).
+    PlexAttach(PlexAttach),
+    /// Takes a plex out. Answer: [`Changed`](super::Reply::Changed).
+    PlexDetach(PlexRef),
+    /// Takes a plex out and forgets what it misses. Answer: [`Changed`](super::Reply::Changed).
+    PlexOffline(PlexRef),
+    /// Takes an offline plex in again. Answer: events, [`Attached`](super::Reply::Attached).
+    PlexOnline(PlexAttach),
+    /// Puts a new plex in the place of another. Answer: events, [`Attached`](super::Reply::Attached) with the new one.
+    PlexReplace(PlexReplace),
+    /// Changes settings of a volume. Answer: [`Changed`](super::Reply::Changed).
+    Set(Set),
     /// Starts a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
     Start(Start),
     /// Stops a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
@@ -92,6 +104,12 @@ impl Request {
             Self::Make(_) => "make",
             Self::Mirror(_) => "mirror",
             Self::RemoveMirror(_) => "remove-mirror",
+            Self::PlexAttach(_) => "plex-attach",
+            Self::PlexDetach(_) => "plex-detach",
+            Self::PlexOffline(_) => "plex-offline",
+            Self::PlexOnline(_) => "plex-online",
+            Self::PlexReplace(_) => "plex-replace",
+            Self::Set(_) => "set",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::StartAll(_) => "start-all",
@@ -137,6 +155,12 @@ impl Request {
             | Self::Make(_)
             | Self::Mirror(_)
             | Self::RemoveMirror(_)
+            | Self::PlexAttach(_)
+            | Self::PlexDetach(_)
+            | Self::PlexOffline(_)
+            | Self::PlexOnline(_)
+            | Self::PlexReplace(_)
+            | Self::Set(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::StartAll(_)
@@ -273,6 +297,65 @@ pub struct RemoveMirror {
     /// The plex; the newest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plex: Option<Name>,
+}
+
+/// A plex by its name, which no other of its group has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexRef {
+    /// The group.
+    pub group: Name,
+    /// The plex.
+    pub plex: Name,
+}
+
+/// See [`Request::PlexAttach`] and [`Request::PlexOnline`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexAttach {
+    /// The group.
+    pub group: Name,
+    /// The plex.
+    pub plex: Name,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+}
+
+/// See [`Request::PlexReplace`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexReplace {
+    /// The group.
+    pub group: Name,
+    /// The plex that goes.
+    pub plex: Name,
+    /// A file or block device for the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Media to choose from when there is no path; all of the group when empty.
+    pub media: Vec<Name>,
+    /// Whether a new plex file is left sparse.
+    pub sparse: bool,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+    /// Whether a device that carries a foreign file system may be used.
+    pub force: bool,
+}
+
+/// See [`Request::Set`]: what is absent stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Seconds that a plex may take for a request while others have answered; 0 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plex_timeout_s: Option<u32>,
+    /// Extents that may count as dirty at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty_extents: Option<u32>,
 }
 
 /// See [`Request::Start`].

@@ -23,6 +23,7 @@ use super::keepers::KeeperHandle;
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::owner::{GroupHandle, Owner, system};
+use super::plexes::put_in_force;
 
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -139,6 +140,7 @@ impl<M: Machine> Owner<M> {
             lost: RefCell::default(),
             stopping: Cell::new(false),
         });
+        put_in_force(&live, record.settings());
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
         if let Err(refused) = self.show(group, &live, record, face).await {
             self.live.borrow_mut().remove(&uuid);

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Name, Refused};
+use crate::base::{Errno, Name, Refused};
 use crate::catalog::StateFiles;
 use crate::device::{Host, Moment};
 use crate::export::ublk::{DataMode, DeviceOptions, Existing};
@@ -49,6 +49,16 @@ pub trait OpenMedium: Clone + Send + Sync + 'static {
     fn block_size(&self) -> u32;
     /// Alignment that memory needs, in bytes.
     fn memory_alignment(&self) -> u32;
+    /// Bytes that it has now.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn size_now(&self) -> Result<u64, Errno>;
+    /// What stands at its path now.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn name_now(&self) -> Result<crate::ring::Name, Errno>;
     /// Whether it is a file or a disk.
     fn kind(&self) -> MediaKind {
         match self.identity() {

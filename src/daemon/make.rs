@@ -1,7 +1,6 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
@@ -19,9 +18,6 @@ use super::media::{Wanted, medium_path};
 use super::owner::{Committed, GroupHandle, Owner, system};
 use super::rows;
 use super::server::Answer;
-
-/// How long a write to a plex that was left behind may take before no plex is attached for it.
-const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What kind of plexes a change adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,6 +193,21 @@ impl<M: Machine> Owner<M> {
                 Added::Snapshots => change::snapstart(group, volume, &sites, ids),
             })
             .await?;
+        let kind = match added {
+            Added::Mirrors => TaskKind::Mirror,
+            Added::Snapshots => TaskKind::SnapStart,
+        };
+        self.fill_new(group, wanted, committed, kind).await
+    }
+
+    /// Make the media of plexes that a committed change has added, and begin to copy to them.
+    pub(super) async fn fill_new(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        wanted: &Wanted<'_>,
+        committed: Committed,
+        kind: TaskKind,
+    ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
         let plexes: Vec<Uuid> = committed
             .effects
             .iter()
@@ -218,10 +229,6 @@ impl<M: Machine> Owner<M> {
                 }
                 return Err(refused);
             }
-        };
-        let kind = match added {
-            Added::Mirrors => TaskKind::Mirror,
-            Added::Snapshots => TaskKind::SnapStart,
         };
         let (mut names, mut jobs) = (Vec::new(), Vec::new());
         for one in &made {
@@ -281,19 +288,7 @@ impl<M: Machine> Owner<M> {
                             record.region_size(),
                         ))
                     });
-                    let deadline = self.machine.now().after(STRAGGLER_LIMIT);
-                    while live.volume.stragglers() > 0 {
-                        if self.machine.now() > deadline {
-                            return Err(Refusal::new(
-                                Kind::TimedOut,
-                                "plex.write-in-flight",
-                                &live.name,
-                                "a write to a plex that was too slow has still not ended",
-                                "see to its medium, then try again",
-                            ));
-                        }
-                        self.machine.sleep(Duration::from_millis(10)).await;
-                    }
+                    self.wait_for_stragglers(&live, plex_record).await?;
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
                         medium,

@@ -18,6 +18,7 @@
 pub mod bringup;
 pub mod effects;
 pub mod freeze;
+mod happenings;
 mod import;
 pub mod jobs;
 pub mod keepers;
@@ -34,6 +35,7 @@ pub mod owner;
 pub mod permission;
 pub mod process;
 mod recovery;
+mod plexes;
 pub mod rows;
 mod run;
 mod scrub;
@@ -43,5 +45,6 @@ mod snapshots;
 pub mod startup;
 pub mod tasks;
 pub mod this_host;
+mod vigil;
 
 pub use startup::{Options, run};

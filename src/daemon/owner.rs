@@ -108,6 +108,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) verbs: RefCell<BTreeMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
     /// Plexes whose files could not be made: nothing at their paths is ours.
     pub(super) never_made: RefCell<BTreeSet<Uuid>>,
+    /// What was told of plexes lately.
+    pub(super) told: super::happenings::Told,
     /// When the daemon started.
     pub started: Moment,
     /// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
@@ -153,6 +155,7 @@ impl<M: Machine> Owner<M> {
             maps: Default::default(),
             verbs: Default::default(),
             never_made: Default::default(),
+            told: Default::default(),
             started: machine.now(),
             holds: Rc::default(),
             ending: tokio::sync::Notify::new(),

@@ -106,6 +106,7 @@ impl<M: Machine> Owner<M> {
         }
         jobs.extend(self.attach_stale(group, uuid).await);
         self.resume_scrub(group, &live);
+        self.finish_replacements(group, uuid).await;
         Ok(jobs)
     }
 

@@ -20,6 +20,7 @@ use crate::state::{Group, Ids, Unfinished};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
+use super::happenings::Happening;
 use super::keepers::Plea;
 use super::machine::Machine;
 use super::owner::{GroupHandle, Owner, system};
@@ -325,8 +326,10 @@ async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceive
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
-                    tracing::error!(%volume, %plex, %errno, "the last plex failed a request");
+                    owner.happened(volume, plex, &Happening::LastFailed(errno));
                 }
+                Plea::Hangs { volume, plex } => owner.happened(volume, plex, &Happening::Hangs),
+                Plea::Answers { volume, plex } => owner.happened(volume, plex, &Happening::Answers),
             }
         });
     }
@@ -339,6 +342,7 @@ impl<M: Machine> Owner<M> {
     /// The state directories cannot be listed.
     pub async fn boot(self: &Rc<Self>, pleas: mpsc::UnboundedReceiver<Plea>) -> Result<(), Refused> {
         self.machine.spawn(hear(Rc::clone(self), pleas));
+        self.machine.spawn(super::vigil::keep(Rc::clone(self)));
         self.settle_directories().await;
         let all_loaded = load_groups(self).await?;
         take_over(self).await;
@@ -389,7 +393,7 @@ impl<M: Machine> Owner<M> {
         }
         match lost {
             Ok(committed) => {
-                tracing::error!(%volume, %plex, %errno, "plex lost");
+                self.happened(volume, plex, &Happening::Lost(errno));
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))

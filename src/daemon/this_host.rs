@@ -76,6 +76,14 @@ impl OpenMedium for Medium {
     fn memory_alignment(&self) -> u32 {
         Self::memory_alignment(self)
     }
+
+    fn size_now(&self) -> Result<u64, Errno> {
+        Self::size_now(self)
+    }
+
+    fn name_now(&self) -> Result<crate::ring::Name, Errno> {
+        Self::name_now(self)
+    }
 }
 
 impl Shown for UblkDevice {

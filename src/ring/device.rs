@@ -1,6 +1,7 @@
 //! A medium as a block device on one thread.
 
 use io_uring::{opcode, squeue, types};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +23,14 @@ const FALLOCATE_BYTES: u64 = 64 << 20;
 /// * A discard zeroes, so that all plexes of a volume read the same after it (ordering rule 9). Space is given back only
 ///   by disks and by files that are sparse already: a fully allocated file stays so.
 /// * On a medium behind the page cache each write is durable when it completes, or its failure would be told to nobody.
+/// * A file that was cut off while it was open is [`Errno::GONE`] to reads and writes, wherever they go.
 /// * A short transfer is continued; where it ends inside a block, or at the medium's end, it is [`Errno::IO`].
 #[derive(Clone)]
 pub struct RingDevice<S> {
     medium: Medium,
     submitter: S,
+    /// The turn of the ring in which the size of the file was looked at last.
+    looked: Cell<u64>,
 }
 
 /// How a range is zeroed without being written.
@@ -74,7 +78,18 @@ impl<S: Submitter> RingDevice<S> {
     /// A handle of `medium` that submits through `submitter`.
     #[must_use]
     pub const fn new(medium: Medium, submitter: S) -> Self {
-        Self { medium, submitter }
+        Self { medium, submitter, looked: Cell::new(u64::MAX) }
+    }
+
+    /// That a file was not cut off: looked at once for all that completed together.
+    fn check_size(&self) -> Result<(), Errno> {
+        let turn = self.submitter.turn();
+        if self.looked.get() == turn {
+            return Ok(());
+        }
+        self.medium.check_size()?;
+        self.looked.set(turn);
+        Ok(())
     }
 
     /// The medium.
@@ -230,8 +245,16 @@ impl<S: Submitter> BlockDevice for RingDevice<S> {
         if request.range().end() > self.medium.length() {
             return Err(Errno::INVALID);
         }
+        if request.changes() {
+            // A write behind the end would make the file as long as it was.
+            self.check_size()?;
+        }
         match request {
-            Request::Read { offset, buffer } => self.transfer(offset, buffer, None).await,
+            Request::Read { offset, buffer } => {
+                let read = self.transfer(offset, buffer, None).await;
+                // Zeroes of a hole that a later write made behind the cut are no data; nor is an end that came too soon.
+                self.check_size().and(read)
+            }
             Request::Write { offset, buffer, durability } => {
                 self.transfer(offset, buffer, Some(durability)).await
             }
