@@ -2,7 +2,7 @@
 # cleaved as its unit starts it, in its sandbox, with ext4 on a mirrored volume that fio writes to and verifies: it serves,
 # freezes, is killed and comes back without an I/O error, does not keep the host's mounts, and its stop removes nothing.
 # systemd
-# timeout: 240
+# timeout: 400
 . "$(dirname "$0")/cleave.sh"
 unset CLEAVE_SOCKET
 package=/cleave/package
@@ -115,9 +115,9 @@ assert_protected "$(main)"
 touch passed
 passed=$(wc -l <passed)
 more() { (($(wc -l <passed) > passed)); }
-wait_for 100 more
+wait_for 150 more
 touch stop
-wait_child $writer 100 "the writer"
+wait_child $writer 150 "the writer"
 echo "fio passes without an error: $(wc -l <passed)"
 
 # Stop is not removal: what is open stays, by whomever it is open, and waits for the next start.
