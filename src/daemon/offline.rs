@@ -103,7 +103,11 @@ pub fn recover(state: &Path) -> Result<Vec<Recovered>, Refused> {
 }
 
 /// Wait until the record says that the volume's plexes are equal.
-async fn rest(owner: &Rc<Owner<Deviceless>>, group: &Rc<GroupHandle<Deviceless>>, volume: &Name) -> Result<(), Refused> {
+async fn rest(
+    owner: &Rc<Owner<Deviceless>>,
+    group: &Rc<GroupHandle<Deviceless>>,
+    volume: &Name,
+) -> Result<(), Refused> {
     let resting = || -> Result<bool, Refused> {
         let record = group.record();
         let found = record.volume(volume.as_str())?;
