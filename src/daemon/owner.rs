@@ -275,6 +275,10 @@ impl<M: Machine> Owner<M> {
         let _turn = group.turn.lock().await;
         let before = group.record();
         let change = plan(&before, &mut self.dice()?)?;
+        if self.takes_out_a_plex(&change) {
+            // What is taken out before a commit that does not come cannot be put back: nothing would be acknowledged then.
+            self.commit_quietly(group, (*before).clone()).await?;
+        }
         let mut done = Vec::new();
         for effect in &change.before_commit {
             if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
@@ -305,6 +309,16 @@ impl<M: Machine> Owner<M> {
             let _ = self.events.send(event);
         }
         Ok(Committed { before, after, effects })
+    }
+
+    /// Whether `change` takes a plex out of the write path of a volume that runs.
+    fn takes_out_a_plex(&self, change: &Change) -> bool {
+        change.before_commit.iter().any(|effect| match effect {
+            Effect::Detach { volume, plex } => {
+                self.live(*volume).is_some_and(|live| live.volume.route().plex(*plex).is_some())
+            }
+            _ => false,
+        })
     }
 
     /// As [`Owner::transact`] for a change without effects that the labels need not carry.
