@@ -13,6 +13,7 @@ use cleave::control::words::{
     Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
 use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
+use cleave::control::{Happening, Severity, What};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -704,6 +705,49 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
     }
 }
 
+fn happening(id: What, reason: &str, state: Option<PlexState>) -> Happening {
+    Happening {
+        number: 9,
+        time_ms: 1_700_000_000_123,
+        id,
+        severity: id.severity(),
+        group: Some(name("default")),
+        volume: Some(name("vol")),
+        plex: Some(name("vol-02")),
+        state,
+        reason: reason.to_owned(),
+        way_out: if id.severity() > Severity::Info { "see to it".to_owned() } else { String::new() },
+    }
+}
+
+#[test]
+fn what_happened_is_a_line_each_and_following_prints_them_as_they_come() {
+    let lost = happening(What::PlexLost, "left its volume: \u{1b}[31m", Some(PlexState::Stale));
+    let row = |happening: &Happening| Row::Happened(happening.clone());
+    let whole = happening(What::VolumeWhole, "fine", None);
+    let rows = vec![row(&lost), row(&whole)];
+    let daemon = Daemon::replying(rows.clone(), Reply::Listed(Listed { rows: 2 }));
+    let (code, out, err) = daemon.run("events vol -n 2");
+    let lines = "\
+2023-11-14 22:13:20 error   plex.lost vol-02: left its volume: \\u{1b}[31m; see to it
+2023-11-14 22:13:20 info    volume.whole vol-02: fine
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (0, lines, ""));
+    let (code, out, _) = daemon.run("events --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &document["events"][0]), (0, &serde_json::to_value(&lost).unwrap()));
+
+    let daemon = Daemon::new(move |_| {
+        let rows = rows.iter().cloned().map(|row| Send::message(ServerMessage::Row(row)));
+        rows.chain([Send::Close]).collect()
+    });
+    let (code, out, err) = daemon.run("events --follow");
+    assert_eq!((code, out.as_str()), (4, lines), "{err}");
+    let (_, out, _) = daemon.run("events -f --json");
+    let each: Vec<Happening> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(each, [lost.clone(), whole.clone()]);
+}
+
 #[test]
 fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
     let daemon = Daemon::new(|request| {
@@ -718,24 +762,25 @@ fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
                 elapsed_ms: 1,
             }),
         };
-        let (group, volume, plex) = (name("default"), name("vol"), name("vol-02"));
-        let state = PlexState::Snapdone;
         vec![
             event(Event::Alive),
             event(Event::Progress(task(1 << 20, TaskState::Running))),
-            event(Event::Note("waiting for fence: vol-02\n".to_owned())),
-            event(Event::Plex { group, volume, plex, state, mode: PlexMode::WriteOnly }),
+            event(Event::Happened(happening(What::FenceWaiting, "the old daemon holds it\n", None))),
+            event(Event::Happened(happening(What::PlexInStep, "is SNAPDONE", Some(PlexState::Snapdone)))),
             event(Event::Progress(task(204_800 * 512, TaskState::Done))),
             Send::message(ServerMessage::Done(done)),
         ]
     });
     let (code, out, err) = daemon.run("snapstart vol");
     assert_eq!((code, out.as_str()), (0, "vol: vol-02 SNAPDONE; copied 1 B in 1 ms\n"));
-    assert_eq!(err, "waiting for fence: vol-02\\n\nsnapstart vol vol-02: 100 % of 100 MiB, done\n");
+    assert_eq!(
+        err,
+        "vol-02: the old daemon holds it\\n; see to it\nsnapstart vol vol-02: 100 % of 100 MiB, done\n"
+    );
     for line in ["snapstart vol -q", "snapstart vol --json", "vx vxassist snapstart vol"] {
         assert_eq!(daemon.run(line).2, "", "{line}");
     }
-    assert!(daemon.run("task watch").2.contains("vol-02 is SNAPDONE"));
+    assert!(daemon.run("task watch").2.contains("vol-02: is SNAPDONE"));
     let (code, out, _) = daemon.run("vx vxtask monitor");
     let expected = "\
 TASKID PTID TYPE/STATE  PCT    PROGRESS

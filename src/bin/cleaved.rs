@@ -18,6 +18,10 @@ struct Arguments {
     /// Control socket
     #[arg(long, env = "CLEAVE_SOCKET", default_value = SOCKET_PATH, value_name = "PATH")]
     socket: PathBuf,
+    /// Command that hears of every event: run without a shell, one at a time, for 10 seconds at most, the event as JSON on
+    /// its standard input and in CLEAVE_EVENT, CLEAVE_SEVERITY, CLEAVE_GROUP, CLEAVE_VOLUME, CLEAVE_PLEX and CLEAVE_TEXT
+    #[arg(long, value_name = "PATH")]
+    hook: Option<PathBuf>,
     /// Print one line on standard output once the daemon listens
     #[arg(long)]
     announce: bool,
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let options = Options { state: arguments.state, socket: arguments.socket };
+    let options = Options { state: arguments.state, socket: arguments.socket, hook: arguments.hook };
     let outcome = daemon::run(&options, || {
         if arguments.announce {
             println!("cleaved listens on {}", options.socket.display());

@@ -81,6 +81,8 @@ enum Verb {
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
+    /// Show what happened, and what happens
+    Events(verbs::events::EventsArgs),
     /// Mount a volume, with nouuid for XFS
     Mount(verbs::mount::MountArgs),
     /// Copy a snapshot or an unmounted volume to a compressed file, or check such a file
@@ -112,6 +114,7 @@ impl Verb {
             Self::Rm(args) => args.action(options),
             Self::Verify(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
+            Self::Events(args) => args.action(options),
             Self::Mount(args) => args.action(options),
             Self::Archive(args) => args.action(options),
             Self::Unarchive(args) => args.action(options),

@@ -62,6 +62,11 @@ pub enum Watch {
     Progress,
     /// Also changes of state.
     Everything,
+    /// Each row of what happened as it arrives, a line of text or of JSON; nothing is kept of it.
+    Events {
+        /// Whether each is a JSON document on a line of its own.
+        json: bool,
+    },
     /// Lines as `vxtask monitor` prints them, on standard output.
     VxTask {
         /// Whether the heads of the columns come first.

@@ -67,6 +67,8 @@ pub enum Request {
     TaskAbort(TaskRef),
     /// Limits the rate of a task. Answer: its row, [`Changed`](super::Reply::Changed).
     TaskThrottle(TaskThrottle),
+    /// What happened. Answer: a row for each, [`Listed`](super::Reply::Listed); when it follows, no end.
+    Events(Events),
     /// How the daemon is. Answer: note rows, [`Status`](super::Reply::Status).
     Status,
     /// Ends the daemon. Answer: [`Changed`](super::Reply::Changed), before it ends.
@@ -102,6 +104,7 @@ impl Request {
             Self::TaskResume(_) => "task-resume",
             Self::TaskAbort(_) => "task-abort",
             Self::TaskThrottle(_) => "task-throttle",
+            Self::Events(_) => "events",
             Self::Status => "status",
             Self::Shutdown(_) => "shutdown",
         }
@@ -116,6 +119,7 @@ impl Request {
             | Self::SnapWait(_)
             | Self::TaskList(_)
             | Self::TaskWatch(_)
+            | Self::Events(_)
             | Self::Status => Access::Read,
             // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
             Self::Verify(_) => Access::Change,
@@ -454,6 +458,22 @@ pub struct TaskThrottle {
     /// The most bytes a second that it may copy; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+}
+
+/// See [`Request::Events`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// Only those of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Only those of this volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+    /// At most so many of those that are kept, the latest.
+    pub last: u64,
+    /// Whether those to come follow, until the client goes.
+    pub follow: bool,
 }
 
 /// See [`Request::Shutdown`].

@@ -1,5 +1,6 @@
 //! The rows of lists and the members of answers, one frame each.
 
+use super::happening::Happening;
 use super::words::{Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState};
 use crate::base::{Name, Refusal, Uuid};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub enum Row {
     Failure(Refusal),
     /// A line for the administrator, as "waiting for fence: PLEX".
     Note(String),
+    /// Something that happened.
+    Happened(Happening),
 }
 
 /// A group.

@@ -11,6 +11,7 @@ use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEU
 use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
+use crate::control::What;
 use crate::device::{Geometry, Host};
 use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
 use crate::ring::{Fault, Medium, Opening};
@@ -21,6 +22,7 @@ use crate::volume::{
     AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue,
 };
 
+use super::events::News;
 use super::keepers::KeeperHandle;
 use super::links;
 use super::live::Live;
@@ -130,6 +132,7 @@ impl Owner {
             jobs: RefCell::default(),
             next_job: Cell::new(0),
             lost: RefCell::default(),
+            failed: Cell::new(None),
             stopping: Cell::new(false),
         });
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
@@ -256,7 +259,6 @@ impl Owner {
             match Medium::open(&path, Opening::WRITE.at_least(bytes).waiting(patience)) {
                 Ok(medium) => Ok((medium, false)),
                 Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
-                    tracing::warn!(path = %path.display(), "a map was lost: it counts as all ones");
                     let _ = std::fs::remove_file(&path);
                     let medium = Medium::create_file(&path, bytes, crate::ring::Allocation::Full)?;
                     Ok((medium, true))
@@ -264,7 +266,12 @@ impl Owner {
                 Err(error) => Err(error),
             }
         });
-        opened.await.map_err(Refused::from)
+        let (medium, made) = opened.await.map_err(Refused::from)?;
+        if made {
+            let news = News::new(What::MapLost, format!("its map {name} was lost, and counts as all ones"));
+            self.events.raise(self.news_about(news, identity.volume, None));
+        }
+        Ok((medium, made))
     }
 
     async fn make_route(

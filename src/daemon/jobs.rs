@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
@@ -19,6 +20,7 @@ use crate::state::{Group, MediumKind, Plex, PlexState};
 use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
+use super::events::{Cause, News};
 use super::live::Live;
 use super::owner::{GroupHandle, Owner, system};
 
@@ -245,6 +247,7 @@ impl Owner {
     ) -> Refused {
         let source_failed = matches!(error, MoverError::Read { device: mover::SOURCE, .. });
         if purpose.kind != TaskKind::Recover || !source_failed {
+            self.events.note_cause(plex, Cause { reason: error.to_string(), hung: false });
             self.back_out(group, plex, purpose).await;
         }
         let record = group.record();
@@ -318,7 +321,6 @@ impl Owner {
         if live.stopping.get() || live.is_at_work_on(plex) {
             return;
         }
-        tracing::warn!(%volume, %plex, %range, %errno, "a read failed and was served by another plex");
         let at_work = live.at_work(plex, Control::new(None));
         let shared = Arc::clone(&live.volume);
         let mended = self.movers.run(move |host| async move {
@@ -328,12 +330,18 @@ impl Owner {
         let mended = mended.await;
         drop(at_work);
         match mended {
-            Ok(Some(Ok(()))) => tracing::warn!(%volume, %plex, %range, "rewritten from another plex"),
+            Ok(Some(Ok(()))) => {
+                let text =
+                    format!("could not be read at {range} ({errno}), and was rewritten from another plex");
+                self.events.raise(self.news_about(News::new(What::ReadMended, text), volume, Some(plex)));
+            }
             Ok(Some(Err(error @ MoverError::Read { .. }))) => {
-                tracing::error!(%volume, %plex, %range, "not rewritten: {error}");
+                let text = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.raise(self.news_about(News::new(What::ReadNotMended, text), volume, Some(plex)));
             }
             Ok(Some(Err(error))) => {
-                tracing::error!(%volume, %plex, %range, "cannot be rewritten: {error}");
+                let reason = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.note_cause(plex, Cause { reason, hung: false });
                 self.give_up(&group, plex, Loss::Failed).await;
             }
             Ok(None) | Err(_) => {}
@@ -369,7 +377,8 @@ impl Owner {
             let relied: Vec<Uuid> = relied_on(&group.record(), &route);
             let equal = |uuid: &Uuid| route.plex(*uuid).is_none_or(|plex| plex.behind.is_clean());
             if !relied.iter().all(equal) || live.stopping.get() {
-                tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
+                let news = News::new(What::ResyncUnfinished, "its plexes could not be made equal");
+                owner.events.raise(news.of_volume(&live.group, &live.name));
                 return;
             }
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {

@@ -9,6 +9,7 @@ use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
 use crate::catalog::labels::{self, Found};
 use crate::catalog::{Committed, foreign_signature};
+use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::ring::Medium;
@@ -16,6 +17,7 @@ use crate::state::change::Presence;
 use crate::state::{Group, Volume};
 
 use super::bringup::noted;
+use super::events::{Cause, News};
 use super::owner::{GroupHandle, Owner, system, worker};
 
 impl Owner {
@@ -55,17 +57,23 @@ impl Owner {
         ))
     }
 
-    async fn presence(self: &Rc<Self>, record: &Volume, plex: Uuid, verdict: Verdict) -> Presence {
-        let medium = self.media.borrow().get(&plex).cloned();
-        let look = match (medium, record.plex_by_id(plex)) {
+    async fn presence(self: &Rc<Self>, record: &Volume, uuid: Uuid, verdict: Verdict) -> Presence {
+        let medium = self.media.borrow().get(&uuid).cloned();
+        let look = match (medium, record.plex_by_id(uuid)) {
             (Some(medium), Some(plex)) => noted(&medium, plex).await,
             _ => None,
         };
         match verdict {
             Verdict::Use => Presence::Present(look),
-            Verdict::Behind(why) => Presence::Behind(why),
+            Verdict::Behind(why) => {
+                let cause = Cause { reason: format!("it is behind: {why}"), hung: false };
+                self.events.note_cause(uuid, cause);
+                Presence::Behind(why)
+            }
             Verdict::Missing(why) => {
-                self.media.borrow_mut().remove(&plex);
+                let cause = Cause { reason: format!("it is missing: {why}"), hung: false };
+                self.events.note_cause(uuid, cause);
+                self.media.borrow_mut().remove(&uuid);
                 Presence::Missing(why)
             }
         }
@@ -95,7 +103,11 @@ impl Owner {
         let catalog = std::sync::Arc::clone(&group.catalog);
         let (record, text) = ((*group.record()).clone(), label.configuration.clone());
         let from = format!("the label of plex {}", label.plex);
-        tracing::warn!(group = %group.name, generation = %label.config_generation, "{from} is newer than the catalogue: it is adopted");
+        let news = format!(
+            "{from} has generation {}, newer than the catalogue: it is adopted",
+            label.config_generation
+        );
+        self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
         let adopted = worker(move || {
             catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)
         })
@@ -138,7 +150,10 @@ impl Owner {
                 Ok(_) => {
                     self.unlabelled.borrow_mut().remove(&plex);
                 }
-                Err(errno) => tracing::error!(%plex, %errno, "its label cannot be written"),
+                Err(errno) => {
+                    let news = News::new(What::LabelFailing, format!("its label cannot be written: {errno}"));
+                    self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
+                }
             }
         }
     }

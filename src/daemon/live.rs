@@ -45,6 +45,8 @@ pub struct Live {
     pub(super) next_job: Cell<u64>,
     /// Why plexes left its write path.
     pub(super) lost: RefCell<HashMap<Uuid, Errno>>,
+    /// When its last plex failed a request, if it did.
+    pub failed: Cell<Option<std::time::Instant>>,
     /// A stop is under way: no new job is begun.
     pub stopping: Cell<bool>,
 }

@@ -15,6 +15,7 @@
 
 pub mod bringup;
 pub mod effects;
+pub mod events;
 pub mod freeze;
 pub mod jobs;
 pub mod keepers;

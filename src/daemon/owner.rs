@@ -11,19 +11,18 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
-use crate::control::Event;
 use crate::ring::{Medium, RingHandle};
 use crate::state::change::{Change, Effect};
 use crate::state::{Group, Ids};
 
+use super::events::{Events, News};
 use super::keepers::Plea;
 use super::live::Live;
-use super::rows;
 use super::tasks::Tasks;
 
 /// A group whose state directory is open and locked.
@@ -87,8 +86,8 @@ pub struct Owner {
     pub tasks: Rc<Tasks>,
     /// Where keepers ask.
     pub pleas: mpsc::UnboundedSender<Plea>,
-    /// Changes of states, for whoever waits.
-    pub events: broadcast::Sender<Event>,
+    /// Whom happenings are told to.
+    pub events: Rc<Events>,
     pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle>>>,
     pub(super) live: RefCell<HashMap<Uuid, Rc<Live>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
@@ -175,6 +174,19 @@ impl Owner {
         self.groups.borrow().values().find(|group| group.record().volume_by_id(volume).is_some()).cloned()
     }
 
+    /// `news` of the volume, and of its plex where one is named, by their present names; of nothing when they are gone.
+    #[must_use]
+    pub fn news_about(&self, news: News, volume: Uuid, plex: Option<Uuid>) -> News {
+        let Some(group) = self.group_of(volume) else { return news };
+        let record = group.record();
+        let Some(found) = record.volume_by_id(volume) else { return news };
+        let news = news.of_volume(&group.name, found.name());
+        match plex.and_then(|plex| found.plex_by_id(plex)) {
+            Some(plex) => news.of_plex(plex.name()),
+            None => news,
+        }
+    }
+
     /// The started volume.
     #[must_use]
     pub fn live(&self, volume: Uuid) -> Option<Rc<Live>> {
@@ -248,10 +260,14 @@ impl Owner {
             }
             done.push(effect.clone());
         }
-        if let Err(refused) = self.commit(group, &before, &change).await {
+        let committed = self.commit(group, &before, &change).await;
+        self.events
+            .state_directory(&group.name, committed.as_ref().map(|()| ()).map_err(|refused| &**refused));
+        if let Err(refused) = committed {
             self.undo(group, &done).await;
             return Err(refused);
         }
+        let news = self.events.news_of(&before, &change);
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
         let mut effects = Vec::new();
@@ -259,10 +275,7 @@ impl Owner {
             effects.extend(self.after_commit(group, effect).await);
         }
         self.settle_absent(&before, &after);
-        for event in rows::events(&before, &after) {
-            // Nobody may be listening.
-            let _ = self.events.send(event);
-        }
+        news.into_iter().for_each(|news| self.events.raise(news));
         Ok(Committed { before, after, effects })
     }
 

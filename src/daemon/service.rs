@@ -61,6 +61,7 @@ impl Service for Owner {
                 })
                 .await
             }
+            Request::Events(request) => self.events_told(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,
         }

@@ -6,14 +6,15 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
+use crate::control::What;
 use crate::export::ublk::{self, DeviceState};
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
@@ -21,6 +22,8 @@ use crate::state::{Group, Ids};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
+use super::events::hook::Hook;
+use super::events::{Events, News};
 use super::keepers::Plea;
 use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
 use super::server;
@@ -30,8 +33,8 @@ use super::{freeze, links, mounts};
 /// Entries of the rings that keepers and mover submit to.
 const RING_ENTRIES: u32 = 256;
 
-/// Events that a slow listener may lag behind before it loses some.
-const EVENT_BACKLOG: usize = 1024;
+/// Between two tellings that requests fail on the last plex of a volume.
+const FAILURES_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub struct Options {
     pub state: PathBuf,
     /// The control socket; its directory holds the daemon's lock too.
     pub socket: PathBuf,
+    /// The command that hears of everything that happens.
+    pub hook: Option<PathBuf>,
 }
 
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
@@ -103,6 +108,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             "start it as root",
         ));
     }
+    let hook = options.hook.as_deref().map(Hook::start).transpose()?;
     let directory = options.socket.parent().unwrap_or(Path::new("/"));
     make_directory(directory, 0o750)?;
     let _sole =
@@ -124,7 +130,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         movers: movers.handle(),
         tasks: Tasks::new(),
         pleas,
-        events: broadcast::channel(EVENT_BACKLOG).0,
+        events: Events::new(hook),
         groups: Default::default(),
         live: Default::default(),
         media: Default::default(),
@@ -135,7 +141,9 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         started: Instant::now(),
         ending: tokio::sync::Notify::new(),
     });
-    let local = tokio::task::LocalSet::new();
+    let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
+    let told = Rc::clone(&events);
+    owner.tasks.when_failed(move |row| told.raise(News::of_task(row)));
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
@@ -145,13 +153,26 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
         tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
         ready();
-        tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
+        let (version, pid, serves) =
+            (env!("CARGO_PKG_VERSION"), std::process::id(), owner.live.borrow().len());
+        let text = format!(
+            "cleaved {version} listens on {}, pid {pid}, volumes taken over: {serves}",
+            socket.display()
+        );
+        owner.events.raise(News::new(What::DaemonStarted, text));
         until_told(&owner).await;
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
+        let waiting: Vec<_> = owner.live.borrow().values().map(|live| live.name.to_string()).collect();
+        let text = match waiting.is_empty() {
+            true => "ends; no volume is left started".to_owned(),
+            false => format!("ends; volumes in use wait for the next daemon: {}", waiting.join(", ")),
+        };
+        owner.events.raise(News::new(What::DaemonStopping, text));
         Ok::<(), Refused>(())
     })?;
+    events.finish_hook();
     // What is still served stays recoverable: leaving at once is what a successor expects.
     std::process::exit(0);
 }
@@ -184,12 +205,14 @@ async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
         };
         match opened {
             Ok((catalog, loaded)) => {
-                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                for warning in &loaded.warnings {
+                    owner.events.raise(News::new(What::GroupRepaired, warning).of_group(loaded.group.name()));
+                }
                 tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
                 owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
-            Err(refused) => tracing::error!("{refused}"),
+            Err(refused) => owner.events.raise(News::refused(What::GroupNotLoaded, &refused)),
         }
     }
     Ok(())
@@ -264,27 +287,34 @@ async fn take_over_one(
         }
     };
     owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
-    tracing::info!(volume = %before.name(), number, "taken over");
+    let text = format!("its device /dev/ublkb{number} was taken over");
+    owner.events.raise(News::new(What::VolumeTakenOver, text).of_volume(&group.name, before.name()));
     if before.prepared().is_some() {
         // Its thaw writes, so it comes after the device serves again.
-        worker(move || thaw_left_over(number)).await;
+        for point in worker(move || thaw_left_over(number)).await {
+            let text = format!("{} was left frozen by a cut, and is thawed", point.display());
+            let news = News::new(What::FilesystemThawed, text);
+            owner.events.raise(news.of_volume(&group.name, before.name()));
+        }
     }
     Ok(())
 }
 
 /// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-fn thaw_left_over(number: u32) {
+fn thaw_left_over(number: u32) -> Vec<PathBuf> {
+    let mut thawed = Vec::new();
     let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
         tracing::warn!("{refused}");
         Vec::new()
     });
     for point in points {
         match freeze::thaw_left_over(&point) {
-            Ok(true) => tracing::warn!(point = %point.display(), "was left frozen, and is thawed"),
+            Ok(true) => thawed.push(point),
             Ok(false) => {}
             Err(refused) => tracing::error!("{refused}"),
         }
     }
+    thawed
 }
 
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
@@ -305,7 +335,7 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
-                    tracing::error!(%volume, %plex, %errno, "the last plex failed a request");
+                    owner.last_plex_failed(volume, plex, errno);
                 }
             }
         });
@@ -344,6 +374,7 @@ impl Owner {
             return Ok(fate(&record));
         }
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
+        self.events.note_cause(plex, errno);
         let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
         if let Some(live) = self.live(volume) {
             live.abort_jobs(|on| on == plex);
@@ -351,7 +382,6 @@ impl Owner {
         }
         match lost {
             Ok(committed) => {
-                tracing::error!(%volume, %plex, %errno, "plex lost");
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))
@@ -363,6 +393,20 @@ impl Owner {
                 tracing::error!(%volume, %plex, "the loss of a plex cannot be recorded: {refused}");
                 Err(Errno::IO)
             }
+        }
+    }
+
+    /// The application saw an error. While requests go on failing that is told once a minute.
+    fn last_plex_failed(&self, volume: Uuid, plex: Uuid, errno: Errno) {
+        let Some(live) = self.live(volume) else { return };
+        let now = Instant::now();
+        let told = live.failed.replace(Some(now));
+        if told.is_none_or(|told| now.duration_since(told) >= FAILURES_TOLD_EVERY) {
+            let news = News::new(What::VolumeFailed, format!("a request failed on its last plex: {errno}"));
+            self.events.raise(self.news_about(news, volume, Some(plex)));
+        } else {
+            // The first of a row counts, or a steady stream would be told once in all.
+            live.failed.set(told);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file a verb: its words, its request, and how its answer is shown.
 
 pub mod daemon;
+pub mod events;
 pub mod group;
 pub mod list;
 pub mod make;
