@@ -23,6 +23,7 @@ mod directory;
 pub mod files;
 pub mod judge;
 pub mod labels;
+pub mod look;
 mod signature;
 
 pub use directory::{Directory, StateFiles, group_directories};

@@ -92,6 +92,8 @@ happenings! {
     DaemonStopping = "daemon.stopping", Info, "";
     /// The daemon gives its place to another binary; volumes wait for it meanwhile.
     DaemonUpgrading = "daemon.upgrading", Info, "";
+    /// The binary that was to take the daemon's place cannot be run: this one serves on.
+    UpgradeFailed = "daemon.upgrade-failed", Error, "see to the binary, then upgrade again";
     /// A group's configuration cannot be read: its volumes are not served.
     GroupNotLoaded = "group.not-loaded", Error, "look at it with: cleave dump";
     /// Something was wrong with a group's configuration, and it could be read all the same.

@@ -23,6 +23,7 @@ use crate::volume::{
 };
 
 use super::events::News;
+use super::fences::Object;
 use super::keepers::KeeperHandle;
 use super::links;
 use super::live::Live;
@@ -69,11 +70,13 @@ impl Owner {
         let path = plex.medium().path.as_path().to_owned();
         // A volume that was just taken down gives its last handles back on other threads.
         let patience = if fence { FENCE_LIMIT } else { CLOSING_LIMIT };
-        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length())).waiting(patience);
-        if fence {
-            tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
-        }
-        let medium = worker(move || Medium::open(&path, opening)).await?;
+        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length()));
+        let medium = match fence {
+            true => {
+                self.open_fenced(record.uuid(), Object::Plex(plex.name()), path, opening, patience).await?
+            }
+            false => worker(move || Medium::open(&path, opening.waiting(patience))).await?,
+        };
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)
     }
@@ -254,19 +257,21 @@ impl Owner {
     ) -> Result<(Medium, bool), Refused> {
         let path = group.file(&name);
         let patience = if fence { FENCE_LIMIT } else { Duration::from_secs(5) };
-        let opened = worker(move || {
-            let bytes = identity.file_bytes();
-            match Medium::open(&path, Opening::WRITE.at_least(bytes).waiting(patience)) {
-                Ok(medium) => Ok((medium, false)),
-                Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
+        let bytes = identity.file_bytes();
+        let opening = Opening::WRITE.at_least(bytes);
+        let opened =
+            self.open_fenced(identity.volume, Object::State(&name), path.clone(), opening, patience).await;
+        let (medium, made) = match opened {
+            Ok(medium) => (medium, false),
+            Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
+                let made = worker(move || {
                     let _ = std::fs::remove_file(&path);
-                    let medium = Medium::create_file(&path, bytes, crate::ring::Allocation::Full)?;
-                    Ok((medium, true))
-                }
-                Err(error) => Err(error),
+                    Medium::create_file(&path, bytes, crate::ring::Allocation::Full)
+                });
+                (made.await?, true)
             }
-        });
-        let (medium, made) = opened.await.map_err(Refused::from)?;
+            Err(error) => return Err(error.into()),
+        };
         if made {
             let news = News::new(What::MapLost, format!("its map {name} was lost, and counts as all ones"));
             self.events.raise(self.news_about(news, identity.volume, None));

@@ -16,7 +16,9 @@
 pub mod bringup;
 pub mod effects;
 pub mod events;
+mod fences;
 pub mod freeze;
+pub mod health;
 pub mod jobs;
 pub mod keepers;
 mod labels;
@@ -25,7 +27,10 @@ pub mod live;
 mod make;
 mod media;
 pub mod mounts;
+pub mod offline;
+mod overview;
 pub mod owner;
+pub mod recovery;
 pub mod rows;
 mod run;
 pub mod server;
@@ -33,5 +38,6 @@ mod service;
 mod snapshots;
 pub mod startup;
 pub mod tasks;
+pub mod upgrade;
 
 pub use startup::{Options, run};

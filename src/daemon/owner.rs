@@ -23,6 +23,7 @@ use crate::state::{Group, Ids};
 use super::events::{Events, News};
 use super::keepers::Plea;
 use super::live::Live;
+use super::recovery::Recovery;
 use super::tasks::Tasks;
 
 /// A group whose state directory is open and locked.
@@ -102,6 +103,14 @@ pub struct Owner {
     pub(super) never_made: RefCell<HashSet<Uuid>>,
     /// When the daemon started.
     pub started: std::time::Instant,
+    /// Where this program was started from.
+    pub(super) binary: Option<PathBuf>,
+    /// The binary that is to take its place.
+    pub(super) successor: RefCell<Option<PathBuf>>,
+    /// Groups whose configuration could not be read, a line each.
+    pub(super) unloaded: RefCell<Vec<String>>,
+    /// What could not be taken over.
+    pub(super) recovery: Recovery,
     /// Somebody asked the daemon to end.
     pub ending: tokio::sync::Notify,
 }

@@ -1,6 +1,5 @@
 //! The daemon's beginning and end: one daemon only, groups loaded, living devices taken over, pleas heard, signals obeyed.
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -15,20 +14,19 @@ use tokio::sync::mpsc;
 use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
 use crate::control::What;
-use crate::export::ublk::{self, DeviceState};
+use crate::export::ublk;
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
-use crate::state::{Group, Ids};
 use crate::volume::{Loss as Lost, Recorded};
 
-use super::bringup::{Face, ending};
 use super::events::hook::Hook;
 use super::events::{Events, News};
 use super::keepers::Plea;
-use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
+use super::owner::{Owner, system, worker};
+use super::recovery::{Recovery, take_over};
 use super::server;
 use super::tasks::Tasks;
-use super::{freeze, links, mounts};
+use super::upgrade::own_binary;
 
 /// Entries of the rings that keepers and mover submit to.
 const RING_ENTRIES: u32 = 256;
@@ -48,7 +46,7 @@ pub struct Options {
 }
 
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
-const HOST_LOCK: &str = "/run/cleaved.lock";
+pub(super) const HOST_LOCK: &str = "/run/cleaved.lock";
 
 /// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
 struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -56,7 +54,7 @@ struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open fil
 impl Sole {
     /// # Errors
     /// Another daemon has it: its pid is named.
-    fn acquire(path: &Path) -> Result<Self, Refused> {
+    fn acquire(path: &Path, state: &Path) -> Result<Self, Refused> {
         let failed = |error: std::io::Error| system(path.display(), "cannot be opened", error.into());
         let mut file = OpenOptions::new()
             .read(true)
@@ -70,7 +68,7 @@ impl Sole {
             let mut pid = String::new();
             // Without a number the lock alone says enough.
             let _ = file.read_to_string(&mut pid);
-            let pid = pid.trim();
+            let pid = pid.lines().next().unwrap_or_default().trim();
             return Err(Refusal::new(
                 Kind::Busy,
                 "daemon.running",
@@ -82,7 +80,8 @@ impl Sole {
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
-            writeln!(file, "{}", std::process::id())
+            // For who looks while no daemon runs.
+            writeln!(file, "{}\n{}", std::process::id(), state.display())
         };
         write(&mut file).map_err(failed)?;
         Ok(Self(file))
@@ -111,9 +110,10 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let hook = options.hook.as_deref().map(Hook::start).transpose()?;
     let directory = options.socket.parent().unwrap_or(Path::new("/"));
     make_directory(directory, 0o750)?;
-    let _sole =
-        (Sole::acquire(&options.socket.with_extension("lock"))?, Sole::acquire(Path::new(HOST_LOCK))?);
     make_directory(&options.state, 0o700)?;
+    let state = std::path::absolute(&options.state).unwrap_or_else(|_| options.state.clone());
+    let lock = options.socket.with_extension("lock");
+    let _sole = (Sole::acquire(&lock, &state)?, Sole::acquire(Path::new(HOST_LOCK), &state)?);
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
         load_driver();
@@ -139,6 +139,10 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         verbs: Default::default(),
         never_made: Default::default(),
         started: Instant::now(),
+        binary: own_binary(),
+        successor: Default::default(),
+        unloaded: Default::default(),
+        recovery: Recovery::default(),
         ending: tokio::sync::Notify::new(),
     });
     let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
@@ -148,10 +152,22 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
         load_groups(&owner).await?;
-        take_over(&owner).await;
         let listener = server::listen(&socket)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
+        // Who asks how it is, is told while volumes are taken over; verbs wait for that.
         tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
+        let mut told = std::pin::pin!(until_ended(&owner));
+        tokio::select! {
+            biased;
+            () = take_over(&owner) => {}
+            // What is not taken over yet waits for the next daemon, as it does for this one.
+            () = &mut told => {
+                let _ = fs::remove_file(&socket);
+                owner.events.raise(News::new(What::DaemonStopping, "ends before it has come up"));
+                return Ok(());
+            }
+        }
+        owner.recovery.has_come_up();
         ready();
         let (version, pid, serves) =
             (env!("CARGO_PKG_VERSION"), std::process::id(), owner.live.borrow().len());
@@ -160,7 +176,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             socket.display()
         );
         owner.events.raise(News::new(What::DaemonStarted, text));
-        until_told(&owner).await;
+        told.await;
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
@@ -181,6 +197,16 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
 fn load_driver() {
     let loaded = std::process::Command::new("modprobe").arg("ublk_drv").status();
     tracing::info!(outcome = ?loaded.map(|status| status.code()), "modprobe ublk_drv");
+}
+
+/// Until the daemon is to end. While another binary is given its place that fails, it is not.
+async fn until_ended(owner: &Rc<Owner>) {
+    loop {
+        until_told(owner).await;
+        if !owner.give_place().await {
+            return;
+        }
+    }
 }
 
 async fn until_told(owner: &Rc<Owner>) {
@@ -212,109 +238,13 @@ async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
                 owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
-            Err(refused) => owner.events.raise(News::refused(What::GroupNotLoaded, &refused)),
-        }
-    }
-    Ok(())
-}
-
-/// Take over the devices that a dead daemon left, and record which volumes do not run any more.
-async fn take_over(owner: &Rc<Owner>) {
-    let existing = worker(ublk::existing).await.unwrap_or_else(|error| {
-        tracing::error!("living devices cannot be listed: {error}");
-        Vec::new()
-    });
-    for group in owner.all_groups() {
-        let record = group.record();
-        let mut living = Vec::new();
-        for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
-            let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device()
-                    && device.length == volume.length()
-                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
-            });
-            match device {
-                Some(device) => living.push((volume.uuid(), device.id)),
-                None => {
-                    tracing::warn!(volume = %volume.name(), "it ran and has no device any more: it was not stopped")
-                }
-            }
-        }
-        let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
-        if let Err(refused) =
-            owner.transact(&group, |group, ids| change::after_restart(group, &uuids, ids)).await
-        {
-            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
-            continue;
-        }
-        for (volume, number) in living {
-            if let Err(refused) = take_over_one(owner, &group, volume, number).await {
-                tracing::error!("device {number} waits: {refused}");
+            Err(refused) => {
+                owner.unloaded.borrow_mut().push(refused.to_string());
+                owner.events.raise(News::refused(What::GroupNotLoaded, &refused));
             }
         }
     }
-    let live: BTreeSet<_> = owner
-        .live
-        .borrow()
-        .values()
-        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
-        .collect();
-    if let Err(refused) = worker(move || links::sweep(Path::new("/dev"), &live)).await {
-        tracing::warn!("{refused}");
-    }
-}
-
-async fn take_over_one(
-    owner: &Rc<Owner>,
-    group: &Rc<GroupHandle>,
-    volume: Uuid,
-    number: u32,
-) -> Result<(), Refused> {
-    let record = group.record();
-    let before = record.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let ending = ending(before);
-    let recovered = async {
-        let media = owner.look_at_media(group, volume, true).await?;
-        let change =
-            |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
-        owner.transact(group, change).await
-    };
-    let committed = match recovered.await {
-        Ok(committed) => committed,
-        Err(refused) => {
-            owner.close_media(before);
-            return Err(refused);
-        }
-    };
-    owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
-    let text = format!("its device /dev/ublkb{number} was taken over");
-    owner.events.raise(News::new(What::VolumeTakenOver, text).of_volume(&group.name, before.name()));
-    if before.prepared().is_some() {
-        // Its thaw writes, so it comes after the device serves again.
-        for point in worker(move || thaw_left_over(number)).await {
-            let text = format!("{} was left frozen by a cut, and is thawed", point.display());
-            let news = News::new(What::FilesystemThawed, text);
-            owner.events.raise(news.of_volume(&group.name, before.name()));
-        }
-    }
     Ok(())
-}
-
-/// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-fn thaw_left_over(number: u32) -> Vec<PathBuf> {
-    let mut thawed = Vec::new();
-    let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
-        tracing::warn!("{refused}");
-        Vec::new()
-    });
-    for point in points {
-        match freeze::thaw_left_over(&point) {
-            Ok(true) => thawed.push(point),
-            Ok(false) => {}
-            Err(refused) => tracing::error!("{refused}"),
-        }
-    }
-    thawed
 }
 
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.

@@ -115,21 +115,28 @@ impl News {
         self.what
     }
 
+    /// What can be done, with the names in it.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        if let Some(text) = &self.way_out {
+            return text.clone();
+        }
+        let mut text = self.what.way_out().to_owned();
+        for (word, name) in [("VOL", &self.volume), ("PLEX", &self.plex)] {
+            if let Some(name) = name {
+                text = text.replace(word, name.as_str());
+            }
+        }
+        match &self.group {
+            Some(group) if *group != crate::control::request::default_group() => {
+                text.replace("cleave ", &format!("cleave -g {group} "))
+            }
+            Some(_) | None => text,
+        }
+    }
+
     fn happening(self, number: u64, time_ms: u64) -> Happening {
-        let way_out = self.way_out.unwrap_or_else(|| {
-            let mut text = self.what.way_out().to_owned();
-            for (word, name) in [("VOL", &self.volume), ("PLEX", &self.plex)] {
-                if let Some(name) = name {
-                    text = text.replace(word, name.as_str());
-                }
-            }
-            match &self.group {
-                Some(group) if *group != crate::control::request::default_group() => {
-                    text.replace("cleave ", &format!("cleave -g {group} "))
-                }
-                Some(_) | None => text,
-            }
-        });
+        let way_out = self.way_out();
         Happening {
             number,
             time_ms,
