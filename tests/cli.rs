@@ -4,13 +4,13 @@ use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Listed, Made, Removed, Reply, Returned, Status, Verified,
+    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Returned, Status, Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
 };
 use cleave::control::words::{
-    Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+    Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
 use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
 use cleave::control::{Happening, Severity, What};
@@ -746,6 +746,117 @@ fn what_happened_is_a_line_each_and_following_prints_them_as_they_come() {
     let (_, out, _) = daemon.run("events -f --json");
     let each: Vec<Happening> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(each, [lost.clone(), whole.clone()]);
+}
+
+fn overview(health: Health, daemon: bool) -> Reply {
+    let daemon = daemon.then(|| Status {
+        pid: 42,
+        version: "0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        uptime_ms: 61_000,
+        kernel: "7.2.12".to_owned(),
+        groups: 1,
+        volumes: 1,
+        started: 1,
+        tasks: 0,
+    });
+    Reply::Overview(Overview { health, daemon, notes: vec![] })
+}
+
+#[test]
+fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
+    let length = 1 << 30;
+    let rows = |health, reason: Option<&str>| {
+        let reasons = reason.into_iter().map(str::to_owned).collect();
+        vec![
+            Row::Volume(volume("vol", length)),
+            Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
+            Row::Plex(plex("vol", 2, PlexState::Stale, PlexMode::WriteOnly, length)),
+            Row::Health(HealthRow { group: name("default"), volume: name("vol"), health, reasons }),
+            Row::Happened(happening(What::PlexLost, "left its volume", Some(PlexState::Stale))),
+        ]
+    };
+    let daemon = Daemon::replying(
+        rows(Health::Degraded, Some("plex vol-02 is STALE\n")),
+        overview(Health::Degraded, true),
+    );
+    let (code, out, err) = daemon.run("status");
+    let screen = "\
+cleaved 0.1.0 runs as 42 for 1 min 1 s on Linux 7.2.12
+degraded: 0 of 1 volumes are well
+GROUP    VOLUME  HEALTH    STATE   PLEXES  DEVICE
+default  vol     degraded  ACTIVE  1 of 2  /dev/ublkb0
+default/vol: plex vol-02 is STALE\\u{a}
+last events (UTC):
+2023-11-14 22:13:20 error   plex.lost vol-02: left its volume; see to it
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (80, screen, ""));
+    let (code, out, _) = daemon.run("status vol --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, document["volumes"][0]["health"].as_str()), (80, Some("degraded")));
+    for (health, daemon, expected) in
+        [(Health::Ok, true, 0), (Health::Failed, true, 81), (Health::Ok, false, 3)]
+    {
+        let daemon = Daemon::replying(rows(health, None), overview(health, daemon));
+        assert_eq!(daemon.run("status").0, expected, "{health}");
+    }
+}
+
+#[test]
+fn without_the_daemon_status_force_stop_and_dump_look_by_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().display();
+    let (code, out, err) = run(&format!("status --state {state}"), None);
+    assert_eq!((code, err.as_str()), (3, ""), "{out}");
+    assert!(out.contains("the daemon does not run") && out.contains("ok: 0 of 0 volumes"), "{out}");
+    let (code, out, _) = run(&format!("status --state {state} --json"), None);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, document["health"].as_str(), document.get("daemon")), (3, Some("ok"), None));
+    let (code, out, err) = run(&format!("status v --state {state}"), None);
+    assert_eq!((code, out.as_str()), (11, ""), "{err}");
+    let (code, _, err) = run(&format!("force-stop v --state {state}"), None);
+    assert_eq!((code, err.lines().count()), (9, 1), "{err}");
+    let (code, out, _) = run(&format!("dump --state {state}"), None);
+    assert_eq!((code, out), (0, format!("{state} holds no group\n")));
+    let group = directory.path().join("g");
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(group.join("configuration"), "garbage").unwrap();
+    let (code, out, _) = run(&format!("status --state {state}"), None);
+    assert!(code == 3 && out.contains("no configuration in it can be read"), "{out}");
+    let (code, out, _) = run(&format!("dump --state {state}"), None);
+    assert!(code == 0 && out.contains("configuration: NOT READABLE") && out.contains("| garbage"), "{out}");
+}
+
+#[test]
+fn force_stop_says_what_it_did() {
+    let forced = Forced {
+        volume: name("vol"),
+        steps: vec!["one".to_owned(), "two\u{7}".to_owned()],
+        elapsed_ms: 1500,
+    };
+    let daemon = Daemon::replying(vec![], Reply::Forced(forced));
+    assert_eq!(
+        daemon.run("force-stop vol"),
+        (0, "vol: stopped by force in 1.5 s\n  one\n  two\\u{7}\n".to_owned(), String::new())
+    );
+    assert_eq!(daemon.heard.lock().unwrap()[0].verb(), "force-stop");
+}
+
+#[test]
+fn an_upgrade_that_is_refused_changes_nothing_and_one_that_is_made_is_waited_for() {
+    let refusal = Refusal::new(Kind::InvalidState, "upgrade.unfit", "/x", "too old", "name another");
+    let daemon = Daemon::new(move |_| vec![Send::message(ServerMessage::Refused(*refusal.clone()))]);
+    let (code, _, err) = daemon.run("daemon upgrade --binary /x");
+    assert_eq!((code, err.as_str()), (20, "cleave: /x: too old; name another\n"));
+    let daemon = Daemon::new(|request| match request {
+        Request::Upgrade(_) => vec![Send::message(ServerMessage::Done(changed())), Send::Close],
+        _ => vec![Send::message(ServerMessage::Done(changed()))],
+    });
+    let (code, out, err) = daemon.run("daemon upgrade");
+    assert!(
+        code == 0 && out.starts_with("cleaved 0.1.0 gave its place to 0.1.0 (process 42) in "),
+        "{out}{err}"
+    );
 }
 
 #[test]

@@ -31,6 +31,12 @@ use super::upgrade::own_binary;
 /// Entries of the rings that keepers and mover submit to.
 const RING_ENTRIES: u32 = 256;
 
+/// How long a killed daemon may take to end: as long as its last operation.
+const DYING_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two looks at a daemon that is dying.
+const DYING_POLL: Duration = Duration::from_millis(20);
+
 /// Between two tellings that requests fail on the last plex of a volume.
 const FAILURES_TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -64,11 +70,26 @@ impl Sole {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let deadline = Instant::now() + DYING_LIMIT;
+        let mut waits = false;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             // Without a number the lock alone says enough.
-            let _ = file.read_to_string(&mut pid);
+            let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
             let pid = pid.lines().next().unwrap_or_default().trim();
+            // The kernel keeps a killed daemon, and its locks, until the last of its operations has ended (ordering rule 20).
+            if is_dying(pid) && Instant::now() < deadline {
+                if !std::mem::replace(&mut waits, true) {
+                    let id = What::FenceWaiting.id();
+                    tracing::warn!(
+                        id,
+                        pid,
+                        "waiting for fence: the last operation of a daemon that was killed"
+                    );
+                }
+                std::thread::sleep(DYING_POLL);
+                continue;
+            }
             return Err(Refusal::new(
                 Kind::Busy,
                 "daemon.running",
@@ -86,6 +107,27 @@ impl Sole {
         write(&mut file).map_err(failed)?;
         Ok(Self(file))
     }
+}
+
+/// Whether the process `pid` has been told to end and cannot yet, from proc_pid_stat(5): its state, and its flag `PF_EXITING`.
+fn is_dying(pid: &str) -> bool {
+    let Ok(text) = pid
+        .parse::<u32>()
+        .map_err(drop)
+        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(drop))
+    else {
+        return false;
+    };
+    dying(&text)
+}
+
+fn dying(stat: &str) -> bool {
+    const PF_EXITING: u64 = 4;
+    // The command's name may hold anything; what follows its last bracket is numbers.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let flags = words.get(6).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    matches!(words.first(), Some(&("Z" | "X"))) || flags & PF_EXITING != 0
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
@@ -365,5 +407,28 @@ impl Owner {
                 tracing::warn!("{refused}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dying;
+
+    #[test]
+    fn a_process_that_is_dying_is_told_from_one_that_lives() {
+        let stat = |state: &str, flags: u64| {
+            format!("71 (odd ) name) {state} 1 71 71 0 -1 {flags} 1000 0 0 0 5 5 0 0 20 0 9 0 100 1 2 3\n")
+        };
+        for (text, expected) in [
+            (stat("S", 4_194_560), false),
+            (stat("D", 4_194_560), false),
+            (stat("D", 4_194_564), true),
+            (stat("Z", 4_194_560), true),
+            (String::new(), false),
+            ("71 (x)".to_owned(), false),
+        ] {
+            assert_eq!(dying(&text), expected, "{text}");
+        }
+        assert!(!super::is_dying(&std::process::id().to_string()) && !super::is_dying(""));
     }
 }
