@@ -203,6 +203,29 @@ fn the_tree_names_no_registry_host_and_no_issue() {
     }
 }
 
+#[test]
+fn every_exhibit_of_the_museum_stands_somewhere() {
+    let registry = root().join("src/base/museum.rs");
+    let text = fs::read_to_string(&registry).unwrap();
+    let list = text.split_once("exhibits! {\n").unwrap().1.split_once("\n}").unwrap().0;
+    let names: Vec<_> = list
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+        .map(|line| line.trim_end_matches(','))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let files = rust_files(&root().join("src"));
+    let all: String = files
+        .iter()
+        .filter(|file| **file != registry)
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    for name in names {
+        assert!(all.contains(&format!("Exhibit::{name}")), "{name} stands nowhere");
+    }
+}
+
 /// Copy-before-write is not built yet.
 const RULES_WITHOUT_CODE: [u32; 1] = [19];
 

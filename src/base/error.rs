@@ -202,6 +202,28 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Characters of somebody else's words that a message of ours repeats: enough to see what is meant.
+const MAX_REPEATED: usize = 300;
+
+/// `text`, in which words of somebody else may stand, as a part of one line: control characters and what turns the
+/// direction of writing are escaped, and what goes beyond some hundred characters is left out.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let is_mark = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut line = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at == MAX_REPEATED {
+            line.push_str("...");
+            break;
+        }
+        if is_mark(c) { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +239,13 @@ mod tests {
         );
         assert_eq!(refusal.to_string(), "a\\nb\\u{1b}: no such volume; list them with: cleave list");
         assert_eq!(refusal.kind.exit_code(), 11);
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_stays_one_short_line() {
+        assert_eq!(one_line("field `\n\u{1b}[2J\u{202e}\u{e9}\"`"), "field `\\n\\u{1b}[2J\\u{202e}\u{e9}\"`");
+        assert_eq!(one_line(&"x".repeat(MAX_REPEATED)), "x".repeat(MAX_REPEATED));
+        assert_eq!(one_line(&"x".repeat(1 << 20)).len(), MAX_REPEATED + 3);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Limits and sizes with their reasons, and the assertions that keep neighbours consistent.
 
+use super::Generation;
+
 /// The unit in which block devices and VxVM's listings count: 512 bytes.
 pub const SECTOR_BYTES: u64 = 512;
 
@@ -44,6 +46,11 @@ pub const QUEUE_DEPTH: u16 = 64;
 /// The largest discard or write-zeroes request: eight extents, so that one request sets at most nine intent bits
 /// (ordering rule 9).
 pub const MAX_DISCARD_BYTES: u32 = 32 << 20;
+
+/// The highest generation or sequence number that is believed. Counting a million times a second from the day the volume
+/// was made takes 146,000 years to get here, so that a higher one is damage, and from here on nothing wraps for as long
+/// again.
+pub const MAX_COUNT: Generation = Generation(1 << 62);
 
 /// Bytes of a control frame; a hostile client cannot make either side allocate more.
 pub const MAX_FRAME_BYTES: usize = 64 << 10;

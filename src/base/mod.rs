@@ -6,11 +6,12 @@ pub mod checksum;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod museum;
 pub mod name;
 pub mod units;
 pub mod zero;
 
-pub use error::{Errno, Kind, Refusal, Refused};
+pub use error::{Errno, Kind, Refusal, Refused, one_line};
 pub use id::{GenerationId, Uuid};
 pub use name::Name;
 pub use units::{ByteRange, Extent, Generation, Region, RegionSize};

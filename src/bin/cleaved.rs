@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cleave::control::SOCKET_PATH;
-use cleave::daemon::{self, Options, freeze, offline};
+use cleave::daemon::{self, Options, freeze, standalone};
 
 /// The daemon of Cleave: serves volumes as /dev/ublkbN.
 #[derive(Parser)]
@@ -34,6 +34,9 @@ struct Arguments {
     /// With --offline: the volume
     #[arg(requires = "offline")]
     object: Option<String>,
+    /// Group whose members may change what root may change; they must be of the group cleave too
+    #[arg(long, value_name = "NAME")]
+    admin_group: Option<String>,
     /// Print one line on standard output once the daemon listens
     #[arg(long)]
     announce: bool,
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     if let Some(verb) = arguments.offline {
-        return ExitCode::from(offline::answer(&offline::Question {
+        return ExitCode::from(standalone::answer(&standalone::Question {
             verb,
             object: arguments.object,
             group: arguments.group,
@@ -64,8 +67,9 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let options = Options {
-        state: arguments.state.unwrap_or_else(|| offline::STATE.into()),
+        state: arguments.state.unwrap_or_else(|| standalone::STATE.into()),
         socket: arguments.socket,
+        admin_group: arguments.admin_group,
         hook: arguments.hook,
     };
     let outcome = daemon::run(&options, || {

@@ -9,10 +9,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, Kind, Refusal, Refused};
 
 /// The file that names the daemon which holds the lock.
-const HOLDER: &str = "daemon.pid";
+pub(super) const HOLDER: &str = "daemon.pid";
+
+/// The directory for the media of a group that was given none.
+pub(super) const MEDIA: &str = "media";
 
 /// What the catalogue needs of a directory. Content is durable after `sync`, names after `sync_directory`; before that a
 /// crash may keep or lose either.
@@ -59,6 +63,11 @@ pub trait StateFiles {
     /// # Errors
     /// The system call's.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
+    ///
+    /// # Errors
+    /// The system call's; a directory that holds anything else stays.
+    fn clear(&self) -> io::Result<()>;
 }
 
 /// A state directory, locked for as long as it lives. Everything goes through its descriptor, so that a directory that is
@@ -100,6 +109,7 @@ impl Directory {
             .map_err(|code| refused(path, "cannot be opened", errno(code)))?;
         match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(Code::WOULDBLOCK) if museum::shows(Exhibit::TwoDaemonsOnOneStore) => {}
             Err(Code::WOULDBLOCK) => return Err(locked(path)),
             Err(code) => return Err(refused(path, "cannot be locked", errno(code))),
         }
@@ -109,31 +119,6 @@ impl Directory {
             .and_then(|()| directory.write(HOLDER, format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|error| refused(path, "cannot be written", Errno::from(error)))?;
         Ok(directory)
-    }
-
-    /// Remove the configuration, the maps, the directory of media if it is empty, then the directory itself.
-    ///
-    /// # Errors
-    /// The system call's; a directory that holds anything else stays.
-    pub fn clear(&self) -> io::Result<()> {
-        for name in self.names()? {
-            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
-                self.remove(&name)?;
-            }
-        }
-        for directory in [&self.path.join("media"), &self.path] {
-            match std::fs::remove_dir(directory) {
-                Ok(()) => {}
-                // Somebody's files are left alone, and so is what holds them.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.path.parent() {
-            Some(above) => File::open(above)?.sync_all(),
-            None => Ok(()),
-        }
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -201,6 +186,27 @@ impl StateFiles for Directory {
     fn sync_directory(&self) -> io::Result<()> {
         Ok(fsync(&self.fd)?)
     }
+
+    fn clear(&self) -> io::Result<()> {
+        for name in self.names()? {
+            if super::remains::is_ours(&name) || name == HOLDER {
+                self.remove(&name)?;
+            }
+        }
+        for directory in [&self.path.join(MEDIA), &self.path] {
+            match std::fs::remove_dir(directory) {
+                Ok(()) => {}
+                // Somebody's files are left alone, and so is what holds them.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.path.parent() {
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The state directories below `root`: those that hold a configuration, by name.
@@ -218,6 +224,9 @@ pub fn group_directories(root: &Path) -> Result<Vec<PathBuf>, Refused> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let holds = |name: &str| path.join(name).symlink_metadata().is_ok();
+        if holds(super::REMOVED) {
+            continue;
+        }
         if holds(super::HEAD) || holds(super::DAMAGED) || holds_past(&path) {
             found.push(path);
         }

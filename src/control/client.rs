@@ -62,25 +62,31 @@ impl Client {
             version: String::new(),
             pid: 0,
         };
-        client.send(&ClientMessage::Hello {
+        client.greet()?;
+        Ok(client)
+    }
+
+    /// Exchanges hellos.
+    fn greet(&mut self) -> Result<(), Refused> {
+        self.send(&ClientMessage::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })?;
-        match client.receive(limits.frame)? {
+        match self.receive(self.limits.frame)? {
             ServerMessage::Hello { protocol: PROTOCOL, version, pid } => {
-                (client.version, client.pid) = (version, pid);
-                Ok(client)
+                (self.version, self.pid) = (version, pid);
+                Ok(())
             }
             ServerMessage::Hello { protocol, version, .. } => Err(Refusal::new(
                 Kind::DaemonTalk,
                 "control.protocol",
-                path.display(),
+                self.path.display(),
                 format!("cleaved {version} speaks protocol {protocol}, this cleave speaks {PROTOCOL}"),
                 "install cleave and cleaved of one version",
             )),
             ServerMessage::Refused(refusal) => Err(Box::new(refusal)),
             ServerMessage::Event(_) | ServerMessage::Row(_) | ServerMessage::Done(_) => {
-                Err(client.fault("control.order", "answered before it said hello"))
+                Err(self.fault("control.order", "answered before it said hello"))
             }
         }
     }
@@ -144,7 +150,13 @@ impl Client {
                 "name fewer objects",
             )
         })?;
-        self.stream.write_all(&frame).map_err(|error| self.broken(&error))
+        let Err(error) = self.stream.write_all(&frame) else { return Ok(()) };
+        // Who closes unasked may have said why.
+        let closed = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        match closed.then(|| self.receive(self.limits.frame)) {
+            Some(Ok(ServerMessage::Refused(refusal))) => Err(Box::new(refusal)),
+            Some(Ok(_) | Err(_)) | None => Err(self.broken(&error)),
+        }
     }
 
     /// The next message, which must begin within `silence` and be complete within the frame limit after that.
@@ -254,7 +266,7 @@ fn refused_connection(path: &Path, error: std::io::Error) -> Refused {
             "daemon.no-access",
             object,
             "this user may not talk to the daemon",
-            "run the command as root",
+            "run the command as root, or join the group of the socket",
         ),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             Refusal::new(Kind::DaemonTalk, "control.silent", object, "cleaved accepts no connection", LOOK)
@@ -369,6 +381,38 @@ mod tests {
         assert_eq!(id(against([vec![(hello(), 0)], trickle].concat(), true)), "control.silent");
         let patient = (0..5).map(|_| (alive.clone(), 200)).chain([(done, 0)]).collect::<Vec<_>>();
         assert!(against([vec![(hello(), 0)], patient].concat(), true).is_ok());
+    }
+
+    #[test]
+    fn a_daemon_that_closes_at_once_is_heard_out() {
+        for waits in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("s");
+            let listener = UnixListener::bind(&path).unwrap();
+            let server = thread::spawn(move || {
+                let (mut peer, _) = listener.accept().unwrap();
+                if waits {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                let refusal =
+                    Refusal::new(Kind::Busy, "control.too-many-connections", "daemon", "is full", "");
+                peer.write_all(&encode(&ServerMessage::Refused(*refusal)).unwrap()).unwrap();
+            });
+            let stream = dial(&path, SHORT.frame).unwrap();
+            if !waits {
+                server.join().unwrap();
+            }
+            let mut client = Client {
+                stream,
+                path: path.clone(),
+                decoder: Decoder::new(),
+                limits: SHORT,
+                version: String::new(),
+                pid: 0,
+            };
+            let refusal = client.greet().unwrap_err();
+            assert_eq!((refusal.kind, refusal.id.as_str()), (Kind::Busy, "control.too-many-connections"));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! nesting is an error, not a stack overflow.
 
 use crate::base::limits::MAX_FRAME_BYTES;
-use crate::base::{Kind, Refusal, Refused};
+use crate::base::{Kind, Refusal, Refused, one_line};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -39,7 +39,7 @@ impl fmt::Display for FrameError {
             Self::TooLong(length) => {
                 write!(f, "a frame of {length} bytes, above the limit of {MAX_FRAME_BYTES}")
             }
-            Self::NotAMessage(why) => write!(f, "a frame that is no message ({})", why.escape_debug()),
+            Self::NotAMessage(why) => write!(f, "a frame that is no message ({why})"),
             Self::CutOff(bytes) => write!(f, "the end after {bytes} bytes of an unfinished frame"),
         }
     }
@@ -79,7 +79,8 @@ impl FrameError {
 /// has no JSON form, as a path that is not UTF-8.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; HEADER_BYTES];
-    serde_json::to_writer(&mut frame, message).map_err(|e| FrameError::NotAMessage(e.to_string()))?;
+    serde_json::to_writer(&mut frame, message)
+        .map_err(|e| FrameError::NotAMessage(one_line(&e.to_string())))?;
     let length = frame.len() - HEADER_BYTES;
     match u32::try_from(length) {
         Ok(header) if length <= MAX_FRAME_BYTES => {
@@ -95,7 +96,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// [`FrameError::NotAMessage`] for anything that is not exactly one JSON document of the type.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(body).map_err(|e| FrameError::NotAMessage(e.to_string()))
+    serde_json::from_slice(body).map_err(|e| FrameError::NotAMessage(one_line(&e.to_string())))
 }
 
 /// Collects bytes as they arrive and gives back the bodies of whole frames, in order.

@@ -10,6 +10,10 @@
 //! dead daemon. A client that closes its end gives up waiting, not the task that it started: that ends by
 //! [`Request::TaskAbort`].
 //!
+//! A client that is slow, silent or hostile loses its own connection and nothing else: [`FRAME_LIMIT`] bounds each frame both
+//! ways, a user with too many connections is told so before a byte of his is read, and whoever sends anything but a message
+//! is answered with one refusal. After a refusal that no request asked for the daemon closes.
+//!
 //! # Promises
 //! Decoding never panics, never recurses without bound and allocates at most a frame, whatever arrives. Names arrive
 //! checked, because [`Name`](crate::base::Name) only parses from good text. Field names are stable within one

@@ -24,6 +24,8 @@ pub enum Reply {
     Removed(Removed),
     /// Plexes were compared.
     Verified(Verified),
+    /// Plexes were scrubbed, or are being.
+    Scrubbed(Scrubbed),
     /// How the daemon is.
     Status(Status),
     /// How everything is.
@@ -174,6 +176,29 @@ pub struct Forced {
     /// What was done, in order, and what the record says now; a line each.
     pub steps: Vec<String>,
     /// Milliseconds that it took.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Scrubbed`]: difference rows came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrubbed {
+    /// The volume.
+    pub volume: Name,
+    /// The task that goes on with it, when it was to answer at once; all that follows is 0 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// How many plexes were compared at the end.
+    pub plexes: u64,
+    /// Bytes of the volume that were compared.
+    pub compared_bytes: u64,
+    /// Bytes of pages that differed, summed over the plexes.
+    pub differing_bytes: u64,
+    /// Bytes of pages that could not be read, summed over the plexes.
+    pub unreadable_bytes: u64,
+    /// Bytes of both kinds that were rewritten.
+    pub repaired_bytes: u64,
+    /// Milliseconds from request to answer.
     pub elapsed_ms: u64,
 }
 

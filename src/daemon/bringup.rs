@@ -2,7 +2,7 @@
 //! the keeper started, the device shown. And goes down again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +13,19 @@ use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
 use crate::device::{Geometry, Host};
-use crate::export::ublk::{self, DataMode, DeviceOptions, UblkDevice};
-use crate::ring::{Fault, Medium, Opening};
+use crate::export::ublk::{DataMode, DeviceOptions};
+use crate::ring::{Fault, Opening};
 use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
-use crate::volume::{
-    AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume, VolumeQueue,
-};
+use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume};
 
 use super::events::News;
 use super::fences::Object;
 use super::keepers::KeeperHandle;
-use super::links;
 use super::live::Live;
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::machine::{Machine, OpenMedium, Ring, Shown};
+use super::owner::{GroupHandle, Owner, system};
 
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -56,26 +54,26 @@ pub fn ending(record: &Record) -> Ending {
     Ending { run: record.run(), stop: record.stop(), clean: record.state() == VolumeState::Clean }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// The open medium of `plex`.
     pub(super) async fn open_plex(
         self: &Rc<Self>,
         record: &Record,
         plex: &Plex,
         fence: bool,
-    ) -> Result<Medium, Refused> {
+    ) -> Result<M::Medium, Refused> {
         if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
             return Ok(medium.clone());
         }
-        let path = plex.medium().path.as_path().to_owned();
         // A volume that was just taken down gives its last handles back on other threads.
         let patience = if fence { FENCE_LIMIT } else { CLOSING_LIMIT };
         let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length()));
+        let path = plex.medium().path.as_path();
         let medium = match fence {
             true => {
                 self.open_fenced(record.uuid(), Object::Plex(plex.name()), path, opening, patience).await?
             }
-            false => worker(move || Medium::open(&path, opening.waiting(patience))).await?,
+            false => self.machine.open(path, opening.waiting(patience)).await?,
         };
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)
@@ -89,17 +87,25 @@ impl Owner {
         }
     }
 
+    /// What the file of a plex looks like now; none for a disk.
+    pub(super) async fn noted(&self, medium: &M::Medium, plex: &Plex) -> Option<Noted> {
+        match plex.medium().kind {
+            MediumKind::Block => None,
+            MediumKind::Made | MediumKind::Foreign => self.machine.look(medium.path()).await,
+        }
+    }
+
     /// Let the volume `uuid` of `group` run: its record says already that it does. `ending` is how its last run ended.
     ///
     /// # Errors
     /// What keeps it from running; nothing of it runs then, and its device does not exist or waits.
     pub(super) async fn bring_up(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         uuid: Uuid,
         ending: Ending,
         face: Face,
-    ) -> Result<Rc<Live>, Refused> {
+    ) -> Result<Rc<Live<M>>, Refused> {
         let snapshot = group.record();
         let record = snapshot.volume_by_id(uuid).ok_or_else(|| gone(uuid))?;
         let fence = matches!(face, Face::TakeOver(_));
@@ -126,6 +132,8 @@ impl Owner {
         let keeper =
             KeeperHandle::start(&self.keepers, Arc::clone(&volume), intent_file, maps, self.pleas.clone());
         let live = Rc::new(Live {
+            machine: self.machine.clone(),
+            holds: Rc::clone(&self.holds),
             group: group.name.clone(),
             name: record.name().clone(),
             volume,
@@ -152,19 +160,18 @@ impl Owner {
 
     async fn load_intent(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         record: &Record,
         ending: Ending,
         fence: bool,
-    ) -> Result<(MapFile<Medium>, ExtentMap, Worth), Refused> {
+    ) -> Result<(MapFile<M::Medium>, ExtentMap, Worth), Refused> {
         let empty = ExtentMap::new(record.length());
         let identity = MapIdentity::intent(record.uuid(), &empty);
         let (medium, made) =
             self.state_medium(group, intent_file_name(record.uuid()), identity, fence).await?;
         let (run, lost) = (record.run(), record.is_intent_lost());
         let loaded = self.keepers.run(move |host| async move {
-            let file = MapFile::new(medium, identity, run);
-            let on_host = file.on(|medium| host.open(medium));
+            let on_host = MapFile::new(host.open(&medium), identity, run);
             let durable = ExtentMap::new(empty.length());
             if made {
                 on_host.create().await?;
@@ -182,7 +189,7 @@ impl Owner {
             }
             let due = durable.bits().take_dirty_pages();
             on_host.write_pages(durable.bits(), &due).await?;
-            Ok::<_, Errno>((on_host.on(|device| device.medium().clone()), durable, worth))
+            Ok::<_, Errno>((on_host.on(|_| medium), durable, worth))
         });
         loaded
             .await
@@ -193,14 +200,14 @@ impl Owner {
     /// Load every change map of `record`; each stands in `self.maps` afterwards.
     async fn load_maps(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         all: &Group,
         record: &Record,
         ending: Ending,
         durable: &ExtentMap,
         fence: bool,
-    ) -> Result<Vec<(Arc<ChangeMap>, MapFile<Medium>)>, Refused> {
-        let wanted: HashSet<Uuid> =
+    ) -> Result<Vec<(Arc<ChangeMap>, MapFile<M::Medium>)>, Refused> {
+        let wanted: BTreeSet<Uuid> =
             record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect();
         let mut loaded = Vec::new();
         for uuid in wanted {
@@ -211,7 +218,7 @@ impl Owner {
             let run = record.run();
             let intent = durable.copy();
             let outcome = self.keepers.run(move |host| async move {
-                let file = MapFile::new(medium, identity, run).on(|medium| host.open(medium));
+                let file = MapFile::new(host.open(&medium), identity, run);
                 if made {
                     file.create().await?;
                     map.mark_all();
@@ -235,7 +242,7 @@ impl Owner {
                 };
                 let due = map.bits().take_dirty_pages();
                 file.write_pages(map.bits(), &due).await?;
-                Ok::<_, Errno>((map, file.on(|device| device.medium().clone())))
+                Ok::<_, Errno>((map, file.on(|_| medium)))
             });
             let (map, file) = outcome
                 .await
@@ -250,25 +257,21 @@ impl Owner {
     /// The open file of a map, and whether it had to be made anew because it was lost.
     async fn state_medium(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: String,
         identity: MapIdentity,
         fence: bool,
-    ) -> Result<(Medium, bool), Refused> {
+    ) -> Result<(M::Medium, bool), Refused> {
         let path = group.file(&name);
         let patience = if fence { FENCE_LIMIT } else { Duration::from_secs(5) };
         let bytes = identity.file_bytes();
         let opening = Opening::WRITE.at_least(bytes);
-        let opened =
-            self.open_fenced(identity.volume, Object::State(&name), path.clone(), opening, patience).await;
+        let opened = self.open_fenced(identity.volume, Object::State(&name), &path, opening, patience).await;
         let (medium, made) = match opened {
             Ok(medium) => (medium, false),
             Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
-                let made = worker(move || {
-                    let _ = std::fs::remove_file(&path);
-                    Medium::create_file(&path, bytes, crate::ring::Allocation::Full)
-                });
-                (made.await?, true)
+                let _ = self.machine.remove_durably(&path).await;
+                (self.machine.create_file(&path, bytes, crate::ring::Allocation::Full).await?, true)
             }
             Err(error) => return Err(error.into()),
         };
@@ -284,7 +287,7 @@ impl Owner {
         all: &Group,
         record: &Record,
         durable: &ExtentMap,
-    ) -> Result<Route<Medium>, Refused> {
+    ) -> Result<Route<M::Medium>, Refused> {
         let source = record.resync().map(|resync| resync.source);
         let mut route = Route::new(Vec::new(), read_policy(record));
         for plex in record.plexes() {
@@ -318,26 +321,16 @@ impl Owner {
     /// Show the device of a volume that runs, with its links.
     async fn show(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        live: &Rc<Live>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
         record: &Record,
         face: Face,
     ) -> Result<(), Refused> {
         let volume = Arc::clone(&live.volume);
-        let make = move |host| VolumeQueue::new(host, Arc::clone(&volume)).expect("one lane for each queue");
-        let options = options(record, face);
-        let device = worker(move || match face {
-            Face::New(wanted) => match ublk::add(&options, make.clone()) {
-                // The old number went to somebody else: any other will do.
-                Err(_) if wanted.is_some() && number_is_taken(wanted) => {
-                    ublk::add(&DeviceOptions { id: None, ..options }, make)
-                }
-                outcome => outcome,
-            },
-            Face::TakeOver(number) => ublk::recover(number, FENCE_LIMIT, make),
-        })
-        .await
-        .map_err(Refused::from)?;
+        let device = match face {
+            Face::New(wanted) => self.machine.add(options(record, wanted), volume).await?,
+            Face::TakeOver(number) => self.machine.recover(number, FENCE_LIMIT, volume).await?,
+        };
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
@@ -345,14 +338,9 @@ impl Owner {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }
-        let (group, name) = (group.name.clone(), record.name().clone());
-        let made = worker(move || {
-            links::wait_for_node(number, NODE_LIMIT)?;
-            Ok::<_, Refused>(links::make(std::path::Path::new("/dev"), &group, &name, number))
-        })
-        .await?;
+        let refused = self.machine.make_links(&group.name, record.name(), number, NODE_LIMIT).await?;
         // The node serves; a link that something stands in the way of is no reason to take it down.
-        made.refused.iter().for_each(|refused| tracing::warn!("{refused}"));
+        refused.iter().for_each(|refused| tracing::warn!("{refused}"));
         Ok(())
     }
 
@@ -363,29 +351,28 @@ impl Owner {
     /// The device does not end, or the end was not clean. The volume does not run any more in the second case.
     pub(super) async fn take_down(
         self: &Rc<Self>,
-        live: &Rc<Live>,
+        live: &Rc<Live<M>>,
         stop: Option<Generation>,
     ) -> Result<(), Refused> {
         live.stopping.set(true);
         live.abort_jobs(|_| true);
         while !live.jobs.borrow().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.machine.sleep(Duration::from_millis(5)).await;
         }
-        let (group, name) = (live.group.clone(), live.name.clone());
-        let removed = worker(move || links::remove(std::path::Path::new("/dev"), &group, &name)).await;
-        if let Err(refused) = removed {
+        if let Err(refused) = self.machine.remove_links(&live.group, &live.name).await {
             tracing::warn!("{refused}");
         }
         let device = live.device.borrow_mut().take();
         let ended = match device {
             Some(device) => {
-                worker(move || UblkDevice::stop(device, STOP_LIMIT)).await.map_err(Refused::from)?;
+                self.machine.stop(device, STOP_LIMIT).await?;
                 live.keeper.stop(stop).await
             }
             // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
             None => {
                 let number = live.number.get();
-                if worker(move || number_is_taken(number)).await {
+                let all = self.machine.devices().await.unwrap_or_default();
+                if all.iter().any(|device| Some(device.id) == number) {
                     return Err(Refusal::new(
                         Kind::TimedOut,
                         "device.lingers",
@@ -410,11 +397,7 @@ impl Owner {
     }
 }
 
-fn options(record: &Record, face: Face) -> DeviceOptions {
-    let id = match face {
-        Face::New(wanted) => wanted,
-        Face::TakeOver(number) => Some(number),
-    };
+fn options(record: &Record, id: Option<u32>) -> DeviceOptions {
     DeviceOptions {
         id,
         name: record.name().to_string(),
@@ -430,10 +413,6 @@ fn options(record: &Record, face: Face) -> DeviceOptions {
         read_only: false,
         data: DataMode::Copy,
     }
-}
-
-fn number_is_taken(wanted: Option<u32>) -> bool {
-    ublk::existing().is_ok_and(|all| all.iter().any(|device| Some(device.id) == wanted))
 }
 
 /// What a plex of that state is good for in a route.
@@ -461,23 +440,6 @@ fn read_policy(record: &Record) -> ReadPolicy {
             .find(|plex| plex.name() == name)
             .map_or(ReadPolicy::Round, |plex| ReadPolicy::Prefer(plex.uuid())),
     }
-}
-
-/// What the file of a plex looks like now; none for a disk.
-pub(super) async fn noted(medium: &Medium, plex: &Plex) -> Option<Noted> {
-    if plex.medium().kind == MediumKind::Block {
-        return None;
-    }
-    let path = medium.path().to_owned();
-    let found = worker(move || rustix::fs::stat(&path)).await.ok()?;
-    let nanoseconds = |seconds: i64, nanoseconds: u64| {
-        seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(nanoseconds).unwrap_or(0))
-    };
-    Some(Noted {
-        size: found.st_size.unsigned_abs(),
-        mtime_ns: nanoseconds(found.st_mtime, found.st_mtime_nsec),
-        ctime_ns: nanoseconds(found.st_ctime, found.st_ctime_nsec),
-    })
 }
 
 fn gone(volume: Uuid) -> Refused {

@@ -1,7 +1,7 @@
 //! The effects of a configuration change, carried out: the quick ones inside the transaction, before and after its commit.
 //! Those that take their time are given back to the caller.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use crate::base::{Errno, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
-use crate::ring::{Allocation, Medium};
+use crate::ring::Allocation;
+use crate::state::Group;
 use crate::state::change::{Change, Effect, MapFill};
-use crate::state::{Group, MediumKind};
 use crate::volume::MapFile;
 use crate::volume::map_file::MapIdentity;
 
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::machine::{Machine, Ring};
+use super::owner::{GroupHandle, Owner, system};
 
 /// The plexes of `volume` that `effects` take out of the write path.
 fn detached(effects: &[Effect], volume: Uuid) -> Vec<Uuid> {
@@ -26,11 +27,11 @@ fn detached(effects: &[Effect], volume: Uuid) -> Vec<Uuid> {
     effects.iter().filter_map(leaves).collect()
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Carry out `effect`, which follows those that are `done`, before the commit of `change`.
     pub(super) async fn before_commit(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         change: &Change,
         done: &[Effect],
         effect: &Effect,
@@ -70,7 +71,7 @@ impl Owner {
 
     /// Take back what was done before a commit that did not come. A plex that was taken out of the write path stays out:
     /// its keeper has the loss recorded as any other.
-    pub(super) async fn undo(self: &Rc<Self>, group: &Rc<GroupHandle>, done: &[Effect]) {
+    pub(super) async fn undo(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, done: &[Effect]) {
         for effect in done.iter().rev() {
             match effect {
                 Effect::CreateMap { map, .. } => self.remove_map(group, *map).await,
@@ -92,29 +93,19 @@ impl Owner {
     }
 
     /// Carry out `effect` after the commit if it is a quick one, else give it back. What fails here is found and repeated at
-    /// the next start.
+    /// the next start. Plexes whose media are freed are added to `released`.
     pub(super) async fn after_commit(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         effect: Effect,
+        released: &mut Vec<Uuid>,
     ) -> Option<Effect> {
         match effect {
             Effect::RemoveMap { map } => self.remove_map(group, map).await,
             Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
             Effect::Release { plex, medium, length } => {
-                let open = self.media.borrow_mut().remove(&plex);
-                let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
-                if self.never_made.borrow_mut().remove(&plex) {
-                    // Nothing of ours stands there.
-                } else if medium.kind == MediumKind::Made {
-                    let path = medium.path.as_path().to_owned();
-                    drop(open);
-                    let removed = worker(move || crate::catalog::files::remove_durably(&path)).await;
-                    if let Err(error) = removed {
-                        tracing::warn!(path = %medium.path, %error, "the file of a plex cannot be removed");
-                    }
-                } else if let Some(open) = open.filter(|_| !unlabelled) {
-                    self.erase_labels(open, length).await;
+                if self.release(plex, &medium, length).await {
+                    released.push(plex);
                 }
             }
             Effect::CreateMap { .. }
@@ -133,7 +124,7 @@ impl Owner {
 
     /// Plexes that were taken out in the transaction and have no map are not tracked any more; the others are recorded.
     pub(super) fn settle_absent(self: &Rc<Self>, before: &Group, after: &Group) {
-        let gone: HashSet<Uuid> = before
+        let gone: BTreeSet<Uuid> = before
             .volumes()
             .iter()
             .flat_map(|volume| volume.plexes().iter().map(move |plex| (volume.uuid(), plex.uuid())))
@@ -154,7 +145,7 @@ impl Owner {
 
     async fn create_map(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         next: &Group,
         map: Uuid,
         volume: Uuid,
@@ -238,7 +229,7 @@ impl Owner {
 
     async fn create_intent(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         length: u64,
     ) -> Result<(), Refused> {
@@ -250,19 +241,16 @@ impl Owner {
     /// Make the preallocated file of a map with its header; what stands there from an interrupted attempt is replaced.
     async fn make_state_file(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: String,
         identity: MapIdentity,
         run: crate::base::Generation,
-    ) -> Result<MapFile<Medium>, Refused> {
+    ) -> Result<MapFile<M::Medium>, Refused> {
         let path = group.file(&name);
         let bytes = identity.file_bytes();
-        let medium = worker(move || {
-            // A file of that name belongs to no record: its identity was just made.
-            let _ = std::fs::remove_file(&path);
-            Medium::create_file(&path, bytes, Allocation::Full)
-        })
-        .await?;
+        // A file of that name belongs to no record: its identity was just made.
+        let _ = self.machine.remove_durably(&path).await;
+        let medium = self.machine.create_file(&path, bytes, Allocation::Full).await?;
         let created = medium.clone();
         let header = self
             .keepers
@@ -275,7 +263,7 @@ impl Owner {
     }
 
     /// Write all of a map whose volume does not run.
-    async fn write_all(self: &Rc<Self>, map: Arc<ChangeMap>, file: MapFile<Medium>) -> Result<(), Errno> {
+    async fn write_all(self: &Rc<Self>, map: Arc<ChangeMap>, file: MapFile<M::Medium>) -> Result<(), Errno> {
         let written = self.keepers.run(move |host| async move {
             let file = file.on(|medium| host.open(medium));
             let due = map.bits().take_dirty_pages();
@@ -284,7 +272,7 @@ impl Owner {
         written.await.unwrap_or(Err(Errno::IO))
     }
 
-    async fn remove_map(self: &Rc<Self>, group: &Rc<GroupHandle>, map: Uuid) {
+    async fn remove_map(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, map: Uuid) {
         if let Some(in_memory) = self.maps.borrow_mut().remove(&map) {
             for live in self.live.borrow().values() {
                 live.volume.forget_mark(&in_memory);
@@ -294,11 +282,10 @@ impl Owner {
         self.remove_state_file(group, map_file_name(map)).await;
     }
 
-    async fn remove_state_file(self: &Rc<Self>, group: &Rc<GroupHandle>, name: String) {
+    async fn remove_state_file(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, name: String) {
         let path = group.file(&name);
-        let shown = path.display().to_string();
-        if let Err(error) = worker(move || crate::catalog::files::remove_durably(&path)).await {
-            tracing::warn!(path = shown, %error, "a state file cannot be removed");
+        if let Err(error) = self.machine.remove_durably(&path).await {
+            tracing::warn!(path = %path.display(), %error, "a state file cannot be removed");
         }
     }
 }

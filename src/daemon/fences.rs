@@ -1,16 +1,17 @@
 //! Fences (ordering rule 20): the last operation of a daemon that is gone may still be under way on a medium. Its lock is
 //! waited for, and who asks is told so meanwhile.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{Name, Uuid};
 use crate::control::What;
-use crate::ring::{Fault, Medium, MediumError, Opening};
+use crate::ring::{Fault, MediumError, Opening};
 
 use super::events::News;
-use super::owner::{Owner, worker};
+use super::machine::Machine;
+use super::owner::Owner;
 
 /// What a medium is to its volume.
 pub(super) enum Object<'a> {
@@ -29,24 +30,23 @@ impl Object<'_> {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Open a medium of `volume`, waiting up to `patience` for the lock of a daemon that is gone. The wait is told as an
     /// event, and noted in the volume's status while it lasts.
     pub(super) async fn open_fenced(
         self: &Rc<Self>,
         volume: Uuid,
         object: Object<'_>,
-        path: PathBuf,
+        path: &Path,
         opening: Opening,
         patience: Duration,
-    ) -> Result<Medium, MediumError> {
-        let at_once = path.clone();
-        match worker(move || Medium::open(&at_once, opening)).await {
+    ) -> Result<M::Medium, MediumError> {
+        match self.machine.open(path, opening).await {
             Err(MediumError { fault: Fault::InUse { .. }, .. }) => {}
             outcome => return outcome,
         }
         let Some(group) = self.group_of(volume) else {
-            return worker(move || Medium::open(&path, opening.waiting(patience))).await;
+            return self.machine.open(path, opening.waiting(patience)).await;
         };
         let name = group.record().volume_by_id(volume).map(|volume| volume.name().clone());
         let about = |news: News| {
@@ -62,7 +62,7 @@ impl Owner {
         let line = format!("waiting for fence: {}", object.shown());
         self.events.raise(about(News::new(What::FenceWaiting, line.clone())));
         let waiting = name.as_ref().map(|name| self.events.waiting(&group.name, name, line));
-        let opened = worker(move || Medium::open(&path, opening.waiting(patience))).await;
+        let opened = self.machine.open(path, opening.waiting(patience)).await;
         drop(waiting);
         if opened.is_ok() {
             let text = format!("the fence of {} has passed", object.shown());

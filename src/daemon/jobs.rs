@@ -14,14 +14,14 @@ use crate::mover::{
     self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError,
     TargetZero, Tuning, Work,
 };
-use crate::ring::Medium;
 use crate::state::change::{self, Loss};
 use crate::state::{Group, MediumKind, Plex, PlexState};
-use crate::volume::{Role, RoutePlex, Volume, VolumeQueue};
+use crate::volume::{Role, Route, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
 use super::events::{Cause, News};
 use super::live::Live;
+use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner, system};
 
 /// Differences that one comparison lists; all are counted.
@@ -58,15 +58,15 @@ pub struct Purpose {
     pub fresh: bool,
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Copy to `plex`, which is in the write path, what its map says it lacks, and record that it is in step.
     ///
     /// # Errors
     /// The volume does not run or the plex is not in its write path.
     pub fn copy_to(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        live: &Rc<Live>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
         plex: Uuid,
         purpose: Purpose,
     ) -> Result<Job, Refused> {
@@ -94,7 +94,7 @@ impl Owner {
         let at_work = live.at_work(plex, control.clone());
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
-        tokio::task::spawn_local(async move {
+        self.machine.spawn(async move {
             let plan = Plan {
                 target: target.clone(),
                 target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },
@@ -124,8 +124,8 @@ impl Owner {
 
     async fn run_copy(
         self: &Rc<Self>,
-        volume: Arc<Volume<Medium>>,
-        plan: Plan,
+        volume: Arc<Volume<M::Medium>>,
+        plan: Plan<M::Medium>,
         control: Control,
     ) -> Result<CopyReport, Refused> {
         let report = self.movers.run(move |host| async move {
@@ -162,8 +162,8 @@ impl Owner {
     /// Everything is copied and flushed: the plex is in step, durably before anything relies on it (ordering rule 13).
     async fn in_step(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        live: &Rc<Live>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
         plex: Uuid,
     ) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
@@ -196,8 +196,8 @@ impl Owner {
     /// The copy was told to end: by a person, by a stop, or because its plex has left.
     async fn copy_aborted(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        live: &Rc<Live>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
         plex: Uuid,
         purpose: Purpose,
         name: &crate::base::Name,
@@ -239,7 +239,7 @@ impl Owner {
     /// its target stays: it may hold the only good copy.
     async fn copy_failed(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         plex: Uuid,
         purpose: Purpose,
         error: &MoverError,
@@ -276,7 +276,7 @@ impl Owner {
 
     /// Take a plex out whose copy did not end. One that was being added was never complete: it holds nothing worth
     /// tracking, and goes with its space.
-    async fn back_out(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, purpose: Purpose) {
+    async fn back_out(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, plex: Uuid, purpose: Purpose) {
         if purpose.kind == TaskKind::Mirror {
             let record = group.record();
             let Some((volume, found)) = record.plex_by_id(plex) else { return };
@@ -292,7 +292,7 @@ impl Owner {
     }
 
     /// Take a plex out that cannot be brought into step.
-    pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle>, plex: Uuid, loss: Loss) {
+    pub(super) async fn give_up(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, plex: Uuid, loss: Loss) {
         if let Err(refused) =
             self.transact(group, |group, ids| change::lose_plex(group, plex, loss, None, ids)).await
         {
@@ -349,10 +349,10 @@ impl Owner {
     }
 
     /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
-    pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle>, live: &Rc<Live>) -> Vec<Job> {
+    pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, live: &Rc<Live<M>>) -> Vec<Job> {
         let route = live.volume.route();
         let relied: Vec<Uuid> = relied_on(&group.record(), &route);
-        let unequal = |plex: &&RoutePlex<Medium>| relied.contains(&plex.uuid) && !plex.behind.is_clean();
+        let unequal = |plex: &&RoutePlex<M::Medium>| relied.contains(&plex.uuid) && !plex.behind.is_clean();
         let targets: Vec<_> = route.plexes.iter().filter(unequal).map(|plex| plex.uuid).collect();
         let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
         let mut jobs = Vec::new();
@@ -365,7 +365,7 @@ impl Owner {
             }
         }
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
-        tokio::task::spawn_local(async move {
+        self.machine.spawn(async move {
             for (outcome, tell) in reports {
                 let end = outcome.await.unwrap_or_else(|_| Err(ending_daemon()));
                 // Who asked may have gone.
@@ -397,8 +397,8 @@ impl Owner {
     /// Fewer than two plexes are in step, or one cannot be read.
     pub(super) async fn compare(
         self: &Rc<Self>,
-        live: &Rc<Live>,
-        plexes: Vec<RoutePlex<Medium>>,
+        live: &Rc<Live<M>>,
+        plexes: Vec<RoutePlex<M::Medium>>,
     ) -> Result<(CompareReport, u64), Refused> {
         let control = Control::new(None);
         let length = live.volume.shape().geometry.length;
@@ -448,8 +448,8 @@ impl Owner {
     }
 }
 
-struct Plan {
-    target: RoutePlex<Medium>,
+struct Plan<D> {
+    target: RoutePlex<D>,
     target_zero: TargetZero,
     compare_first: bool,
     space: Space,
@@ -457,7 +457,7 @@ struct Plan {
 
 /// Plexes of a route that hold all of the volume: the readable ones, and snapshot mirrors in step.
 #[must_use]
-pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> {
+pub fn complete<D: Clone>(route: &Route<D>) -> Vec<RoutePlex<D>> {
     route
         .plexes
         .iter()
@@ -467,10 +467,10 @@ pub fn complete(route: &crate::volume::Route<Medium>) -> Vec<RoutePlex<Medium>> 
 }
 
 /// The plexes of a route that must be equal: those that are read, and snapshot mirrors that were in step.
-fn relied_on(record: &Group, route: &crate::volume::Route<Medium>) -> Vec<Uuid> {
+fn relied_on<D: Clone>(record: &Group, route: &Route<D>) -> Vec<Uuid> {
     let in_step =
         |uuid: Uuid| record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::SnapDone);
-    let relied = |plex: &&RoutePlex<Medium>| plex.role == Role::ReadWrite || in_step(plex.uuid);
+    let relied = |plex: &&RoutePlex<D>| plex.role == Role::ReadWrite || in_step(plex.uuid);
     route.plexes.iter().filter(relied).map(|plex| plex.uuid).collect()
 }
 

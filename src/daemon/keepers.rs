@@ -7,8 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::{ByteRange, Errno, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Host;
-use crate::ring::{Medium, RingHandle, RingHost};
 use crate::volume::{Keeper, KeeperOptions, Ledger, MapFile, Recorded, Volume};
+
+use super::machine::{Machine, Ring};
+use super::this_host::ThisHost;
+
+/// What the rings of a machine offer to the code on them.
+type HostOf<M> = <<M as Machine>::Ring as Ring>::Host;
 
 /// What the data path asks of the owner, who keeps the catalogue; one of each volume's messages at a time.
 pub enum Plea {
@@ -104,8 +109,8 @@ impl Ledger for OwnersLedger {
 /// Who waits for the end of a command.
 type Done = oneshot::Sender<Result<(), Errno>>;
 
-enum Command {
-    AddMap { map: Arc<ChangeMap>, file: MapFile<Medium>, done: Done },
+enum Command<D> {
+    AddMap { map: Arc<ChangeMap>, file: MapFile<D>, done: Done },
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: Done },
     Flush { done: Done },
@@ -113,24 +118,23 @@ enum Command {
 }
 
 /// Handle of one volume's keeper.
-#[derive(Clone)]
-pub struct KeeperHandle {
-    commands: mpsc::UnboundedSender<Command>,
+pub struct KeeperHandle<M: Machine = ThisHost> {
+    commands: mpsc::UnboundedSender<Command<M::Medium>>,
 }
 
-impl KeeperHandle {
+impl<M: Machine> KeeperHandle<M> {
     /// Start a keeper for `volume` on the thread of `ring`. `intent` and the files of `maps` are the state files of what
     /// `volume` was made with.
     pub fn start(
-        ring: &RingHandle,
-        volume: Arc<Volume<Medium>>,
-        intent: MapFile<Medium>,
-        maps: Vec<(Arc<ChangeMap>, MapFile<Medium>)>,
+        ring: &M::Ring,
+        volume: Arc<Volume<M::Medium>>,
+        intent: MapFile<M::Medium>,
+        maps: Vec<(Arc<ChangeMap>, MapFile<M::Medium>)>,
         pleas: mpsc::UnboundedSender<Plea>,
     ) -> Self {
         let (commands, received) = mpsc::unbounded_channel();
         // The task ends with its last handle or by `Stop`; nobody waits for it otherwise.
-        drop(ring.run(move |host: RingHost| async move {
+        drop(ring.run(move |host: HostOf<M>| async move {
             let ledger = OwnersLedger { volume: volume.shape().uuid, pleas };
             let file = intent.on(|medium| host.open(medium));
             let keeper = Keeper::start(host.clone(), volume, file, ledger, KeeperOptions::default());
@@ -142,7 +146,7 @@ impl KeeperHandle {
         Self { commands }
     }
 
-    async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), Errno> {
+    async fn ask(&self, command: impl FnOnce(Done) -> Command<M::Medium>) -> Result<(), Errno> {
         let (done, outcome) = oneshot::channel();
         self.commands.send(command(done)).map_err(|_| Errno::IO)?;
         outcome.await.unwrap_or(Err(Errno::IO))
@@ -152,7 +156,7 @@ impl KeeperHandle {
     ///
     /// # Errors
     /// When it could not be made durable.
-    pub async fn add_map(&self, map: Arc<ChangeMap>, file: MapFile<Medium>) -> Result<(), Errno> {
+    pub async fn add_map(&self, map: Arc<ChangeMap>, file: MapFile<M::Medium>) -> Result<(), Errno> {
         self.ask(|done| Command::AddMap { map, file, done }).await
     }
 
@@ -188,10 +192,10 @@ impl KeeperHandle {
     }
 }
 
-async fn obey(
-    host: RingHost,
-    keeper: Keeper<RingHost, OwnersLedger>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+async fn obey<H: Host>(
+    host: H,
+    keeper: Keeper<H, OwnersLedger>,
+    mut commands: mpsc::UnboundedReceiver<Command<H::Medium>>,
 ) {
     while let Some(command) = commands.recv().await {
         let Some((stop, done)) = obey_one(&host, &keeper, command) else { continue };
@@ -217,10 +221,10 @@ async fn obey(
 }
 
 /// Obey one command; a stop is given back.
-fn obey_one(
-    host: &RingHost,
-    keeper: &Keeper<RingHost, OwnersLedger>,
-    command: Command,
+fn obey_one<H: Host>(
+    host: &H,
+    keeper: &Keeper<H, OwnersLedger>,
+    command: Command<H::Medium>,
 ) -> Option<(Option<Generation>, Done)> {
     match command {
         Command::AddMap { map, file, done } => {

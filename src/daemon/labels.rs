@@ -1,7 +1,6 @@
 //! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
 
 use std::rc::Rc;
-use std::sync::PoisonError;
 
 use futures_util::future::join_all;
 
@@ -12,15 +11,14 @@ use crate::catalog::{Committed, foreign_signature};
 use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
-use crate::ring::Medium;
-use crate::state::change::Presence;
+use crate::state::change::{Change, Presence};
 use crate::state::{Group, Volume};
 
-use super::bringup::noted;
 use super::events::{Cause, News};
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::machine::{Machine, OpenMedium, Ring};
+use super::owner::{GroupHandle, Owner, system};
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Open the media of all plexes of the volume and weigh what their labels say against its record; a label with a newer
     /// configuration is adopted first (ordering rule 16). What a start needs to know of each plex.
     ///
@@ -28,7 +26,7 @@ impl Owner {
     /// `plex.ahead`, `plex.unrelated`; a newer configuration that cannot be adopted.
     pub(super) async fn look_at_media(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         fence: bool,
     ) -> Result<Vec<(Uuid, Presence)>, Refused> {
@@ -60,7 +58,7 @@ impl Owner {
     async fn presence(self: &Rc<Self>, record: &Volume, uuid: Uuid, verdict: Verdict) -> Presence {
         let medium = self.media.borrow().get(&uuid).cloned();
         let look = match (medium, record.plex_by_id(uuid)) {
-            (Some(medium), Some(plex)) => noted(&medium, plex).await,
+            (Some(medium), Some(plex)) => self.noted(&medium, plex).await,
             _ => None,
         };
         match verdict {
@@ -98,9 +96,8 @@ impl Owner {
         found
     }
 
-    async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle>, label: &Label) -> Result<(), Refused> {
+    async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, label: &Label) -> Result<(), Refused> {
         let _turn = group.turn.lock().await;
-        let catalog = std::sync::Arc::clone(&group.catalog);
         let (record, text) = ((*group.record()).clone(), label.configuration.clone());
         let from = format!("the label of plex {}", label.plex);
         let news = format!(
@@ -108,10 +105,7 @@ impl Owner {
             label.config_generation
         );
         self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
-        let adopted = worker(move || {
-            catalog.lock().unwrap_or_else(PoisonError::into_inner).adopt(&from, &text, &record)
-        })
-        .await;
+        let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
         group.replace(adopted, committed.generation);
         Ok(())
@@ -120,7 +114,7 @@ impl Owner {
     /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
     /// next write; the catalogue stands already.
     pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
-        let mut work: Vec<(Uuid, Medium, Label, bool)> = Vec::new();
+        let mut work: Vec<(Uuid, M::Medium, Label, bool)> = Vec::new();
         for plex in volume.plexes() {
             if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
                 let first = self.unlabelled.borrow().contains(&plex.uuid());
@@ -158,8 +152,73 @@ impl Owner {
         }
     }
 
+    /// Write the first labels of `plexes`, whose media were just made ready, before a record relies on them: after a crash
+    /// between that record and its labels their media would be strangers'.
+    ///
+    /// # Errors
+    /// One of them cannot be written.
+    pub(super) async fn label_new(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        plexes: &[Uuid],
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let record = group.record();
+        let generation = crate::base::Generation(group.generation());
+        let text = crate::format::config::encode(generation, &*record)
+            .map_err(|error| system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE))?;
+        let committed = Committed { generation, text };
+        for uuid in plexes {
+            let Some((volume, plex)) = record.plex_by_id(*uuid) else { continue };
+            let Some(medium) = self.media.borrow().get(uuid).cloned() else { continue };
+            let label = labels::label_of(&record, &committed, volume, plex);
+            let written = self
+                .keepers
+                .run(move |host| async move { labels::write_first_label(&host.open(&medium), &label).await });
+            written
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
+            self.unlabelled.borrow_mut().remove(uuid);
+        }
+        Ok(())
+    }
+
+    /// Record a change of one volume on the labels of all its ACTIVE plexes, when the catalogue cannot be written. They are
+    /// newer than it then, and win at the next start.
+    ///
+    /// # Errors
+    /// What `change` refuses; a plex whose label cannot be written.
+    pub(super) async fn record_on_labels(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        volume: Uuid,
+        change: impl FnOnce(&Group) -> Result<Change, Refused>,
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let change = change(&group.record())?;
+        let next = change.group.clone();
+        let committed = self.on_catalog(group, move |catalog| catalog.outside(&next)).await?;
+        let record =
+            change.group.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+        for plex in record.complete_plexes() {
+            let medium = self.media.borrow().get(&plex.uuid()).cloned();
+            let medium = medium.ok_or_else(|| system(plex.name(), "is not open", Errno::GONE))?;
+            let label = labels::label_of(&change.group, &committed, record, plex);
+            let written = self
+                .keepers
+                .run(move |host| async move { labels::write_label(&host.open(&medium), &label).await });
+            written
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(plex.name(), "its label cannot be written", errno))?;
+        }
+        group.replace(change.group, committed.generation);
+        Ok(())
+    }
+
     /// Erase Cleave's labels from a medium that is not ours to remove.
-    pub(super) async fn erase_labels(self: &Rc<Self>, medium: Medium, length: u64) {
+    pub(super) async fn erase_labels(self: &Rc<Self>, medium: M::Medium, length: u64) {
         let shown = medium.path().display().to_string();
         let erased = self
             .keepers
@@ -170,7 +229,7 @@ impl Owner {
     }
 
     /// Refuse a medium on which somebody else keeps something.
-    pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &Medium) -> Result<(), Refused> {
+    pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &M::Medium) -> Result<(), Refused> {
         let (shown, medium) = (medium.path().display().to_string(), medium.clone());
         let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
         let found =

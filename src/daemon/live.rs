@@ -1,20 +1,20 @@
 //! A started volume: its data path, its keeper, its device.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Errno, Name, Uuid};
 use crate::bitmap::ChangeMap;
-use crate::export::ublk::UblkDevice;
 use crate::mover::Control;
-use crate::ring::{Medium, RingHandle};
 use crate::volume::cut::{self, Swap};
 use crate::volume::{CutReport, Member, Role, Route, RoutePlex, Volume};
 
 use super::keepers::KeeperHandle;
+use super::machine::{Machine, Ring};
+use super::this_host::ThisHost;
 
 /// How long a change of a route may hold requests before it backs out.
 pub const HOLD_LIMIT: Duration = Duration::from_secs(5);
@@ -22,21 +22,20 @@ pub const HOLD_LIMIT: Duration = Duration::from_secs(5);
 /// How often a change of a role is tried.
 const ROLE_ATTEMPTS: u32 = 5;
 
-/// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
-static HOLDS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// A started volume.
-pub struct Live {
+pub struct Live<M: Machine = ThisHost> {
+    pub(super) machine: M,
+    pub(super) holds: Rc<tokio::sync::Mutex<()>>,
     /// Its group.
     pub group: Name,
     /// Its name.
     pub name: Name,
     /// The data path.
-    pub volume: Arc<Volume<Medium>>,
+    pub volume: Arc<Volume<M::Medium>>,
     /// Its keeper.
-    pub keeper: KeeperHandle,
+    pub keeper: KeeperHandle<M>,
     /// Its device, from the moment at which it serves.
-    pub device: RefCell<Option<UblkDevice>>,
+    pub device: RefCell<Option<M::Device>>,
     /// N of `/dev/ublkbN`.
     pub number: Cell<Option<u32>>,
     /// The jobs of the mover on it, each with the plex or volume that it works on.
@@ -44,29 +43,29 @@ pub struct Live {
     /// Number of the next of them.
     pub(super) next_job: Cell<u64>,
     /// Why plexes left its write path.
-    pub(super) lost: RefCell<HashMap<Uuid, Errno>>,
+    pub(super) lost: RefCell<BTreeMap<Uuid, Errno>>,
     /// When its last plex failed a request, if it did.
-    pub failed: Cell<Option<std::time::Instant>>,
+    pub failed: Cell<Option<crate::device::Moment>>,
     /// A stop is under way: no new job is begun.
     pub stopping: Cell<bool>,
 }
 
 /// A job of the mover that is under way; gone when this is dropped.
-pub struct AtWork {
-    live: Rc<Live>,
+pub struct AtWork<M: Machine> {
+    live: Rc<Live<M>>,
     number: u64,
 }
 
-impl Drop for AtWork {
+impl<M: Machine> Drop for AtWork<M> {
     fn drop(&mut self) {
         self.live.jobs.borrow_mut().remove(&self.number);
     }
 }
 
-impl Live {
+impl<M: Machine> Live<M> {
     /// Note that a job works on `object`: it is aborted when that goes, and waited for when the volume stops.
     #[must_use]
-    pub fn at_work(self: &Rc<Self>, object: Uuid, control: Control) -> AtWork {
+    pub fn at_work(self: &Rc<Self>, object: Uuid, control: Control) -> AtWork<M> {
         let number = self.next_job.get();
         self.next_job.set(number + 1);
         self.jobs.borrow_mut().insert(number, (object, control));
@@ -89,13 +88,16 @@ impl Live {
     /// # Errors
     /// [`Errno::TIMED_OUT`] when they did not drain within `limit`; nothing was changed.
     pub async fn swap(
-        ring: &RingHandle,
-        members: Vec<(Rc<Self>, Swap<Medium>)>,
+        ring: &M::Ring,
+        members: Vec<(Rc<Self>, Swap<M::Medium>)>,
         limit: Duration,
     ) -> Result<CutReport, Errno> {
+        let Some(holds) = members.first().map(|(live, _)| Rc::clone(&live.holds)) else {
+            return Err(Errno::INVALID);
+        };
         let members: Vec<_> =
             members.into_iter().map(|(live, swap)| (Arc::clone(&live.volume), swap)).collect();
-        let _one = HOLDS.lock().await;
+        let _one = holds.lock().await;
         let outcome = ring.run(move |host| async move {
             let members = members.into_iter().map(|(volume, swap)| Member { volume, swap }).collect();
             cut::swap(crate::device::Host::clock(&host), members, limit).await
@@ -113,8 +115,8 @@ impl Live {
     /// As [`Live::swap`].
     pub async fn reroute(
         self: &Rc<Self>,
-        ring: &RingHandle,
-        change: impl FnOnce(&Route<Medium>) -> Route<Medium> + Send + 'static,
+        ring: &M::Ring,
+        change: impl FnOnce(&Route<M::Medium>) -> Route<M::Medium> + Send + 'static,
     ) -> Result<(), Errno> {
         Self::swap(ring, vec![(Rc::clone(self), Box::new(change))], HOLD_LIMIT).await.map(|_| ())
     }
@@ -123,7 +125,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn attach(self: &Rc<Self>, ring: &RingHandle, plex: RoutePlex<Medium>) -> Result<(), Errno> {
+    pub async fn attach(self: &Rc<Self>, ring: &M::Ring, plex: RoutePlex<M::Medium>) -> Result<(), Errno> {
         self.reroute(ring, move |route| {
             let mut route = route.clone();
             route.absent.retain(|absent| absent.uuid != plex.uuid);
@@ -141,8 +143,8 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn give_role(self: &Rc<Self>, ring: &RingHandle, plex: Uuid, role: Role) -> Result<(), Errno> {
-        let change = move |route: &Route<Medium>| {
+    pub async fn give_role(self: &Rc<Self>, ring: &M::Ring, plex: Uuid, role: Role) -> Result<(), Errno> {
+        let change = move |route: &Route<M::Medium>| {
             let mut route = route.clone();
             // One that has left meanwhile stays out.
             let found = route.plexes.iter_mut().find(|found| found.uuid == plex && found.behind.is_clean());
@@ -158,7 +160,7 @@ impl Live {
         // A long copy is not given up for one request that takes its time.
         for _ in 1..ROLE_ATTEMPTS {
             match self.reroute(ring, change).await {
-                Err(Errno::TIMED_OUT) => tokio::time::sleep(HOLD_LIMIT).await,
+                Err(Errno::TIMED_OUT) => self.machine.sleep(HOLD_LIMIT).await,
                 outcome => return outcome,
             }
         }
@@ -170,7 +172,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn detach(self: &Rc<Self>, ring: &RingHandle, plexes: Vec<Uuid>) -> Result<(), Errno> {
+    pub async fn detach(self: &Rc<Self>, ring: &M::Ring, plexes: Vec<Uuid>) -> Result<(), Errno> {
         // What the keeper has taken out after a failure is out already, and the failed requests wait for the record: they
         // would never drain.
         if plexes.iter().all(|plex| self.volume.route().plex(*plex).is_none()) {
@@ -186,7 +188,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::swap`].
-    pub async fn track(self: &Rc<Self>, ring: &RingHandle, map: Arc<ChangeMap>) -> Result<(), Errno> {
+    pub async fn track(self: &Rc<Self>, ring: &M::Ring, map: Arc<ChangeMap>) -> Result<(), Errno> {
         self.reroute(ring, move |route| {
             let mut route = route.clone();
             if !route.marks.iter().any(|known| Arc::ptr_eq(known, &map)) {

@@ -1,21 +1,22 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
-use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
 use crate::control::words::{DataPath, Init, TaskKind};
 use crate::control::{Reply, Row, request};
-use crate::ring::{Medium, Opening};
+use crate::device::Moment;
+use crate::ring::Opening;
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs};
 use crate::state::{Group, Ids, MediumKind, PoolMedium, refuse};
 
 use super::bringup::role;
 use super::jobs::{Job, Purpose};
+use super::machine::{Machine, Standing};
 use super::media::{Wanted, medium_path};
-use super::owner::{Committed, GroupHandle, Owner, system, worker};
+use super::owner::{Committed, GroupHandle, Owner, system};
 use super::rows;
 use super::server::Answer;
 
@@ -31,7 +32,7 @@ pub(super) enum Added {
     Snapshots,
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     pub(super) async fn group_create(
         self: &Rc<Self>,
         request: request::GroupCreate,
@@ -43,43 +44,38 @@ impl Owner {
         let mut media = Vec::new();
         for medium in &request.media {
             let path = medium_path(&medium.path)?;
-            let found = worker({
-                let path = path.as_path().to_owned();
-                move || std::fs::metadata(path)
-            })
-            .await
-            .map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;
-            let block = !found.is_dir();
-            if block {
-                if !found.file_type().is_block_device() {
+            let found = self.machine.standing(path.as_path()).await;
+            let found =
+                found.map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;
+            let block = match found {
+                Standing::Directory => false,
+                Standing::Disk => {
+                    // One that is mounted or read-only is told now, not by the first make.
+                    self.machine.open(path.as_path(), Opening::WRITE).await?;
+                    true
+                }
+                Standing::Other => {
                     return Err(refuse::medium_path(
                         &path.to_string(),
                         "is neither a directory nor a block device",
                     ));
                 }
-                // One that is mounted or read-only is told now, not by the first make.
-                let disk = path.as_path().to_owned();
-                worker(move || Medium::open(&disk, Opening::WRITE)).await?;
-            }
+            };
             media.push(PoolMedium { path, block });
         }
         if media.is_empty() {
             let own = directory.join("media");
             media.push(PoolMedium { path: medium_path(&own)?, block: false });
         }
-        let record = change::create_group(request.group.as_str(), &media, &mut super::owner::dice()?)?;
+        let record = change::create_group(request.group.as_str(), &media, &mut self.dice()?)?;
         let own_media = request.media.is_empty().then(|| directory.join("media"));
-        let (catalog, generation) = {
-            let (directory, record) = (directory.clone(), record.clone());
-            worker(move || {
-                let made = crate::catalog::Catalog::create(&directory, &record)?;
-                if let Some(media) = own_media {
-                    super::startup::make_directory(&media, 0o700)?;
-                }
-                Ok::<_, Refused>(made)
-            })
-            .await?
-        };
+        let files = self.machine.create_files(&directory).await?;
+        let first = record.clone();
+        let made = self.machine.worker(move || crate::catalog::Catalog::create_on(files, &first)).await;
+        let (catalog, generation) = made?;
+        if let Some(media) = own_media {
+            self.machine.make_directory(&media).await?;
+        }
         self.adopt(&directory, catalog, record, generation.0);
         Ok(Reply::Changed(Changed { changed: true }))
     }
@@ -93,12 +89,16 @@ impl Owner {
         let removed = self.groups.borrow_mut().remove(&request.group);
         let directory = group.directory.clone();
         drop((group, removed));
-        worker(move || crate::catalog::Catalog::destroy(&directory)).await?;
+        let files = self.machine.open_files(&directory).await?;
+        self.machine.worker(move || crate::catalog::Catalog::destroy_on(files)).await?;
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
     /// The group, which is made on first use when it is `default`.
-    pub(super) async fn group_or_default(self: &Rc<Self>, name: &Name) -> Result<Rc<GroupHandle>, Refused> {
+    pub(super) async fn group_or_default(
+        self: &Rc<Self>,
+        name: &Name,
+    ) -> Result<Rc<GroupHandle<M>>, Refused> {
         if *name == request::default_group() && !self.groups.borrow().contains_key(name) {
             self.group_create(request::GroupCreate { group: name.clone(), media: Vec::new() }).await?;
         }
@@ -148,7 +148,11 @@ impl Owner {
             self.transact(&group, |group, ids| change::finish_make(group, volume, &made, equal, ids)).await
         };
         if let Err(refused) = finished.await {
-            self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await?;
+            let abandoned =
+                self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await;
+            if let Err(later) = abandoned {
+                tracing::warn!("a volume that could not be made goes at the next start: {later}");
+            }
             return Err(refused);
         }
         let jobs = match self.start_volume(&group, &request.volume, None).await {
@@ -162,10 +166,12 @@ impl Owner {
                     holders: &[],
                 };
                 if self.live(volume).is_none() {
-                    self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
+                    let remove = |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
                         change::remove_volume(group, &args, ids)
-                    })
-                    .await?;
+                    };
+                    if let Err(later) = self.transact(&group, remove).await {
+                        tracing::warn!("a volume that could not be started stays: {later}");
+                    }
                 }
                 return Err(refused);
             }
@@ -178,7 +184,7 @@ impl Owner {
     /// Add plexes to a started or stopped volume and begin to copy them.
     pub(super) async fn add_plexes(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         wanted: &Wanted<'_>,
         added: Added,
     ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
@@ -199,7 +205,12 @@ impl Owner {
                 _ => None,
             })
             .collect();
-        let made = match self.allocate(&committed.effects, wanted.force).await {
+        let allocated = async {
+            let made = self.allocate(&committed.effects, wanted.force).await?;
+            self.label_new(group, &plexes).await?;
+            Ok::<_, Refused>(made)
+        };
+        let made = match allocated.await {
             Ok(made) => made,
             Err(refused) => {
                 for plex in plexes {
@@ -236,7 +247,7 @@ impl Owner {
         Ok((names, jobs))
     }
 
-    async fn drop_unfinished(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: &Name, plex: Uuid) {
+    async fn drop_unfinished(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Name, plex: Uuid) {
         let record = group.record();
         let Some((_, record)) = record.plex_by_id(plex) else { return };
         let name = record.name().clone();
@@ -251,7 +262,7 @@ impl Owner {
     /// Carry out the attaching and copying that a committed change asks for.
     pub(super) async fn attach_and_copy(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         committed: Committed,
         kind: TaskKind,
         fresh: bool,
@@ -270,9 +281,9 @@ impl Owner {
                             record.region_size(),
                         ))
                     });
-                    let deadline = Instant::now() + STRAGGLER_LIMIT;
+                    let deadline = self.machine.now().after(STRAGGLER_LIMIT);
                     while live.volume.stragglers() > 0 {
-                        if Instant::now() > deadline {
+                        if self.machine.now() > deadline {
                             return Err(Refusal::new(
                                 Kind::TimedOut,
                                 "plex.write-in-flight",
@@ -281,7 +292,7 @@ impl Owner {
                                 "see to its medium, then try again",
                             ));
                         }
-                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        self.machine.sleep(Duration::from_millis(10)).await;
                     }
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
@@ -304,7 +315,7 @@ impl Owner {
     }
 
     pub(super) async fn mirror(self: &Rc<Self>, request: request::Mirror) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let length = group.record().volume(request.volume.as_str())?.length();
         let wanted = Wanted {
@@ -317,7 +328,7 @@ impl Owner {
             force: request.force,
         };
         let (plexes, jobs) = self.add_plexes(&group, &wanted, Added::Mirrors).await?;
-        attached(request.volume, plexes, jobs, request.background, began).await
+        self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 
     pub(super) async fn remove_mirror(
@@ -363,7 +374,7 @@ impl Owner {
             holders: &holders,
         };
         // Refused before anything is done.
-        change::remove_volume(&record, &args, &mut super::owner::dice()?)?;
+        change::remove_volume(&record, &args, &mut self.dice()?)?;
         let plexes: Vec<_> = volume.plexes().iter().map(|plex| plex.name().clone()).collect();
         let freed = volume.plexes().iter().map(|plex| freed_bytes(volume.length(), plex.medium().kind)).sum();
         let lost = record
@@ -389,7 +400,7 @@ impl Owner {
     /// Send the rows of a volume.
     pub(super) async fn answer_volume(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         answer: &Answer,
     ) {
@@ -404,7 +415,7 @@ impl Owner {
     /// The rows of a volume and its plexes.
     pub(super) fn volume_rows(
         self: &Rc<Self>,
-        group: &GroupHandle,
+        group: &GroupHandle<M>,
         record: &Group,
         volume: &crate::state::Volume,
     ) -> Vec<Row> {
@@ -418,26 +429,44 @@ impl Owner {
         );
         all
     }
-}
 
-/// Close the answer to a request that added plexes.
-pub(super) async fn attached(
-    volume: Name,
-    plexes: Vec<Name>,
-    jobs: Vec<Job>,
-    background: bool,
-    began: Instant,
-) -> Result<Reply, Refused> {
-    let elapsed = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut copied_bytes = 0;
-    if background {
-        let tasks = jobs.iter().map(|job| job.task).collect();
-        return Ok(Reply::Attached(Attached { volume, plexes, tasks, copied_bytes, elapsed_ms: elapsed() }));
+    /// Close the answer to a request that added plexes.
+    pub(super) async fn attached(
+        &self,
+        volume: Name,
+        plexes: Vec<Name>,
+        jobs: Vec<Job>,
+        background: bool,
+        began: Moment,
+    ) -> Result<Reply, Refused> {
+        let elapsed = || self.millis_since(began);
+        let mut copied_bytes = 0;
+        if background {
+            let tasks = jobs.iter().map(|job| job.task).collect();
+            return Ok(Reply::Attached(Attached {
+                volume,
+                plexes,
+                tasks,
+                copied_bytes,
+                elapsed_ms: elapsed(),
+            }));
+        }
+        for job in jobs {
+            copied_bytes += job.ended().await?;
+        }
+        Ok(Reply::Attached(Attached {
+            volume,
+            plexes,
+            tasks: Vec::new(),
+            copied_bytes,
+            elapsed_ms: elapsed(),
+        }))
     }
-    for job in jobs {
-        copied_bytes += job.ended().await?;
+
+    /// Milliseconds since `began`.
+    pub(super) fn millis_since(&self, began: Moment) -> u64 {
+        u64::try_from(self.machine.now().since(began).as_millis()).unwrap_or(u64::MAX)
     }
-    Ok(Reply::Attached(Attached { volume, plexes, tasks: Vec::new(), copied_bytes, elapsed_ms: elapsed() }))
 }
 
 /// Bytes that a plex gives back when it goes.

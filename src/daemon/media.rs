@@ -1,18 +1,18 @@
 //! Where plexes come from: sites are found, files made, disks opened, foreign ones refused.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::base::limits::MAX_DISCARD_BYTES;
 use crate::base::{ByteRange, Errno, Name, Refused, Uuid};
 use crate::device::{BlockDevice, Durability, Host, Request, Space};
-use crate::ring::{Allocation, Identity, MediaKind, Medium, Opening};
+use crate::ring::{Allocation, MediaKind, Opening};
 use crate::state::change::{Effect, Made, Site};
 use crate::state::place::{self, Room};
 use crate::state::{Group, MediumKind, MediumPath, PlexMedium, refuse};
 
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::machine::{Machine, OpenMedium, Ring};
+use super::owner::{GroupHandle, Owner, system};
 use super::rows;
 
 /// Where plexes shall come from: pool media by name, or paths.
@@ -26,11 +26,11 @@ pub(super) struct Wanted<'a> {
     pub(super) force: bool,
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Sites for the plexes that are wanted.
     pub(super) async fn sites(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         wanted: &Wanted<'_>,
     ) -> Result<Vec<Site>, Refused> {
         let record = group.record();
@@ -61,33 +61,22 @@ impl Owner {
 
     /// The plex that an open medium of ours at `file` carries, whatever that is called there.
     async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
-        let file = file.to_owned();
-        let identity = worker(move || {
-            let found = std::fs::metadata(file).ok()?;
-            Some(if found.file_type().is_block_device() {
-                Identity::Disk { number: found.rdev() }
-            } else {
-                Identity::File { device: found.dev(), inode: found.ino() }
-            })
-        })
-        .await?;
+        let identity = self.machine.identity_at(file).await?;
         let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
         self.all_groups().iter().find_map(|group| Some(group.record().plex_by_id(plex)?.1.name().clone()))
     }
 
     async fn site_of(self: &Rc<Self>, path: &MediumPath, wanted: &Wanted<'_>) -> Result<Site, Refused> {
-        let file = path.as_path().to_owned();
+        let file = path.as_path();
         // Our own lock on it would only name this daemon.
-        if let Some(plex) = self.carried_by(&file).await {
+        if let Some(plex) = self.carried_by(file).await {
             return Err(refuse::medium_in_use(path, &plex));
         }
-        let found = worker(move || match std::fs::metadata(&file) {
-            Ok(_) => Medium::open(&file, Opening::WRITE).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        let found = match self.machine.standing(file).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             // What stands in the way is told by the opening.
-            Err(_) => Medium::open(&file, Opening::WRITE).map(Some),
-        })
-        .await?;
+            Ok(_) | Err(_) => Some(self.machine.open(file, Opening::WRITE).await?),
+        };
         Ok(match found {
             None => Site::NewFile { path: path.clone(), sparse: wanted.sparse },
             Some(medium) => match medium.kind() {
@@ -99,17 +88,11 @@ impl Owner {
 
     /// What there is room for on the media of a group.
     pub(super) async fn rooms(self: &Rc<Self>, group: &Group) -> Vec<(MediumPath, Room)> {
-        let media: Vec<_> = group.media().to_vec();
-        worker(move || {
-            media
-                .into_iter()
-                .map(|medium| {
-                    let room = crate::catalog::files::room(medium.path.as_path(), medium.block);
-                    (medium.path, room)
-                })
-                .collect()
-        })
-        .await
+        let mut rooms = Vec::new();
+        for medium in group.media() {
+            rooms.push((medium.path.clone(), self.machine.room(medium).await));
+        }
+        rooms
     }
 
     /// Make the media ready that `effects` name. After an error those that were made are removed by the record's next
@@ -170,15 +153,14 @@ impl Owner {
         medium: PlexMedium,
         bytes: u64,
         force: bool,
-    ) -> Result<Medium, Refused> {
+    ) -> Result<M::Medium, Refused> {
         let path = medium.path.clone();
         if medium.kind == MediumKind::Made {
             let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
-            return Ok(worker(move || Medium::create_file(path.as_path(), bytes, how)).await?);
+            return Ok(self.machine.create_file(path.as_path(), bytes, how).await?);
         }
-        let taken: Vec<_> = self.media.borrow().values().map(Medium::identity).collect();
-        let open =
-            worker(move || Medium::open(medium.path.as_path(), Opening::WRITE.at_least(bytes))).await?;
+        let taken: Vec<_> = self.media.borrow().values().map(OpenMedium::identity).collect();
+        let open = self.machine.open(medium.path.as_path(), Opening::WRITE.at_least(bytes)).await?;
         if taken.contains(&open.identity()) {
             return Err(refuse::medium_twice(&path));
         }

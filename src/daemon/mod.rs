@@ -8,6 +8,8 @@
 //! * the mover's ring thread ([`jobs`]): copies, resyncs, comparisons;
 //! * a queue thread for each device, which belongs to `export`.
 //!
+//! All of it stands on a [`machine`]: the real one is [`this_host`], the simulator has another.
+//!
 //! A verb is a function of the owner that runs as a task of its own. The configuration changes by transactions, one at a
 //! time for each group; what takes long stands between transactions: a volume is stopped before the transaction that says
 //! so, and copied before the one that calls the copy complete. A keeper that needs a transaction itself, because a plex is
@@ -19,25 +21,34 @@ pub mod events;
 mod fences;
 pub mod freeze;
 pub mod health;
+mod import;
 pub mod jobs;
 pub mod keepers;
 mod labels;
 pub mod links;
 pub mod live;
+pub mod machine;
 mod make;
 mod media;
 pub mod mounts;
+pub mod notify;
 pub mod offline;
 mod overview;
 pub mod owner;
-pub mod recovery;
+pub mod permission;
+pub mod process;
+mod recovery;
 pub mod rows;
 mod run;
+mod scrub;
 pub mod server;
 mod service;
 mod snapshots;
+pub mod standalone;
 pub mod startup;
+pub mod takeover;
 pub mod tasks;
+pub mod this_host;
 pub mod upgrade;
 
 pub use startup::{Options, run};

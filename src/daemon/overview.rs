@@ -10,10 +10,11 @@ use crate::control::{Happening, Reply, Row, request};
 use crate::state::{Volume, refuse};
 
 use super::health::{self, Face, Facts};
+use super::machine::Machine;
 use super::owner::{GroupHandle, Owner};
 use super::server::Answer;
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     pub(super) async fn overview(
         self: &Rc<Self>,
         request: request::Overview,
@@ -62,7 +63,7 @@ impl Owner {
         Ok(Reply::Overview(Overview { health: worst, daemon: Some(self.daemon_status()), notes }))
     }
 
-    fn health_row(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: &Volume) -> HealthRow {
+    fn health_row(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Volume) -> HealthRow {
         let live = self.live(volume.uuid());
         let mut waits = self.events.waits(&group.name, volume.name());
         let busy = |verb: &std::sync::Arc<tokio::sync::Mutex<()>>| verb.try_lock().is_err();
@@ -73,7 +74,9 @@ impl Owner {
             face: if live.is_some() { Face::Served } else { Face::Waits },
             waits,
             unrecovered: self.recovery.why(volume.uuid()),
-            failed_ago: live.and_then(|live| live.failed.get()).map(|failed| failed.elapsed()),
+            failed_ago: live
+                .and_then(|live| live.failed.get())
+                .map(|failed| self.machine.now().since(failed)),
             media: Vec::new(),
         };
         let (health, reasons) = health::judge(volume, &facts);

@@ -5,41 +5,43 @@
 //! ([`Owner::transact`]); long work stands between transactions, never inside one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
-use crate::ring::{Medium, RingHandle};
-use crate::state::change::{Change, Effect};
+use crate::device::Moment;
+use crate::state::change::{self, Change, Effect};
 use crate::state::{Group, Ids};
 
 use super::events::{Events, News};
 use super::keepers::Plea;
 use super::live::Live;
-use super::recovery::Recovery;
+use super::machine::Machine;
+use super::takeover::Recovery;
 use super::tasks::Tasks;
+use super::this_host::ThisHost;
 
 /// A group whose state directory is open and locked.
-pub struct GroupHandle {
+pub struct GroupHandle<M: Machine = ThisHost> {
     /// Its name.
     pub name: Name,
     /// Its state directory.
     pub directory: PathBuf,
     record: RefCell<Rc<Group>>,
     generation: Cell<u64>,
-    pub(super) catalog: Arc<Mutex<Catalog>>,
+    pub(super) catalog: Arc<Mutex<Catalog<M::Files>>>,
     /// One transaction at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
-impl GroupHandle {
+impl<M: Machine> GroupHandle<M> {
     /// The group as it was last committed.
     #[must_use]
     pub fn record(&self) -> Rc<Group> {
@@ -76,33 +78,37 @@ pub struct Committed {
 }
 
 /// What the daemon knows.
-pub struct Owner {
+pub struct Owner<M: Machine = ThisHost> {
+    /// What it stands on.
+    pub machine: M,
     /// Directory of the groups' state directories.
     pub root: PathBuf,
     /// The ring thread of keepers, cuts and state files.
-    pub keepers: RingHandle,
+    pub keepers: M::Ring,
     /// The ring thread of the mover.
-    pub movers: RingHandle,
+    pub movers: M::Ring,
     /// Long tasks.
-    pub tasks: Rc<Tasks>,
+    pub tasks: Rc<Tasks<M>>,
     /// Where keepers ask.
     pub pleas: mpsc::UnboundedSender<Plea>,
     /// Whom happenings are told to.
     pub events: Rc<Events>,
-    pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle>>>,
-    pub(super) live: RefCell<HashMap<Uuid, Rc<Live>>>,
+    pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle<M>>>>,
+    pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
-    pub(super) media: RefCell<HashMap<Uuid, Medium>>,
+    pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
     /// Plexes whose media never bore their label.
-    pub(super) unlabelled: RefCell<HashSet<Uuid>>,
+    pub(super) unlabelled: RefCell<BTreeSet<Uuid>>,
     /// Change maps in memory, by map.
-    pub(super) maps: RefCell<HashMap<Uuid, Arc<ChangeMap>>>,
+    pub(super) maps: RefCell<BTreeMap<Uuid, Arc<ChangeMap>>>,
     /// One verb at a time that starts, stops, cuts, adds to or removes a volume.
-    pub(super) verbs: RefCell<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) verbs: RefCell<BTreeMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
     /// Plexes whose files could not be made: nothing at their paths is ours.
-    pub(super) never_made: RefCell<HashSet<Uuid>>,
+    pub(super) never_made: RefCell<BTreeSet<Uuid>>,
     /// When the daemon started.
-    pub started: std::time::Instant,
+    pub started: Moment,
+    /// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
+    pub(super) holds: Rc<tokio::sync::Mutex<()>>,
     /// Where this program was started from.
     pub(super) binary: Option<PathBuf>,
     /// The binary that is to take its place.
@@ -113,39 +119,6 @@ pub struct Owner {
     pub(super) recovery: Recovery,
     /// Somebody asked the daemon to end.
     pub ending: tokio::sync::Notify,
-}
-
-/// Run blocking `work` on a worker.
-pub async fn worker<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    // A worker that panics has ended the process: panics abort.
-    tokio::task::spawn_blocking(work).await.expect("workers are never cancelled")
-}
-
-/// Seconds since 1970 (UTC).
-#[must_use]
-pub fn unix_seconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Fresh identities from the system's random source.
-///
-/// # Errors
-/// The source cannot be read.
-pub fn dice() -> Result<Ids, Refused> {
-    let mut seed = [0; 32];
-    let mut filled = 0;
-    while filled < seed.len() {
-        match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                return Err(system("random source", "cannot be read", Errno::from_raw(error.raw_os_error())));
-            }
-        }
-    }
-    Ok(Ids::from_seed(seed))
 }
 
 /// A refusal for a system call that failed.
@@ -161,25 +134,93 @@ pub fn system(object: impl std::fmt::Display, what: &str, errno: Errno) -> Refus
     )
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
+    /// An owner that knows nothing yet, with what the keepers of its volumes will ask.
+    #[must_use]
+    pub fn new(
+        machine: M,
+        root: PathBuf,
+        keepers: M::Ring,
+        movers: M::Ring,
+    ) -> (Rc<Self>, mpsc::UnboundedReceiver<Plea>) {
+        let (pleas, heard) = mpsc::unbounded_channel();
+        let owner = Self {
+            root,
+            keepers,
+            movers,
+            tasks: Tasks::new(machine.clone()),
+            pleas,
+            events: {
+                let machine = machine.clone();
+                Events::new(move || {
+                    let since = machine.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                })
+            },
+            groups: Default::default(),
+            live: Default::default(),
+            media: Default::default(),
+            unlabelled: Default::default(),
+            maps: Default::default(),
+            verbs: Default::default(),
+            never_made: Default::default(),
+            started: machine.now(),
+            holds: Rc::default(),
+            binary: super::upgrade::own_binary(),
+            successor: Default::default(),
+            unloaded: Default::default(),
+            recovery: Recovery::default(),
+            ending: tokio::sync::Notify::new(),
+            machine,
+        };
+        let told = Rc::clone(&owner.events);
+        owner.tasks.when_failed(move |row| told.raise(News::of_task(row)));
+        (Rc::new(owner), heard)
+    }
+
+    /// Seconds since 1970 (UTC).
+    #[must_use]
+    pub fn unix_seconds(&self) -> i64 {
+        let since = self.machine.wall().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    /// Fresh identities from the machine's random source.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn dice(&self) -> Result<Ids, Refused> {
+        self.machine.seed().map(Ids::from_seed)
+    }
+
+    /// Run `work` on the catalogue of `group`, off this thread.
+    pub(super) async fn on_catalog<T: Send + 'static>(
+        &self,
+        group: &GroupHandle<M>,
+        work: impl FnOnce(&mut Catalog<M::Files>) -> T + Send + 'static,
+    ) -> T {
+        let catalog = Arc::clone(&group.catalog);
+        self.machine.worker(move || work(&mut catalog.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+
     /// The group `name`.
     ///
     /// # Errors
     /// `group.unknown`.
-    pub fn group(&self, name: &Name) -> Result<Rc<GroupHandle>, Refused> {
+    pub fn group(&self, name: &Name) -> Result<Rc<GroupHandle<M>>, Refused> {
         let groups = self.groups.borrow();
         groups.get(name).cloned().ok_or_else(|| crate::state::refuse::group_unknown(name.as_str()))
     }
 
     /// All groups, by name.
     #[must_use]
-    pub fn all_groups(&self) -> Vec<Rc<GroupHandle>> {
+    pub fn all_groups(&self) -> Vec<Rc<GroupHandle<M>>> {
         self.groups.borrow().values().cloned().collect()
     }
 
     /// The group that has the volume.
     #[must_use]
-    pub fn group_of(&self, volume: Uuid) -> Option<Rc<GroupHandle>> {
+    pub fn group_of(&self, volume: Uuid) -> Option<Rc<GroupHandle<M>>> {
         self.groups.borrow().values().find(|group| group.record().volume_by_id(volume).is_some()).cloned()
     }
 
@@ -198,7 +239,7 @@ impl Owner {
 
     /// The started volume.
     #[must_use]
-    pub fn live(&self, volume: Uuid) -> Option<Rc<Live>> {
+    pub fn live(&self, volume: Uuid) -> Option<Rc<Live<M>>> {
         self.live.borrow().get(&volume).cloned()
     }
 
@@ -221,7 +262,7 @@ impl Owner {
     /// `volume.unknown`.
     pub(super) async fn alone_with(
         &self,
-        group: &GroupHandle,
+        group: &GroupHandle<M>,
         name: &Name,
     ) -> Result<Vec<OwnedMutexGuard<()>>, Refused> {
         let volume = group.record().volume(name.as_str())?.uuid();
@@ -232,10 +273,10 @@ impl Owner {
     pub(super) fn adopt(
         &self,
         directory: &Path,
-        catalog: Catalog,
+        catalog: Catalog<M::Files>,
         record: Group,
         generation: u64,
-    ) -> Rc<GroupHandle> {
+    ) -> Rc<GroupHandle<M>> {
         let handle = Rc::new(GroupHandle {
             name: record.name().clone(),
             directory: directory.to_owned(),
@@ -252,15 +293,15 @@ impl Owner {
     /// and catalogue, the quick effects after it. What takes its time is returned.
     ///
     /// # Errors
-    /// What `change` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
+    /// What `plan` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
     pub async fn transact(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        change: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+        group: &Rc<GroupHandle<M>>,
+        plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
     ) -> Result<Committed, Refused> {
         let _turn = group.turn.lock().await;
         let before = group.record();
-        let change = change(&before, &mut dice()?)?;
+        let change = plan(&before, &mut self.dice()?)?;
         let mut done = Vec::new();
         for effect in &change.before_commit {
             if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
@@ -279,9 +320,15 @@ impl Owner {
         let news = self.events.news_of(&before, &change);
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
-        let mut effects = Vec::new();
+        let (mut effects, mut released) = (Vec::new(), Vec::new());
         for effect in change.after_commit {
-            effects.extend(self.after_commit(group, effect).await);
+            effects.extend(self.after_commit(group, effect, &mut released).await);
+        }
+        if !released.is_empty()
+            && let Err(refused) = self.commit_quietly(group, change::released(&after, &released)?.group).await
+        {
+            // They are freed once more at the next start, which finds nothing to free.
+            tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
         news.into_iter().for_each(|news| self.events.raise(news));
@@ -294,7 +341,7 @@ impl Owner {
     /// What `change` refuses, or the commit.
     pub async fn transact_quietly(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         change: impl FnOnce(&Group) -> Result<Change, Refused>,
     ) -> Result<(), Refused> {
         let _turn = group.turn.lock().await;
@@ -303,25 +350,30 @@ impl Owner {
             change.before_commit.is_empty() && change.after_commit.is_empty(),
             "a quiet change has no effects"
         );
-        let catalog = Arc::clone(&group.catalog);
-        let next = change.group.clone();
-        let committed =
-            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        self.commit_quietly(group, change.group).await
+    }
+
+    /// Commit without labels and effects; the group's turn is held.
+    async fn commit_quietly(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        record: Group,
+    ) -> Result<(), Refused> {
+        let next = record.clone();
+        let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
-        *group.record.borrow_mut() = Rc::new(change.group);
+        *group.record.borrow_mut() = Rc::new(record);
         Ok(())
     }
 
     async fn commit(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         before: &Group,
         change: &Change,
     ) -> Result<(), Refused> {
-        let catalog = Arc::clone(&group.catalog);
         let next = change.group.clone();
-        let committed =
-            worker(move || catalog.lock().unwrap_or_else(PoisonError::into_inner).commit(&next)).await?;
+        let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {

@@ -1,384 +1,238 @@
-//! Volumes whose daemon is gone: their living devices are taken over, those that cannot be are left waiting and told of,
-//! and a person can try again or end the waiting.
-//!
-//! ```text
-//!            start of the daemon                    `cleave start`
-//!                    │                                    │
-//!   attempts = limit ├─► given up: waits, told            │ attempts = 0
-//!                    ▼                                    ▼
-//!        attempts + 1, durable ──► take over ──► serves: attempts = 0
-//!                                      └──► error: waits, told; tried again by the next daemon
-//! ```
-//!
-//! The count is durable before the attempt, so that a recovery that takes the daemon down with it is counted too. Nothing
-//! is deleted by itself: a device that waits, waits until somebody says otherwise.
+//! What interrupted verbs left is settled when the daemon starts: rolled back or completed, with one line in the log for
+//! each ([`crate::state::recovery`] has the table). And the media of plexes that were given up are freed.
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::sync::watch;
-
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
-use crate::catalog::files::{keep_recovery_attempts, recovery_attempts};
-use crate::control::reply::Forced;
-use crate::control::{Reply, What, request};
-use crate::export::ublk::{self, DeviceState, UblkDevice};
+use crate::base::{Errno, Refused, Uuid};
+use crate::catalog::labels::{self, Found};
+use crate::catalog::{StateFiles, settle_remains};
+use crate::device::Host;
+use crate::ring::{Fault, Opening};
 use crate::state::change;
-use crate::state::{Group, Ids, refuse};
+use crate::state::{MediumKind, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
 
-use super::bringup::{Face, ending};
-use super::events::News;
-use super::jobs::Job;
-use super::live::Live;
-use super::owner::{GroupHandle, Owner, system, unix_seconds, worker};
-use super::{freeze, links, mounts};
+use super::machine::{Machine, OpenMedium, Ring};
+use super::owner::{GroupHandle, Owner, system};
 
-/// Attempts in a row after which a volume is not tried again by itself: more than a few kills at a bad moment, few enough
-/// that a daemon that dies of one volume comes up for the others within seconds.
-pub const ATTEMPTS: u32 = 5;
+/// How long a medium that is given up may take to show or lose its label before it is left as it is.
+const LABEL_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a forced stop waits for what is in flight before it fails it.
-const FORCE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long the kernel may take to end a device that waits.
-const DELETE_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a forced stop waits for what else is at work on the volume.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What is known of volumes that could not be taken over, and whether the daemon has come up.
-pub struct Recovery {
-    unrecovered: RefCell<HashMap<Uuid, String>>,
-    up: watch::Sender<bool>,
+/// What is known of the place of a plex that was given up by a daemon that is gone.
+enum Remains<D> {
+    /// Nothing of ours is there.
+    Nothing,
+    /// It bears the plex's label.
+    Labelled(D),
+    /// A file that nothing was ever written to.
+    Blank,
+    /// It is there and not known to be ours; the reason as a person is told.
+    Doubtful(String),
 }
 
-impl Default for Recovery {
-    fn default() -> Self {
-        Self { unrecovered: RefCell::default(), up: watch::channel(false).0 }
+/// Tell what was interrupted and what became of it.
+pub(super) fn tell(unfinished: &[Unfinished]) {
+    for one in unfinished {
+        tracing::warn!("{one}");
     }
 }
 
-impl Recovery {
-    /// Why `volume` could not be taken over, with a way out.
-    #[must_use]
-    pub fn why(&self, volume: Uuid) -> Option<String> {
-        self.unrecovered.borrow().get(&volume).cloned()
+impl<M: Machine> Owner<M> {
+    /// What `work` came to, unless it takes longer than `limit`; it goes on then where it runs.
+    pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            outcome = work => Some(outcome),
+            () = self.machine.sleep(limit) => None,
+        }
     }
 
-    /// Every volume was taken over that can be: verbs may begin.
-    pub fn has_come_up(&self) {
-        self.up.send_replace(true);
-    }
-
-    /// Wait until the daemon has come up.
-    pub async fn come_up(&self) {
-        // The sender lives as long as this does.
-        let _ = self.up.subscribe().wait_for(|up| *up).await;
-    }
-}
-
-/// Take over the devices that a dead daemon left, all at once, and record which volumes do not run any more.
-pub(super) async fn take_over(owner: &Rc<Owner>) {
-    let existing = worker(ublk::existing).await.unwrap_or_else(|error| {
-        tracing::error!("living devices cannot be listed: {error}");
-        Vec::new()
-    });
-    let mut attempts = Vec::new();
-    for group in owner.all_groups() {
-        let record = group.record();
-        let mut living = Vec::new();
-        for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
-            let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device()
-                    && device.length == volume.length()
-                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
+    /// Settle what interrupted verbs left of groups that were being made or removed.
+    pub(super) async fn settle_directories(self: &Rc<Self>) {
+        let unsettled = self.machine.unsettled_directories(&self.root).await.unwrap_or_else(|refused| {
+            tracing::error!("{refused}");
+            Vec::new()
+        });
+        for directory in unsettled {
+            let files = match self.machine.open_files(&directory).await {
+                Ok(files) => files,
+                Err(refused) => {
+                    tracing::error!("{refused}");
+                    continue;
+                }
+            };
+            let settled = self.machine.worker(move || {
+                let settled = settle_remains(&files)?;
+                if settled.is_some() {
+                    files.clear()?;
+                }
+                Ok::<_, std::io::Error>(settled)
             });
-            living.extend(device.map(|device| (volume.uuid(), device.id)));
-        }
-        let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
-        if let Err(refused) =
-            owner.transact(&group, |group, ids| change::after_restart(group, &uuids, ids)).await
-        {
-            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
-            continue;
-        }
-        for (volume, number) in living {
-            let (owner, group) = (Rc::clone(owner), Rc::clone(&group));
-            // Each by itself: one that waits for its fence holds up no other.
-            attempts.push(tokio::task::spawn_local(async move {
-                let _alone = owner.alone([volume]).await;
-                // It was told.
-                let _ = owner.attempt(&group, volume, number, true).await;
-            }));
+            match settled.await {
+                Ok(settled) => tell(settled.as_slice()),
+                Err(error) => tracing::error!(
+                    "{}",
+                    system(directory.display(), "what an interrupted verb left stays", error.into())
+                ),
+            }
         }
     }
-    join_all(attempts).await;
-    let live: BTreeSet<_> = owner
-        .live
-        .borrow()
-        .values()
-        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
-        .collect();
-    if let Err(refused) = worker(move || links::sweep(Path::new("/dev"), &live)).await {
-        tracing::warn!("{refused}");
-    }
-}
 
-/// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-fn thaw_left_over(number: u32) -> Vec<PathBuf> {
-    let mut thawed = Vec::new();
-    let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
-        tracing::warn!("{refused}");
-        Vec::new()
-    });
-    for point in points {
-        match freeze::thaw_left_over(&point) {
-            Ok(true) => thawed.push(point),
-            Ok(false) => {}
-            Err(refused) => tracing::error!("{refused}"),
-        }
-    }
-    thawed
-}
-
-impl Owner {
-    /// Try to take over the living device `number` of `volume`, unless that has failed too often and nobody asked for it.
-    async fn attempt(
+    /// Settle what interrupted verbs left in the records of `group`; `living` are its volumes whose devices live. The
+    /// volumes themselves are settled as they come up.
+    ///
+    /// # Errors
+    /// The commit that says so.
+    pub(super) async fn settle_records(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        volume: Uuid,
-        number: u32,
-        by_itself: bool,
-    ) -> Result<Vec<Job>, Refused> {
-        let name = group.record().volume_by_id(volume).map(|volume| volume.name().clone());
-        let name = name.ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-        let directory = group.directory.clone();
-        let before = worker(move || recovery_attempts(&directory, volume)).await;
-        if by_itself && before >= ATTEMPTS {
-            let why = format!("it could not be taken over {before} times in a row, and is not tried again");
-            let news = News::new(What::VolumeGivenUp, &why).of_volume(&group.name, &name);
-            let refused = self.left(volume, &why, &news.way_out());
-            self.events.raise(news);
-            return Err(refused.on(&name));
-        }
-        self.keep_attempts(group, volume, before.saturating_add(1)).await;
-        match self.take_over_one(group, volume, number).await {
-            Ok(jobs) => {
-                self.recovery.unrecovered.borrow_mut().remove(&volume);
-                self.keep_attempts(group, volume, 0).await;
-                let text = format!("its device /dev/ublkb{number} was taken over");
-                self.events.raise(News::new(What::VolumeTakenOver, text).of_volume(&group.name, &name));
-                Ok(jobs)
-            }
-            Err(refused) => {
-                let why = format!("it could not be taken over: {}: {}", refused.object, refused.reason);
-                let text = format!("{why} (attempt {} of {ATTEMPTS})", before.saturating_add(1));
-                let news = News::new(What::VolumeNotRecovered, text).of_volume(&group.name, &name);
-                let _ = self.left(volume, &why, &news.way_out());
-                self.events.raise(news);
-                Err(refused)
+        group: &Rc<GroupHandle<M>>,
+        living: &[Uuid],
+    ) -> Result<(), Refused> {
+        let leaving = group.record().leaving().to_vec();
+        let committed = self.transact(group, |group, ids| change::after_restart(group, living, ids)).await?;
+        tell(&recovery::at_restart(&committed.before, living));
+        let mut gone = Vec::new();
+        for one in leaving {
+            if self.release_left(one.plex, &one.medium, one.length).await {
+                gone.push(one.plex);
             }
         }
-    }
-
-    /// Note why `volume` was left waiting.
-    fn left(&self, volume: Uuid, why: &str, way_out: &str) -> Left {
-        let line = format!("{why}; {way_out}");
-        self.recovery.unrecovered.borrow_mut().insert(volume, line);
-        Left { why: why.to_owned(), way_out: way_out.to_owned() }
-    }
-
-    async fn keep_attempts(&self, group: &Rc<GroupHandle>, volume: Uuid, attempts: u32) {
-        let directory = group.directory.clone();
-        // A state directory that cannot be written is no reason to leave a volume waiting.
-        if let Err(error) = worker(move || keep_recovery_attempts(&directory, volume, attempts)).await {
-            tracing::warn!(%volume, attempts, "the count of attempts to take it over cannot be kept: {error}");
+        if !gone.is_empty() {
+            self.transact_quietly(group, |group| change::released(group, &gone)).await?;
         }
-    }
-
-    async fn take_over_one(
-        self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        volume: Uuid,
-        number: u32,
-    ) -> Result<Vec<Job>, Refused> {
-        let record = group.record();
-        let before = record.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-        let ending = ending(before);
-        let recovered = async {
-            let media = self.look_at_media(group, volume, true).await?;
-            let change =
-                |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, unix_seconds(), ids);
-            self.transact(group, change).await
-        };
-        let committed = match recovered.await {
-            Ok(committed) => committed,
-            Err(refused) => {
-                self.close_media(before);
-                return Err(refused);
-            }
-        };
-        let jobs = self.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
-        if before.prepared().is_some() {
-            // Its thaw writes, so it comes after the device serves again.
-            for point in worker(move || thaw_left_over(number)).await {
-                let text = format!("{} was left frozen by a cut, and is thawed", point.display());
-                let news = News::new(What::FilesystemThawed, text);
-                self.events.raise(news.of_volume(&group.name, before.name()));
-            }
-        }
-        Ok(jobs)
-    }
-
-    /// A person starts a volume that runs by its record and is not served: its device is taken over after all. Without a
-    /// device it has crashed, and the caller starts it anew: `None`.
-    pub(super) async fn try_again(
-        self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        volume: Uuid,
-    ) -> Result<Option<Vec<Job>>, Refused> {
-        match self.waiting_device(group, volume).await? {
-            Some(number) => {
-                self.keep_attempts(group, volume, 0).await;
-                self.attempt(group, volume, number, false).await.map(Some)
-            }
-            None => {
-                self.record_crash(group, volume).await;
-                self.forget_unrecovered(group, volume).await;
-                Ok(None)
-            }
-        }
-    }
-
-    /// The number of the device of `volume` that this process does not serve, if there is one.
-    async fn waiting_device(
-        self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
-        volume: Uuid,
-    ) -> Result<Option<u32>, Refused> {
-        let record = group.record();
-        let found = record.volume_by_id(volume).and_then(|volume| Some((volume.device()?, volume.length())));
-        let Some((number, length)) = found else { return Ok(None) };
-        let existing = worker(ublk::existing).await.map_err(Refused::from)?;
-        let ours = existing.iter().any(|device| device.id == number && device.length == length);
-        Ok(ours.then_some(number))
-    }
-
-    async fn forget_unrecovered(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) {
-        self.recovery.unrecovered.borrow_mut().remove(&volume);
-        self.keep_attempts(group, volume, 0).await;
-    }
-
-    /// End a volume whatever hangs below it: what waits for it fails with EIO within seconds.
-    pub(super) async fn force_stop(self: &Rc<Self>, request: request::ForceStop) -> Result<Reply, Refused> {
-        let began = Instant::now();
-        let group = self.group(&request.group)?;
-        let record = group.record();
-        let volume = record.volume(request.volume.as_str())?;
-        let uuid = volume.uuid();
-        let mut steps = Vec::new();
-        // A verb that hangs on the volume is no reason to let it hang on.
-        let alone = tokio::time::timeout(PATIENCE, self.alone([uuid])).await;
-        if alone.is_err() {
-            steps.push(format!(
-                "a verb that is at work on it was not waited for any longer than {} s",
-                PATIENCE.as_secs()
-            ));
-        }
-        match self.live(uuid) {
-            Some(live) => self.cut_off(&live, &mut steps).await?,
-            None if !volume.state().is_started() => return Err(refuse::volume_not_started(volume.name())),
-            None => match self.waiting_device(&group, uuid).await? {
-                Some(number) => {
-                    worker(move || ublk::delete(number, DELETE_LIMIT)).await.map_err(Refused::from)?;
-                    steps.push(format!(
-                        "/dev/ublkb{number}, which waited for a daemon, was removed: what waited for it got EIO"
-                    ));
-                }
-                None => steps.push("it had no device any more".to_owned()),
-            },
-        }
-        let (of, name) = (group.name.clone(), volume.name().clone());
-        if let Err(refused) = worker(move || links::remove(Path::new("/dev"), &of, &name)).await {
-            tracing::warn!("{refused}");
-        }
-        self.close_media(volume);
-        self.record_crash(&group, uuid).await;
-        self.forget_unrecovered(&group, uuid).await;
-        let after = group.record();
-        if let Some(volume) = after.volume_by_id(uuid) {
-            steps.push(format!(
-                "its record says {}: not stopped in good order; its next start makes its plexes equal",
-                volume.state()
-            ));
-        }
-        let news = News::new(What::VolumeForceStopped, format!("was stopped by force: {}", steps.join("; ")));
-        self.events.raise(news.of_volume(&group.name, volume.name()));
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Reply::Forced(Forced { volume: volume.name().clone(), steps, elapsed_ms }))
-    }
-
-    /// Take a volume down that this process serves, failing what does not end in time.
-    async fn cut_off(self: &Rc<Self>, live: &Rc<Live>, steps: &mut Vec<String>) -> Result<(), Refused> {
-        live.stopping.set(true);
-        live.abort_jobs(|_| true);
-        let deadline = Instant::now() + PATIENCE;
-        while !live.jobs.borrow().is_empty() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        if !live.jobs.borrow().is_empty() {
-            steps.push("tasks on it that hang were left behind".to_owned());
-        }
-        let number = live.number.get().unwrap_or_default();
-        let device = live.device.borrow_mut().take();
-        match device {
-            Some(device) => {
-                let ended =
-                    worker(move || UblkDevice::stop(device, FORCE_LIMIT)).await.map_err(Refused::from)?;
-                steps.push(match ended {
-                    ublk::Stopped::Drained => {
-                        format!("/dev/ublkb{number} was removed; what was in flight had ended")
-                    }
-                    ublk::Stopped::CutOff => format!(
-                        "/dev/ublkb{number} was removed; what had not ended after {} s got EIO",
-                        FORCE_LIMIT.as_secs()
-                    ),
-                });
-            }
-            // An earlier stop did not end it.
-            None => {
-                let limit = DELETE_LIMIT;
-                match worker(move || ublk::delete(number, limit)).await {
-                    Ok(()) => steps.push(format!("/dev/ublkb{number} was removed")),
-                    Err(error) if error.fault == ublk::ExportFault::NoSuchDevice => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        // The run ends as a crash would end it: its bits stay.
-        live.volume.intent().pin();
-        if tokio::time::timeout(PATIENCE, live.keeper.stop(None)).await.is_err() {
-            steps.push(
-                "a medium hangs: what was written and not flushed on it is made equal later".to_owned(),
-            );
-        }
-        self.live.borrow_mut().remove(&live.volume.shape().uuid);
+        self.make_own_media(group).await;
         Ok(())
     }
-}
 
-/// Why a volume waits.
-struct Left {
-    why: String,
-    way_out: String,
-}
+    /// Remove the maps that no record of `group` names: their verbs were interrupted before or after their commits.
+    pub(super) async fn remove_orphans(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) {
+        let _turn = group.turn.lock().await;
+        let record = (*group.record()).clone();
+        let found = self.on_catalog(group, move |catalog| catalog.orphans(&record)).await;
+        for name in found.unwrap_or_else(|refused| {
+            tracing::error!("{refused}");
+            Vec::new()
+        }) {
+            let path = group.file(&name);
+            let place = path.display().to_string();
+            match self.machine.remove_durably(&path).await {
+                Ok(()) => tell(&[Unfinished::Orphan { place }]),
+                Err(error) => tracing::warn!(path = place, %error, "a state file cannot be removed"),
+            }
+        }
+    }
 
-impl Left {
-    fn on(self, volume: &Name) -> Refused {
-        Refusal::new(Kind::CannotStart, "volume.given-up", volume, self.why, self.way_out)
+    /// Tell what the start or recovery of `volume` settles, once that is durable.
+    pub(super) fn tell_start(volume: &Volume, living: bool) {
+        tell(&recovery::at_start(volume, living));
+    }
+
+    /// The directory of a group's own media was to be made right after its configuration.
+    async fn make_own_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) {
+        let own = group.directory.join("media");
+        let named = group.record().media().iter().any(|medium| !medium.block && medium.path.as_path() == own);
+        if !named {
+            return;
+        }
+        if self.machine.standing(&own).await.is_ok() {
+            return;
+        }
+        let place = own.display().to_string();
+        match self.machine.make_directory(&own).await {
+            Ok(()) => tell(&[Unfinished::GroupMedia { place }]),
+            Err(refused) => tracing::warn!("{refused}"),
+        }
+    }
+
+    /// Free the medium of a plex that was given up just now: a file that Cleave made is removed, any other medium loses
+    /// Cleave's labels. False when that has to be tried again at the next start.
+    pub(super) async fn release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        let open = self.media.borrow_mut().remove(&plex);
+        let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
+        if self.never_made.borrow_mut().remove(&plex) {
+            // Nothing of ours stands there.
+            return true;
+        }
+        if medium.kind == MediumKind::Made {
+            drop(open);
+            return self.remove_file(medium.path.as_path()).await;
+        }
+        match open {
+            Some(open) if !unlabelled => self.erase_within_limit(open, length).await,
+            Some(_) => {}
+            None => match self.remains(plex, medium, length).await {
+                Remains::Labelled(open) => self.erase_within_limit(open, length).await,
+                Remains::Nothing | Remains::Blank => {}
+                Remains::Doubtful(why) => {
+                    tracing::warn!(path = %medium.path, "its labels are not erased: {why}")
+                }
+            },
+        }
+        true
+    }
+
+    /// [`Self::release`] for what an earlier daemon gave up: what stands there now is looked at first, because it may have
+    /// been replaced meanwhile.
+    async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        match (self.remains(plex, medium, length).await, medium.kind) {
+            (Remains::Nothing, _) | (Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
+            (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
+                self.erase_within_limit(open, length).await;
+                true
+            }
+            (Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
+                self.remove_file(medium.path.as_path()).await
+            }
+            (Remains::Doubtful(why), _) => {
+                tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
+                true
+            }
+        }
+    }
+
+    async fn remove_file(self: &Rc<Self>, path: &Path) -> bool {
+        let removed = self.machine.remove_durably(path).await;
+        if let Err(error) = &removed {
+            tracing::warn!(path = %path.display(), %error, "the file of a plex cannot be removed; it is tried again at the next start");
+        }
+        removed.is_ok()
+    }
+
+    /// A medium that hangs keeps no transaction waiting.
+    async fn erase_within_limit(self: &Rc<Self>, open: M::Medium, length: u64) {
+        let shown = open.path().display().to_string();
+        if self.within(LABEL_LIMIT, self.erase_labels(open, length)).await.is_none() {
+            tracing::warn!(path = shown, "the labels of a plex that was given up are still being erased");
+        }
+    }
+
+    async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
+        let (path, kind) = (medium.path.as_path(), medium.kind);
+        let open = match self.machine.open(path, Opening::WRITE).await {
+            Ok(open) => open,
+            Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
+            Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
+        };
+        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
+        if open.length() < medium_bytes(length) {
+            return if blank { Remains::Blank } else { Remains::Doubtful("its size differs".to_owned()) };
+        }
+        let device = open.clone();
+        let read = self
+            .keepers
+            .run(move |host| async move { labels::read_label(&host.open(&device), Some(length)).await });
+        let read = match self.within(LABEL_LIMIT, read).await {
+            Some(read) => read.unwrap_or(Err(Errno::IO)),
+            None => Err(Errno::TIMED_OUT),
+        };
+        match read {
+            Ok(Found::Label(label)) if label.plex == plex => Remains::Labelled(open),
+            Ok(Found::Label(label)) => Remains::Doubtful(format!("it carries plex {}", label.plex)),
+            Ok(Found::None | Found::Damaged(_)) if blank => Remains::Blank,
+            Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
+            Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),
+            Ok(Found::Damaged(_)) => Remains::Doubtful("its label cannot be read".to_owned()),
+            Err(errno) => Remains::Doubtful(format!("its label cannot be read: {errno}")),
+        }
     }
 }

@@ -8,15 +8,16 @@ use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
 use crate::volume::map_file::Ending;
 
-use super::bringup::{Face, ending, noted};
+use super::bringup::{Face, ending};
 use super::jobs::{Job, Purpose};
-use super::owner::{Committed, GroupHandle, Owner, dice, unix_seconds};
+use super::machine::Machine;
+use super::owner::{Committed, GroupHandle, Owner};
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Start the volume `name`: its record, then the volume itself, then what has to be copied.
     pub(super) async fn start_volume(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: &Name,
         source: Option<&Name>,
     ) -> Result<Vec<Job>, Refused> {
@@ -27,7 +28,7 @@ impl Owner {
     /// [`Self::start_volume`] for a verb that is alone with the volume.
     pub(super) async fn start_alone(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: &Name,
         source: Option<&Name>,
     ) -> Result<Vec<Job>, Refused> {
@@ -60,7 +61,7 @@ impl Owner {
             volume: name.as_str(),
             media: &media,
             source: source.map(Name::as_str),
-            unix_s: unix_seconds(),
+            unix_s: self.unix_seconds(),
         };
         let committed = match self.transact(group, |group, ids| change::start(group, &args, ids)).await {
             Ok(committed) => committed,
@@ -69,13 +70,14 @@ impl Owner {
                 return Err(refused);
             }
         };
+        Self::tell_start(volume, false);
         self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
     }
 
     /// Bring a volume up whose record was just started or recovered; a failure makes the record say that it does not run.
     pub(super) async fn run_after_start(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         uuid: Uuid,
         ending: Ending,
         face: Face,
@@ -107,16 +109,18 @@ impl Owner {
             }
         }
         jobs.extend(self.attach_stale(group, uuid).await);
+        self.resume_scrub(group, &live);
         Ok(jobs)
     }
 
-    /// Attach every STALE plex of a started volume whose medium is there: it is copied what it missed.
-    async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) -> Vec<Job> {
+    /// Attach every STALE plex of a started volume whose medium was found to be its own: it is copied what it missed.
+    async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> Vec<Job> {
         let record = group.record();
         let Some(volume) = record.volume_by_id(volume) else { return Vec::new() };
         let mut jobs = Vec::new();
         for plex in volume.plexes().iter().filter(|plex| plex.state() == PlexState::Stale) {
-            if plex.is_attached() || self.open_plex(volume, plex, false).await.is_err() {
+            // Only what was looked at and bears its own label: a path may lead to another disk since.
+            if plex.is_attached() || !self.media.borrow().contains_key(&plex.uuid()) {
                 continue;
             }
             let names = (volume.name().as_str(), plex.name().as_str());
@@ -136,7 +140,7 @@ impl Owner {
     }
 
     /// Record that a volume which should run does not.
-    pub(super) async fn record_crash(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: Uuid) {
+    pub(super) async fn record_crash(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
         if let Err(refused) = self.transact(group, |group, _| change::crashed(group, volume)).await {
             tracing::error!(group = %group.name, "the catalogue cannot be brought up to date: {refused}");
         }
@@ -145,7 +149,7 @@ impl Owner {
     /// Stop a started volume that nobody has open.
     pub(super) async fn stop_volume(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: &Name,
     ) -> Result<(), Refused> {
         let _alone = self.alone_with(group, name).await?;
@@ -155,7 +159,7 @@ impl Owner {
     /// [`Self::stop_volume`] for a verb that is alone with the volume: the volume first, then its record.
     pub(super) async fn stop_alone(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         name: &Name,
     ) -> Result<(), Refused> {
         let record = group.record();
@@ -166,12 +170,14 @@ impl Owner {
             None => Vec::new(),
         };
         // Refused before anything is done, and again when it is recorded.
-        let planned = change::stop(&record, name.as_str(), &holders, &mut dice()?)?;
+        let planned = change::stop(&record, name.as_str(), &holders, &mut self.dice()?)?;
         let stop = planned
             .group
             .volume_by_id(uuid)
             .filter(|volume| volume.state() == VolumeState::Clean)
             .map(Volume::stop);
+        // What cannot be recorded is not begun: a device that is gone does not come back.
+        self.transact_quietly(group, |group| Ok(change::nothing(group))).await?;
         if let Some(live) = live {
             live.stopping.set(true);
             if let Err(refused) = self.take_down(&live, stop).await {
@@ -205,12 +211,12 @@ impl Owner {
     }
 
     /// Note what the file plexes of a stopped volume look like after the last write to them, labels included.
-    async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle>, volume: &Volume) {
+    async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Volume) {
         let mut looks = Vec::new();
         for plex in volume.plexes() {
             let medium = self.media.borrow().get(&plex.uuid()).cloned();
             if let Some(medium) = medium
-                && let Some(noted) = noted(&medium, plex).await
+                && let Some(noted) = self.noted(&medium, plex).await
             {
                 looks.push((plex.uuid(), noted));
             }

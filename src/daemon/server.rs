@@ -1,7 +1,7 @@
 //! The control socket: who may ask, frames in, answers out. A client can be slow, hostile or gone; nobody else notices.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,8 +17,11 @@ use crate::control::{
     ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row,
     ServerMessage, decode, encode,
 };
+use crate::ring::peer_groups;
 
-/// Connections that one user may hold at once; further ones are closed unanswered.
+use super::permission::{Rules, Standing};
+
+/// Connections that one user may hold at once; further ones are told so and closed, whatever they send.
 const CONNECTIONS_PER_USER: usize = 64;
 
 /// Messages that wait for a slow client before its request is held up; a progress event is dropped instead.
@@ -39,6 +42,13 @@ pub struct Peer {
     pub pid: i32,
 }
 
+/// A peer and what it may do, judged once, when it connected.
+struct Caller {
+    peer: Peer,
+    standing: Standing,
+    rules: Rc<Rules>,
+}
+
 /// Where the answer of one request goes.
 #[derive(Clone)]
 pub struct Answer {
@@ -46,6 +56,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer whose messages go to `messages`.
+    #[must_use]
+    pub const fn new(messages: mpsc::Sender<ServerMessage>) -> Self {
+        Self { messages }
+    }
+
     /// Send a row; waits for a slow client, and gives up on one that is gone.
     pub async fn row(&self, row: Row) {
         // A client that is gone ends its waiting, not the work.
@@ -80,22 +96,23 @@ pub trait Service: 'static {
     ) -> impl Future<Output = Result<Reply, Refused>>;
 }
 
-/// Listen on `path`: the file is made anew, for root and the group of its directory.
+/// Listen on `path`: the file is made anew, for root and the group that `rules` let look.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+pub fn listen(path: &Path, rules: &Rules) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    rules.set_socket(path)?;
     Ok(listener)
 }
 
 /// Accept connections for ever. Each is a task of its own on the calling thread.
-pub async fn accept<S: Service>(listener: UnixListener, service: Rc<S>) {
+pub async fn accept<S: Service>(listener: UnixListener, rules: Rules, service: Rc<S>) {
+    let rules = Rc::new(rules);
     let counts: Rc<RefCell<HashMap<u32, usize>>> = Rc::default();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -105,20 +122,64 @@ pub async fn accept<S: Service>(listener: UnixListener, service: Rc<S>) {
         };
         let Ok(credentials) = stream.peer_cred() else { continue };
         let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
-        let mut held = counts.borrow_mut();
-        let count = held.entry(peer.uid).or_default();
-        if *count >= CONNECTIONS_PER_USER {
+        let Some(place) = Place::take(&counts, peer.uid) else {
+            turn_away(stream, peer.uid);
             continue;
+        };
+        // Without its supplementary groups it is judged by the others: less is allowed then, never more.
+        let mut groups = peer_groups(&stream).unwrap_or_default();
+        groups.push(credentials.gid());
+        let caller = Caller { peer, standing: rules.standing(peer.uid, &groups), rules: Rc::clone(&rules) };
+        let service = Rc::clone(&service);
+        tokio::task::spawn_local(async move {
+            converse(stream, &caller, service).await;
+            drop(place);
+        });
+    }
+}
+
+/// One of the connections that a user may hold, given back when dropped.
+struct Place {
+    counts: Rc<RefCell<HashMap<u32, usize>>>,
+    uid: u32,
+}
+
+impl Place {
+    fn take(counts: &Rc<RefCell<HashMap<u32, usize>>>, uid: u32) -> Option<Self> {
+        let mut held = counts.borrow_mut();
+        let count = held.entry(uid).or_default();
+        if *count >= CONNECTIONS_PER_USER {
+            return None;
         }
         *count += 1;
-        drop(held);
-        let (service, counts) = (Rc::clone(&service), Rc::clone(&counts));
-        tokio::task::spawn_local(async move {
-            converse(stream, peer, service).await;
-            if let Some(count) = counts.borrow_mut().get_mut(&peer.uid) {
-                *count -= 1;
+        Some(Self { counts: Rc::clone(counts), uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.counts.borrow_mut();
+        if let Some(count) = held.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.uid);
             }
-        });
+        }
+    }
+}
+
+/// Tells one client too many so, as far as that costs no waiting, and closes.
+fn turn_away(stream: UnixStream, uid: u32) {
+    let refused = Refusal::new(
+        Kind::Busy,
+        "control.too-many-connections",
+        "daemon",
+        format!("user {uid} holds {CONNECTIONS_PER_USER} connections already"),
+        "end some of the commands that wait",
+    );
+    if let (Ok(frame), Ok(mut stream)) = (encode(&ServerMessage::Refused(*refused)), stream.into_std()) {
+        // A fresh socket has room; one that has none is not waited for.
+        let _ = stream.write(&frame);
     }
 }
 
@@ -129,7 +190,9 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next message; `None` when the client has gone, an error when what it sent is none.
+    /// The next message, which must have begun within `idle` and be whole within [`FRAME_LIMIT`] of its begin, and within
+    /// `idle` if that is no longer than a frame may take; `None` when the client has gone, an error when what it sent is
+    /// none.
     async fn next(&mut self, idle: Duration) -> Result<Option<ClientMessage>, Refused> {
         let mut bytes = [0; 4096];
         let mut started = false;
@@ -141,7 +204,10 @@ impl Reader {
             }
             if self.decoder.in_frame() && !started {
                 started = true;
-                deadline = tokio::time::Instant::now() + FRAME_LIMIT;
+                // Who has yet to say hello does not gain time by a first byte.
+                if idle > FRAME_LIMIT {
+                    deadline = tokio::time::Instant::now() + FRAME_LIMIT;
+                }
             }
             match tokio::time::timeout_at(deadline, self.stream.read(&mut bytes)).await {
                 Ok(Ok(0)) => {
@@ -154,19 +220,39 @@ impl Reader {
     }
 }
 
+/// Whether `message` went out whole. One that fits no frame is refused in its place, and then the connection is over too: what
+/// was to follow it would be taken for the answer to the next request.
 async fn send(stream: &mut OwnedWriteHalf, message: &ServerMessage) -> bool {
-    let frame = match encode(message) {
-        Ok(frame) => frame,
-        Err(error) => match encode(&ServerMessage::Refused(*error.refusal("daemon"))) {
-            Ok(frame) => frame,
-            Err(_) => return false,
-        },
-    };
-    matches!(tokio::time::timeout(SEND_LIMIT, stream.write_all(&frame)).await, Ok(Ok(())))
+    match encode(message) {
+        Ok(frame) => write(stream, &frame).await,
+        Err(error) => {
+            let refused = Refusal::new(
+                Kind::Internal,
+                "control.answer-too-long",
+                "daemon",
+                format!("the answer cannot be sent: it would be {error}"),
+                "ask for fewer objects at once",
+            );
+            if let Ok(frame) = encode(&ServerMessage::Refused(*refused)) {
+                write(stream, &frame).await;
+            }
+            false
+        }
+    }
 }
 
-async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
+async fn write(stream: &mut OwnedWriteHalf, frame: &[u8]) -> bool {
+    matches!(tokio::time::timeout(SEND_LIMIT, stream.write_all(frame)).await, Ok(Ok(())))
+}
+
+async fn converse<S: Service>(stream: UnixStream, caller: &Caller, service: Rc<S>) {
     let (read, mut write) = stream.into_split();
+    if caller.standing == Standing::Stranger {
+        let Peer { uid, pid } = caller.peer;
+        tracing::warn!(uid, pid, "a stranger is turned away");
+        send(&mut write, &ServerMessage::Refused(*caller.rules.refuse_stranger(uid))).await;
+        return;
+    }
     let mut reader = Reader { stream: read, decoder: Decoder::new() };
     match reader.next(FRAME_LIMIT).await {
         Ok(Some(ClientMessage::Hello { protocol: PROTOCOL, .. })) => {
@@ -192,7 +278,7 @@ async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
     loop {
         match reader.next(IDLE_LIMIT).await {
             Ok(Some(ClientMessage::Request(request))) => {
-                if !answer(&mut reader, &mut write, peer, request, &service).await {
+                if !answer(&mut reader, &mut write, caller, request, &service).await {
                     return;
                 }
             }
@@ -214,33 +300,27 @@ async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
 async fn answer<S: Service>(
     reader: &mut Reader,
     write: &mut OwnedWriteHalf,
-    peer: Peer,
+    caller: &Caller,
     request: Request,
     service: &Rc<S>,
 ) -> bool {
-    let verb = request.verb();
-    if request.access() == Access::Change {
-        if peer.uid != 0 {
-            let refused = Refusal::new(
-                Kind::Permission,
-                "control.not-root",
-                verb,
-                format!("user {} may only look", peer.uid),
-                "ask as root",
-            );
-            return send(write, &ServerMessage::Refused(*refused)).await;
-        }
+    let (verb, peer, access) = (request.verb(), caller.peer, request.access());
+    if !caller.standing.may(access) {
+        tracing::warn!(verb, uid = peer.uid, pid = peer.pid, "not permitted");
+        return send(write, &ServerMessage::Refused(*caller.rules.refuse_change(peer.uid, verb))).await;
+    }
+    if access == Access::Change {
         tracing::info!(verb, uid = peer.uid, pid = peer.pid, ?request, "request");
     }
     let (messages, mut outgoing) = mpsc::channel(WAITING_MESSAGES);
-    let answer = Answer { messages };
+    let answer = Answer::new(messages);
     let last = answer.clone();
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
         let end = match service.serve(peer, request, answer).await {
             Ok(reply) => ServerMessage::Done(reply),
             Err(refused) => {
-                tracing::info!(verb, id = refused.id, "refused: {refused}");
+                tracing::info!(verb, uid = peer.uid, pid = peer.pid, id = refused.id, "refused: {refused}");
                 ServerMessage::Refused(*refused)
             }
         };

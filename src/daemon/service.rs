@@ -1,7 +1,6 @@
 //! Requests to verbs: the one table of what the daemon can be asked, and the verbs that only look.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use tokio::sync::broadcast::error::RecvError;
 
@@ -9,17 +8,16 @@ use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Listed, Status, Verified};
 use crate::control::row::DifferenceRow;
 use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
-use crate::probe::DeviceNumber;
 use crate::state::refuse;
 
 use super::jobs;
-use super::links;
 use super::live::Live;
-use super::owner::{GroupHandle, Owner, worker};
+use super::machine::{Machine, Shown};
+use super::owner::{GroupHandle, Owner};
 use super::rows::{self, LiveFacts};
 use super::server::{Answer, Peer, Service};
 
-impl Service for Owner {
+impl<M: Machine> Service for Owner<M> {
     async fn serve(self: Rc<Self>, peer: Peer, request: Request, answer: Answer) -> Result<Reply, Refused> {
         // How it is can be asked at any time; everything else, once the volumes of the daemon before are taken over.
         if !matches!(request, Request::Overview(_) | Request::Events(_)) {
@@ -50,6 +48,9 @@ impl Service for Owner {
             }
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
+            Request::Scrub(request) => self.scrub(request, &answer).await,
+            Request::ScrubSchedule(request) => self.scrub_schedule(request, &answer).await,
+            Request::GroupImport(request) => self.group_import(request, &answer).await,
             Request::TaskList(request) => self.task_list(request, &answer).await,
             Request::TaskWatch(request) => self.task_watch(request, &answer).await,
             Request::TaskPause(request) => {
@@ -75,9 +76,9 @@ impl Service for Owner {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Run `work` and pass the events of tasks on meanwhile.
-    async fn watched<F: Future>(
+    pub(super) async fn watched<F: Future>(
         self: &Rc<Self>,
         answer: &Answer,
         work: impl FnOnce(Rc<Self>) -> F,
@@ -86,13 +87,14 @@ impl Owner {
         let mut work = std::pin::pin!(work(Rc::clone(self)));
         loop {
             tokio::select! {
-                reply = &mut work => return reply,
-                event = progress.recv() => match event {
-                    Ok(event) => answer.event(event),
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return work.await,
-                },
-            }
+            biased;
+                            reply = &mut work => return reply,
+                            event = progress.recv() => match event {
+                                Ok(event) => answer.event(event),
+                                Err(RecvError::Lagged(_)) => {}
+                                Err(RecvError::Closed) => return work.await,
+                            },
+                        }
         }
     }
 
@@ -119,17 +121,9 @@ impl Owner {
     }
 
     /// Who has the device of a volume open, as people are told it.
-    pub(super) async fn holders(self: &Rc<Self>, live: &Rc<Live>) -> Vec<String> {
+    pub(super) async fn holders(self: &Rc<Self>, live: &Rc<Live<M>>) -> Vec<String> {
         let Some(number) = live.number.get() else { return Vec::new() };
-        worker(move || {
-            let node = links::node(std::path::Path::new("/dev"), number);
-            // A device that is gone is open nowhere.
-            DeviceNumber::of_node(&node).map(crate::probe::holders).unwrap_or_default()
-        })
-        .await
-        .into_iter()
-        .map(|holder| holder.to_string())
-        .collect()
+        self.machine.holders(number).await
     }
 
     async fn group_list(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {
@@ -143,7 +137,7 @@ impl Owner {
         Ok(Reply::Listed(Listed { rows: count }))
     }
 
-    async fn group_rows(self: &Rc<Self>, group: &Rc<GroupHandle>) -> Vec<Row> {
+    async fn group_rows(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) -> Vec<Row> {
         let record = group.record();
         let rooms = self.rooms(&record).await;
         let mut all = vec![Row::Group(rows::group(&record, &group.directory, group.generation()))];
@@ -259,7 +253,7 @@ impl Owner {
     }
 
     async fn verify(self: &Rc<Self>, request: request::Verify, answer: &Answer) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let record = group.record();
         let volume = record.volume(request.volume.as_str())?;
@@ -287,13 +281,15 @@ impl Owner {
                         plex: names[difference.device].clone(),
                         offset_bytes: difference.range.offset,
                         length_bytes: difference.range.length,
+                        unreadable: false,
+                        repaired: false,
                     }))
                     .await;
             }
             verified.compared_bytes = report.compared_bytes;
             verified.differing_bytes = report.differing_bytes;
         }
-        verified.elapsed_ms = began.elapsed().as_millis() as u64;
+        verified.elapsed_ms = self.millis_since(began);
         Ok(Reply::Verified(verified))
     }
 
@@ -344,13 +340,14 @@ impl Owner {
                 return Ok(Reply::Listed(Listed { rows: count }));
             }
             tokio::select! {
-                event = progress.recv() => match event {
-                    Ok(Event::Progress(row)) if wanted.contains(&row.task) => answer.event(Event::Progress(row)),
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return Err(Refusal::new(Kind::Aborted, "daemon.ending", "cleaved", "is ending", "")),
-                },
-                () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
-            }
+            biased;
+                            event = progress.recv() => match event {
+                                Ok(Event::Progress(row)) if wanted.contains(&row.task) => answer.event(Event::Progress(row)),
+                                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                                Err(RecvError::Closed) => return Err(Refusal::new(Kind::Aborted, "daemon.ending", "cleaved", "is ending", "")),
+                            },
+                            () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
+                        }
         }
     }
 
@@ -405,7 +402,7 @@ impl Owner {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
-            uptime_ms: self.started.elapsed().as_millis() as u64,
+            uptime_ms: self.millis_since(self.started),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             groups: groups.len() as u64,
             volumes: groups.iter().map(|group| group.record().volumes().len() as u64).sum(),

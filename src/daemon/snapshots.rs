@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Cut, Removed, Returned};
@@ -17,11 +17,11 @@ use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
 
 use super::bringup::Face;
-use super::freeze::FreezeSet;
 use super::live::Live;
-use super::make::{Added, attached};
+use super::machine::{Machine, Ring};
+use super::make::Added;
 use super::media::Wanted;
-use super::owner::{GroupHandle, Owner, system, worker};
+use super::owner::{GroupHandle, Owner, system};
 use super::rows;
 use super::server::Answer;
 
@@ -31,9 +31,12 @@ const CUT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a file system may stay frozen whatever happens (ordering rule 12).
 const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 
+/// A started volume and what becomes of its route.
+type Swapping<M> = (Rc<Live<M>>, Swap<<M as Machine>::Medium>);
+
 /// One volume of a cut while it is made.
-struct Cutting {
-    live: Rc<Live>,
+struct Cutting<M: Machine> {
+    live: Rc<Live<M>>,
     plexes: Vec<Uuid>,
     origin_map: Uuid,
     snapshot: Uuid,
@@ -57,9 +60,9 @@ impl Taken {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     pub(super) async fn snapstart(self: &Rc<Self>, request: request::SnapStart) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let length = group.record().volume(request.volume.as_str())?.length();
         let wanted = Wanted {
@@ -72,7 +75,7 @@ impl Owner {
             force: request.force,
         };
         let (plexes, jobs) = self.add_plexes(&group, &wanted, Added::Snapshots).await?;
-        attached(request.volume, plexes, jobs, request.background, began).await
+        self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 
     /// Wait, by events, until enough snapshot mirrors are SNAPDONE.
@@ -81,7 +84,7 @@ impl Owner {
         request: request::SnapWait,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         // Listened to before the first look, so that nothing falls between.
         let mut events = self.events.subscribe();
@@ -93,7 +96,7 @@ impl Owner {
                 volume.plexes().iter().filter(|plex| plex.state() == PlexState::SnapDone).collect();
             if ready.len() >= request.nmirror as usize {
                 let plexes = ready.iter().map(|plex| plex.name().clone()).collect();
-                return attached(request.volume.clone(), plexes, Vec::new(), false, began).await;
+                return self.attached(request.volume.clone(), plexes, Vec::new(), false, began).await;
             }
             let coming = volume
                 .snapshot_mirrors()
@@ -116,6 +119,7 @@ impl Owner {
                 }
             }
             tokio::select! {
+                biased;
                 event = events.recv() => if let Ok(event) = event
                     && is_of(&event, &request.group, &request.volume) {
                         answer.event(event);
@@ -154,7 +158,7 @@ impl Owner {
         request: request::Snapshot,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let record = group.record();
         let names = targets(&record, &request)?;
@@ -173,16 +177,16 @@ impl Owner {
         Ok(Reply::Cut(Cut {
             hold_us: micros(taken.hold),
             drain_us: micros(taken.drain),
-            elapsed_ms: began.elapsed().as_millis() as u64,
+            elapsed_ms: self.millis_since(began),
             taken_ms: taken.unix().as_millis() as u64,
         }))
     }
 
     fn lives<'n>(
         &self,
-        group: &GroupHandle,
+        group: &GroupHandle<M>,
         names: impl Iterator<Item = &'n Name>,
-    ) -> Result<Vec<Rc<Live>>, Refused> {
+    ) -> Result<Vec<Rc<Live<M>>>, Refused> {
         let record = group.record();
         names
             .map(|name| {
@@ -194,10 +198,10 @@ impl Owner {
 
     async fn cut(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         request: &request::Snapshot,
         names: &[(Name, Option<Name>)],
-        lives: &[Rc<Live>],
+        lives: &[Rc<Live<M>>],
         answer: &Answer,
     ) -> Result<Taken, Refused> {
         let targets: Vec<_> = names
@@ -267,9 +271,9 @@ impl Owner {
 
     fn snapshot_row(
         self: &Rc<Self>,
-        group: &GroupHandle,
+        group: &GroupHandle<M>,
         record: &Group,
-        one: &Cutting,
+        one: &Cutting<M>,
     ) -> Option<crate::control::row::SnapshotRow> {
         let snapshot = record.volume_by_id(one.snapshot)?;
         let facts = self.facts(snapshot);
@@ -290,31 +294,31 @@ impl Owner {
     async fn freeze_and_swap(
         self: &Rc<Self>,
         consistency: Consistency,
-        cutting: &mut [Cutting],
+        cutting: &mut [Cutting<M>],
     ) -> Result<Taken, Refused> {
         let frozen = match consistency {
             Consistency::Fs => Some(self.freeze(cutting).await?),
             Consistency::Crash => None,
         };
-        let members: Vec<(Rc<Live>, Swap<crate::ring::Medium>)> = cutting
+        let members: Vec<Swapping<M>> = cutting
             .iter()
             .filter_map(|one| {
                 let map = self.maps.borrow().get(&one.origin_map).cloned()?;
                 let plexes = one.plexes.clone();
-                let swap = move |route: &Route<crate::ring::Medium>| {
+                let swap = move |route: &Route<M::Medium>| {
                     let mut route = route.clone();
                     route.plexes.retain(|plex| !plexes.contains(&plex.uuid));
                     route.marks.push(map);
                     route
                 };
-                Some((Rc::clone(&one.live), Box::new(swap) as Swap<crate::ring::Medium>))
+                Some((Rc::clone(&one.live), Box::new(swap) as Swap<M::Medium>))
             })
             .collect();
         assert_eq!(members.len(), cutting.len(), "every prepared cut has its map in memory");
         let swapped = Live::swap(&self.keepers, members, CUT_LIMIT).await;
-        let at = SystemTime::now();
+        let at = self.machine.wall();
         if let Some(frozen) = frozen {
-            thaw(frozen, cutting).await;
+            self.thaw(frozen, cutting).await;
         }
         match swapped {
             Ok(report) => Ok(Taken { at, hold: report.hold, drain: report.drain }),
@@ -329,10 +333,10 @@ impl Owner {
     }
 
     /// Freeze the file systems of all volumes of the set together, so that none stays frozen while another is written out.
-    async fn freeze(self: &Rc<Self>, cutting: &mut [Cutting]) -> Result<FreezeSet, Refused> {
+    async fn freeze(self: &Rc<Self>, cutting: &mut [Cutting<M>]) -> Result<M::Frozen, Refused> {
         for one in cutting.iter_mut() {
             let Some(number) = one.live.number.get() else { continue };
-            one.mounts = worker(move || super::mounts::mounts_of_volume(number)).await?;
+            one.mounts = self.machine.mounts(number).await?;
             // Where nobody has it open, what stands on it is as consistent as who closed it left it.
             if !one.mounts.is_empty() || self.holders(&one.live).await.is_empty() {
                 one.grade = Grade::Fs;
@@ -342,12 +346,12 @@ impl Owner {
             // A file system over several volumes of the set is frozen once.
             let points: BTreeSet<_> = cutting.iter().flat_map(|one| one.mounts.iter().cloned()).collect();
             let points: Vec<_> = points.into_iter().collect();
-            let refused = match worker(move || FreezeSet::freeze(&points, FREEZE_LIMIT)).await {
+            let refused = match self.machine.freeze(points, FREEZE_LIMIT).await {
                 Ok(frozen) => return Ok(frozen),
                 Err(refused) => refused,
             };
             // A file system that cannot be frozen is cut as a crash would leave it, and the grade says so.
-            let unfit = |one: &&mut Cutting| one.mounts.iter().any(|point| refused.object == shown(point));
+            let unfit = |one: &&mut Cutting<M>| one.mounts.iter().any(|point| refused.object == shown(point));
             let mut without = 0;
             if refused.id == "freeze.unsupported" {
                 for one in cutting.iter_mut().filter(unfit) {
@@ -363,12 +367,26 @@ impl Owner {
         }
     }
 
+    async fn thaw(&self, frozen: M::Frozen, cutting: &mut [Cutting<M>]) {
+        let thawed = self.machine.thaw(frozen).await;
+        for one in cutting.iter_mut().filter(|one| !one.mounts.is_empty()) {
+            match &thawed {
+                Ok(span) => one.frozen_for = Some(*span),
+                // A guard let go before we did: the cut may lie behind it.
+                Err(refused) => {
+                    tracing::warn!(volume = %one.live.name, "{refused}");
+                    one.grade = Grade::Crash;
+                }
+            }
+        }
+    }
+
     /// After the release: flush what was detached, then commit.
     async fn finish_cut(
         self: &Rc<Self>,
-        group: &Rc<GroupHandle>,
+        group: &Rc<GroupHandle<M>>,
         set: Uuid,
-        cutting: &[Cutting],
+        cutting: &[Cutting<M>],
         taken: &Taken,
     ) -> Result<(), Refused> {
         for one in cutting {
@@ -398,7 +416,7 @@ impl Owner {
         self.transact(group, |group, ids| change::commit_cut(group, set, &facts, ids)).await.map(drop)
     }
 
-    async fn roll_back(self: &Rc<Self>, group: &Rc<GroupHandle>, set: Uuid, swapped: bool) {
+    async fn roll_back(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, set: Uuid, swapped: bool) {
         match self.transact(group, |group, ids| change::roll_back_cut(group, set, swapped, ids)).await {
             Ok(committed) => {
                 // Detached plexes are tracked again: they lack what was written since the swap.
@@ -413,7 +431,7 @@ impl Owner {
     }
 
     /// Mark writes for plexes of `volume` that are neither in the write path nor tracked.
-    async fn track_detached(self: &Rc<Self>, live: &Rc<Live>, volume: &crate::state::Volume) {
+    async fn track_detached(self: &Rc<Self>, live: &Rc<Live<M>>, volume: &crate::state::Volume) {
         for plex in volume.plexes().iter().filter(|plex| !plex.is_attached()) {
             let Some(map) = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned()) else {
                 continue;
@@ -449,7 +467,7 @@ impl Owner {
 
     /// Give plexes of a snapshot volume back to the origin; only what differs is copied.
     pub(super) async fn snapback(self: &Rc<Self>, request: request::SnapBack) -> Result<Reply, Refused> {
-        let began = Instant::now();
+        let began = self.machine.now();
         let group = self.group(&request.group)?;
         let record = group.record();
         let uuid = record.volume(request.snapshot.as_str())?.uuid();
@@ -520,7 +538,7 @@ impl Owner {
                 reply.copied_bytes += job.ended().await?;
             }
         }
-        reply.elapsed_ms = began.elapsed().as_millis() as u64;
+        reply.elapsed_ms = self.millis_since(began);
         Ok(Reply::Returned(reply))
     }
 
@@ -537,25 +555,11 @@ impl Owner {
             holders,
         };
         let running = record.volume(args.snapshot)?.state() == VolumeState::Active;
-        match change::snapback(record, &args, &mut super::owner::dice()?) {
+        match change::snapback(record, &args, &mut self.dice()?) {
             // It runs and is stopped for it.
             Err(refused) if running && refused.id == "volume.started" => Ok(()),
             Err(refused) => Err(refused),
             Ok(_) => Ok(()),
-        }
-    }
-}
-
-async fn thaw(frozen: FreezeSet, cutting: &mut [Cutting]) {
-    let thawed = worker(move || frozen.thaw()).await;
-    for one in cutting.iter_mut().filter(|one| !one.mounts.is_empty()) {
-        match &thawed {
-            Ok(span) => one.frozen_for = Some(*span),
-            // A guard let go before we did: the cut may lie behind it.
-            Err(refused) => {
-                tracing::warn!(volume = %one.live.name, "{refused}");
-                one.grade = Grade::Crash;
-            }
         }
     }
 }

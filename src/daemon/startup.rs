@@ -1,5 +1,6 @@
 //! The daemon's beginning and end: one daemon only, groups loaded, living devices taken over, pleas heard, signals obeyed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,19 +18,21 @@ use crate::control::What;
 use crate::export::ublk;
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
+use crate::state::{Group, Unfinished};
 use crate::volume::{Loss as Lost, Recorded};
 
+use super::events::News;
 use super::events::hook::Hook;
-use super::events::{Events, News};
 use super::keepers::Plea;
-use super::owner::{Owner, system, worker};
-use super::recovery::{Recovery, take_over};
-use super::server;
-use super::tasks::Tasks;
-use super::upgrade::own_binary;
+use super::machine::Machine;
+use super::owner::{GroupHandle, Owner, system};
+use super::permission::Rules;
+use super::takeover::take_over;
+use super::this_host::{self, ThisHost};
+use super::{notify, process, server};
 
 /// Entries of the rings that keepers and mover submit to.
-const RING_ENTRIES: u32 = 256;
+pub(super) const RING_ENTRIES: u32 = 256;
 
 /// How long a killed daemon may take to end: as long as its last operation.
 const DYING_LIMIT: Duration = Duration::from_secs(60);
@@ -47,15 +50,25 @@ pub struct Options {
     pub state: PathBuf,
     /// The control socket; its directory holds the daemon's lock too.
     pub socket: PathBuf,
+    /// The group whose members may change what root may change, by name or number.
+    pub admin_group: Option<String>,
     /// The command that hears of everything that happens.
     pub hook: Option<PathBuf>,
 }
 
+/// Ours by name, whoever has made it.
+const RUN_DIRECTORY: &str = "/run/cleave";
+
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
-pub(super) const HOST_LOCK: &str = "/run/cleaved.lock";
+pub(super) const HOST_LOCK: &str = "/run/cleave/host.lock";
 
 /// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
-struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+struct Sole {
+    #[expect(dead_code, reason = "the lock lives as long as the open file")]
+    file: File,
+    /// The process that had it before.
+    predecessor: Option<i32>,
+}
 
 impl Sole {
     /// # Errors
@@ -98,6 +111,10 @@ impl Sole {
                 "use that one, or end it first: cleave daemon stop",
             ));
         }
+        let mut before = String::new();
+        // Without a number there is nothing to know a predecessor's devices by.
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut before));
+        let predecessor = before.lines().next().and_then(|line| line.trim().parse().ok());
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
@@ -105,7 +122,7 @@ impl Sole {
             writeln!(file, "{}\n{}", std::process::id(), state.display())
         };
         write(&mut file).map_err(failed)?;
-        Ok(Self(file))
+        Ok(Self { file, predecessor })
     }
 }
 
@@ -135,6 +152,21 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
     made.map_err(|error| system(path.display(), "cannot be made", error.into()))
 }
 
+/// Make what holds a socket, for root and the group that may look. A directory that was there before keeps its owner and
+/// mode, unless it is ours by its name.
+fn make_socket_directory(path: &Path, rules: &Rules) -> Result<(), Refused> {
+    let found = path.is_dir();
+    if !found {
+        make_directory(path, 0o700)?;
+    }
+    if !found || path == Path::new(RUN_DIRECTORY) {
+        rules
+            .set_directory(path)
+            .map_err(|error| system(path.display(), "cannot be given its group and mode", error.into()))?;
+    }
+    Ok(())
+}
+
 /// Run the daemon until it is told to end. `ready` is called once it listens.
 ///
 /// # Errors
@@ -150,12 +182,15 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         ));
     }
     let hook = options.hook.as_deref().map(Hook::start).transpose()?;
-    let directory = options.socket.parent().unwrap_or(Path::new("/"));
-    make_directory(directory, 0o750)?;
-    make_directory(&options.state, 0o700)?;
+    process::protect();
+    let (rules, missing) = Rules::of_host(options.admin_group.as_deref());
+    missing.iter().for_each(|line| tracing::warn!("{line}"));
+    make_socket_directory(options.socket.parent().unwrap_or(Path::new("/")), &rules)?;
+    make_socket_directory(Path::new(RUN_DIRECTORY), &rules)?;
     let state = std::path::absolute(&options.state).unwrap_or_else(|_| options.state.clone());
-    let lock = options.socket.with_extension("lock");
-    let _sole = (Sole::acquire(&lock, &state)?, Sole::acquire(Path::new(HOST_LOCK), &state)?);
+    let _of_socket = Sole::acquire(&options.socket.with_extension("lock"), &state)?;
+    let of_host = Sole::acquire(Path::new(HOST_LOCK), &state)?;
+    make_directory(&options.state, 0o700)?;
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
         load_driver();
@@ -165,43 +200,24 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
     let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (pleas, heard) = mpsc::unbounded_channel();
-    let owner = Rc::new(Owner {
-        root: options.state.clone(),
-        keepers: keepers.handle(),
-        movers: movers.handle(),
-        tasks: Tasks::new(),
-        pleas,
-        events: Events::new(hook),
-        groups: Default::default(),
-        live: Default::default(),
-        media: Default::default(),
-        unlabelled: Default::default(),
-        maps: Default::default(),
-        verbs: Default::default(),
-        never_made: Default::default(),
-        started: Instant::now(),
-        binary: own_binary(),
-        successor: Default::default(),
-        unloaded: Default::default(),
-        recovery: Recovery::default(),
-        ending: tokio::sync::Notify::new(),
-    });
+    let (owner, heard) = Owner::new(ThisHost, options.state.clone(), keepers.handle(), movers.handle());
+    if let Some(hook) = hook {
+        owner.events.set_hook(hook);
+    }
     let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
-    let told = Rc::clone(&events);
-    owner.tasks.when_failed(move |row| told.raise(News::of_task(row)));
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
-        tokio::task::spawn_local(hear(Rc::clone(&owner), heard));
-        load_groups(&owner).await?;
-        let listener = server::listen(&socket)
+        if let Some(pid) = of_host.predecessor {
+            this_host::note_predecessor(pid);
+        }
+        let listener = server::listen(&socket, &rules)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
         // Who asks how it is, is told while volumes are taken over; verbs wait for that.
-        tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
+        tokio::task::spawn_local(server::accept(listener, rules, Rc::clone(&owner)));
         let mut told = std::pin::pin!(until_ended(&owner));
         tokio::select! {
             biased;
-            () = take_over(&owner) => {}
+            booted = owner.boot(heard) => booted?,
             // What is not taken over yet waits for the next daemon, as it does for this one.
             () = &mut told => {
                 let _ = fs::remove_file(&socket);
@@ -209,8 +225,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
                 return Ok(());
             }
         }
-        owner.recovery.has_come_up();
         ready();
+        notify::tell(notify::Word::Ready);
         let (version, pid, serves) =
             (env!("CARGO_PKG_VERSION"), std::process::id(), owner.live.borrow().len());
         let text = format!(
@@ -219,6 +235,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
         );
         owner.events.raise(News::new(What::DaemonStarted, text));
         told.await;
+        notify::tell(notify::Word::Stopping);
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
@@ -263,13 +280,14 @@ async fn until_told(owner: &Rc<Owner>) {
     }
 }
 
-async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
-    let root = owner.root.clone();
-    let directories = worker(move || crate::catalog::group_directories(&root)).await?;
+/// Whether each of them could be read.
+async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> {
+    let mut all = true;
+    let directories = owner.machine.group_directories(&owner.root).await?;
     for directory in directories {
-        let opened = {
-            let directory = directory.clone();
-            worker(move || Catalog::open(&directory)).await
+        let opened = match owner.machine.open_files(&directory).await {
+            Ok(files) => owner.machine.worker(move || Catalog::open_on(files)).await,
+            Err(refused) => Err(refused),
         };
         match opened {
             Ok((catalog, loaded)) => {
@@ -277,23 +295,41 @@ async fn load_groups(owner: &Rc<Owner>) -> Result<(), Refused> {
                     owner.events.raise(News::new(What::GroupRepaired, warning).of_group(loaded.group.name()));
                 }
                 tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
+                if let Some(generation) = loaded.interrupted {
+                    let group = loaded.group.name().clone();
+                    super::recovery::tell(&[Unfinished::Commit { group, generation }]);
+                }
                 owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
             Err(refused) => {
                 owner.unloaded.borrow_mut().push(refused.to_string());
                 owner.events.raise(News::refused(What::GroupNotLoaded, &refused));
+                all = false;
             }
         }
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Remove the devices of the daemon before this one that no record names and nobody has open: it died between making them
+/// and recording their numbers.
+async fn remove_strays<M: Machine>(owner: &Rc<Owner<M>>) {
+    let groups = owner.all_groups();
+    let numbers = |group: &Rc<GroupHandle<M>>| {
+        group.record().volumes().iter().filter_map(|volume| volume.device()).collect::<Vec<_>>()
+    };
+    let known: BTreeSet<u32> = groups.iter().flat_map(numbers).collect();
+    for number in owner.machine.remove_strays(known).await {
+        super::recovery::tell(&[Unfinished::Device { number }]);
+    }
 }
 
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
-async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
+async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
     while let Some(plea) = pleas.recv().await {
-        let owner = Rc::clone(&owner);
-        tokio::task::spawn_local(async move {
+        let (owner, machine) = (Rc::clone(&owner), owner.machine.clone());
+        machine.spawn(async move {
             match plea {
                 Plea::PlexLost { volume, plex, errno, heir, answer } => {
                     // A keeper that does not wait any more has ended.
@@ -314,7 +350,26 @@ async fn hear(owner: Rc<Owner>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
     }
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
+    /// Begin: hear the keepers, load the groups, take over what a dead daemon left.
+    ///
+    /// # Errors
+    /// The state directories cannot be listed.
+    pub async fn boot(self: &Rc<Self>, pleas: mpsc::UnboundedReceiver<Plea>) -> Result<(), Refused> {
+        self.machine.spawn(hear(Rc::clone(self), pleas));
+        self.settle_directories().await;
+        let all_loaded = load_groups(self).await?;
+        take_over(self).await;
+        // What an unread configuration may name is nobody's to remove.
+        if all_loaded {
+            remove_strays(self).await;
+        }
+        self.recovery.has_come_up();
+        let owner = Rc::clone(self);
+        self.machine.spawn(owner.keep_scrub_schedules());
+        Ok(())
+    }
+
     /// Record that `plex` has left the write path of `volume` (ordering rule 3).
     async fn plex_lost(
         self: &Rc<Self>,
@@ -371,9 +426,9 @@ impl Owner {
     /// The application saw an error. While requests go on failing that is told once a minute.
     fn last_plex_failed(&self, volume: Uuid, plex: Uuid, errno: Errno) {
         let Some(live) = self.live(volume) else { return };
-        let now = Instant::now();
+        let now = self.machine.now();
         let told = live.failed.replace(Some(now));
-        if told.is_none_or(|told| now.duration_since(told) >= FAILURES_TOLD_EVERY) {
+        if told.is_none_or(|told| now.since(told) >= FAILURES_TOLD_EVERY) {
             let news = News::new(What::VolumeFailed, format!("a request failed on its last plex: {errno}"));
             self.events.raise(self.news_about(news, volume, Some(plex)));
         } else {
@@ -386,10 +441,17 @@ impl Owner {
     async fn intent_lost(self: &Rc<Self>, volume: Uuid) -> Result<(), Errno> {
         let group = self.group_of(volume).ok_or(Errno::GONE)?;
         let recorded = self.transact(&group, |group, _| change::set_intent_lost(group, volume, true)).await;
-        recorded.map(drop).map_err(|refused| {
+        let Err(refused) = recorded else { return Ok(()) };
+        // The catalogue lies where the intent map does, and may be as ill: the labels alone say it then.
+        tracing::error!(%volume, "the loss of the intent map is recorded on labels alone: {refused}");
+        let change = |group: &Group| change::set_intent_lost(group, volume, true);
+        self.record_on_labels(&group, volume, change).await.map_err(|refused| {
             tracing::error!(%volume, "the loss of the intent map cannot be recorded: {refused}");
             Errno::IO
-        })
+        })?;
+        let news = News::new(What::IntentLost, "its intent map cannot be written");
+        self.events.raise(self.news_about(news, volume, None));
+        Ok(())
     }
 
     /// Stop every volume that nobody has open; the others stay for a successor.

@@ -20,14 +20,17 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::Event;
 use crate::control::row::TaskRow;
 use crate::control::words;
+use crate::device::Moment;
 use crate::mover::Control;
 use crate::state::task::{TaskEvent, TaskState};
+
+use super::machine::Machine;
+use super::this_host::ThisHost;
 
 /// Ended tasks that can still be asked for.
 const KEPT_ENDED: usize = 64;
@@ -73,7 +76,7 @@ struct Entry {
     volume: (Uuid, Name),
     plex: Option<Name>,
     state: TaskState,
-    began: Instant,
+    began: Moment,
     /// `None` once it has ended.
     control: Option<Rc<dyn TaskControl>>,
     /// As known when it began, then as it was at the end.
@@ -87,7 +90,8 @@ struct Entry {
 type WhenFailed = Box<dyn Fn(&TaskRow)>;
 
 /// The registry.
-pub struct Tasks {
+pub struct Tasks<M: Machine = ThisHost> {
+    machine: M,
     entries: RefCell<BTreeMap<u64, Entry>>,
     last: Cell<u64>,
     events: broadcast::Sender<Event>,
@@ -96,11 +100,12 @@ pub struct Tasks {
     this: Weak<Self>,
 }
 
-impl Tasks {
+impl<M: Machine> Tasks<M> {
     /// An empty registry.
     #[must_use]
-    pub fn new() -> Rc<Self> {
+    pub fn new(machine: M) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
+            machine,
             entries: RefCell::default(),
             last: Cell::new(0),
             events: broadcast::Sender::new(EVENTS),
@@ -136,7 +141,7 @@ impl Tasks {
             volume: (volume, volume_name.clone()),
             plex: plex.cloned(),
             state: TaskState::Running,
-            began: Instant::now(),
+            began: self.machine.now(),
             control: Some(Rc::from(control)),
             progress: Progress { total, ..Progress::default() },
             elapsed: Duration::ZERO,
@@ -170,7 +175,7 @@ impl Tasks {
             if outcome.is_ok() {
                 entry.progress.done = entry.progress.total;
             }
-            entry.elapsed = entry.began.elapsed();
+            entry.elapsed = self.machine.now().since(entry.began);
             entry.control = None;
             entry.fault = outcome.err();
         }
@@ -199,7 +204,11 @@ impl Tasks {
     /// # Errors
     /// `task.unknown`.
     pub fn row(&self, id: u64) -> Result<TaskRow, Refused> {
-        self.entries.borrow().get(&id).map(|entry| entry.row(id)).ok_or_else(|| unknown(id))
+        self.entries
+            .borrow()
+            .get(&id)
+            .map(|entry| entry.row(id, self.machine.now()))
+            .ok_or_else(|| unknown(id))
     }
 
     /// The rows of all tasks, or those of `group`, in the order in which they began; ended ones as long as they are kept.
@@ -215,8 +224,9 @@ impl Tasks {
     }
 
     fn rows(&self, take: impl Fn(&Entry) -> bool) -> Vec<TaskRow> {
+        let now = self.machine.now();
         let entries = self.entries.borrow();
-        entries.iter().filter(|(_, entry)| take(entry)).map(|(id, entry)| entry.row(*id)).collect()
+        entries.iter().filter(|(_, entry)| take(entry)).map(|(id, entry)| entry.row(*id, now)).collect()
     }
 
     /// The latest task on `volume` of one of `kinds`, ended or not, unless it is forgotten.
@@ -326,11 +336,11 @@ impl Tasks {
             return;
         }
         self.pumping.set(true);
-        let this = self.this.clone();
-        tokio::task::spawn_local(async move {
+        let (this, machine) = (self.this.clone(), self.machine.clone());
+        self.machine.spawn(async move {
             let mut shown: BTreeMap<u64, Seen> = BTreeMap::new();
             loop {
-                tokio::time::sleep(PROGRESS_INTERVAL).await;
+                machine.sleep(PROGRESS_INTERVAL).await;
                 let Some(tasks) = this.upgrade() else { return };
                 let rows = tasks.moving();
                 if rows.is_empty() || tasks.events.receiver_count() == 0 {
@@ -392,9 +402,9 @@ impl Entry {
         progress
     }
 
-    fn row(&self, id: u64) -> TaskRow {
+    fn row(&self, id: u64, now: Moment) -> TaskRow {
         let progress = self.current();
-        let elapsed = if self.state.has_ended() { self.elapsed } else { self.began.elapsed() };
+        let elapsed = if self.state.has_ended() { self.elapsed } else { now.since(self.began) };
         let waits = self.state == TaskState::Paused;
         TaskRow {
             task: id,
@@ -496,7 +506,7 @@ mod tests {
 
     #[test]
     fn commands_reach_the_work_once_and_rows_follow() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new(ThisHost);
         let (id, work) = begin(&tasks, VOLUME);
         tasks.pause(id).unwrap();
         tasks.pause(id).unwrap();
@@ -519,7 +529,7 @@ mod tests {
 
     #[test]
     fn each_end_has_its_state_and_is_kept_for_a_while() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new(ThisHost);
         let other = Uuid::from_bytes([8; 16]);
         let ends = [
             (Ok(()), words::TaskState::Done),
@@ -566,7 +576,7 @@ mod tests {
     #[test]
     fn a_listener_hears_each_change_of_state_and_progress_between() {
         on_a_local_set(async {
-            let tasks = Tasks::new();
+            let tasks = Tasks::new(ThisHost);
             let mut events = tasks.subscribe();
             let (id, _work) = begin(&tasks, VOLUME);
             tasks.pause(id).unwrap();
@@ -590,7 +600,7 @@ mod tests {
     #[test]
     fn nothing_wakes_up_when_nobody_listens_or_nothing_moves() {
         on_a_local_set(async {
-            let tasks = Tasks::new();
+            let tasks = Tasks::new(ThisHost);
             let (id, work) = begin(&tasks, VOLUME);
             tokio::time::sleep(PROGRESS_INTERVAL * 2).await;
             assert_eq!((work.looks.get(), tasks.pumping.get()), (0, false));
@@ -615,7 +625,7 @@ mod tests {
 
     #[test]
     fn the_mover_is_steered_through_the_registry() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new(ThisHost);
         let control = Control::default();
         let kind = words::TaskKind::Verify;
         let id = tasks.start(kind, &name("dg"), VOLUME, &name("v"), None, 1 << 30, Box::new(control.clone()));

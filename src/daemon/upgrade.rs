@@ -16,7 +16,8 @@ use crate::control::reply::Changed;
 use crate::control::{Reply, What, request};
 
 use super::events::News;
-use super::owner::{Owner, worker};
+use super::machine::Machine;
+use super::owner::Owner;
 
 /// How long the new binary may take to say whether it fits.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
@@ -80,7 +81,7 @@ fn check(binary: &Path, state: &Path) -> Result<(), Refused> {
     Err(unfit(binary, if line.is_empty() { format!("says that it does not fit ({status})") } else { line }))
 }
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Check the binary that is to take this one's place, and have the main loop give the place to it.
     pub(super) async fn upgrade(self: &Rc<Self>, request: request::Upgrade) -> Result<Reply, Refused> {
         let binary = match request.binary.or_else(|| self.binary.clone()) {
@@ -89,7 +90,7 @@ impl Owner {
             None => return Err(unfit(Path::new("cleaved"), "where it was started from is not known")),
         };
         let (asked, state) = (binary.clone(), self.root.clone());
-        worker(move || check(&asked, &state)).await?;
+        self.machine.worker(move || check(&asked, &state)).await?;
         *self.successor.borrow_mut() = Some(binary);
         self.ending.notify_one();
         Ok(Reply::Changed(Changed { changed: true }))
@@ -105,13 +106,13 @@ impl Owner {
             let groups = self.all_groups();
             let mut turns = Vec::new();
             for group in &groups {
-                turns.push(tokio::time::timeout(TURN_LIMIT, group.turn.lock()).await);
+                turns.push(self.within(TURN_LIMIT, group.turn.lock()).await);
             }
             for live in self.live.borrow().values().cloned().collect::<Vec<_>>() {
                 // Past the limit, what is not durable yet is copied again.
-                let _ = tokio::time::timeout(PERSIST_LIMIT, live.keeper.persist()).await;
+                let _ = self.within(PERSIST_LIMIT, live.keeper.persist()).await;
             }
-            tokio::time::sleep(ANSWER_TIME).await;
+            self.machine.sleep(ANSWER_TIME).await;
             self.events.finish_hook();
             let mut arguments = std::env::args_os();
             let name = arguments.next().unwrap_or_else(|| "cleaved".into());

@@ -20,8 +20,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-use crate::base::limits::MAX_CONFIG_BYTES;
-use crate::base::{Generation, checksum};
+use crate::base::limits::{MAX_CONFIG_BYTES, MAX_COUNT};
+use crate::base::{Generation, checksum, one_line};
 
 const MAGIC: &str = "cleave-configuration";
 const VERSION: u16 = 1;
@@ -55,6 +55,11 @@ pub enum ConfigError {
     },
     /// The sum does not match: edited by hand, or damaged.
     Altered,
+    /// The sum matches, and the generation is one that no counting reaches.
+    BeyondCount {
+        /// The generation.
+        found: Generation,
+    },
     /// The sum matches and the body is not what this program writes.
     Unreadable {
         /// What the reader of the body says.
@@ -77,6 +82,7 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::Altered => f.write_str("does not match its checksum: edited by hand or damaged"),
+            Self::BeyondCount { found } => write!(f, "has generation {found}, which no counting reaches"),
             Self::Unreadable { reason } => write!(f, "cannot be read: {reason}"),
         }
     }
@@ -101,7 +107,7 @@ fn first_line(claim: &str, body: &[u8]) -> String {
 /// such as a map whose keys are no strings.
 pub fn encode<T: Serialize>(generation: Generation, value: &T) -> Result<String, ConfigError> {
     let mut body = serde_json::to_string_pretty(value)
-        .map_err(|error| ConfigError::Unreadable { reason: error.to_string() })?;
+        .map_err(|error| ConfigError::Unreadable { reason: one_line(&error.to_string()) })?;
     body.push('\n');
     let text = first_line(&claim(generation, body.len()), body.as_bytes()) + &body;
     if text.len() > MAX_CONFIG_BYTES {
@@ -117,7 +123,7 @@ pub fn encode<T: Serialize>(generation: Generation, value: &T) -> Result<String,
 pub fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<(Generation, T), ConfigError> {
     let (generation, body) = verify(text)?;
     let value = serde_json::from_slice(body)
-        .map_err(|error| ConfigError::Unreadable { reason: error.to_string() })?;
+        .map_err(|error| ConfigError::Unreadable { reason: one_line(&error.to_string()) })?;
     Ok((generation, value))
 }
 
@@ -152,6 +158,9 @@ fn verify(text: &[u8]) -> Result<(Generation, &[u8]), ConfigError> {
     let expected = first_line(&claim(generation, body.len()), body);
     if text[..=end] != *expected.as_bytes() {
         return Err(ConfigError::Altered);
+    }
+    if generation > MAX_COUNT {
+        return Err(ConfigError::BeyondCount { found: generation });
     }
     Ok((generation, body))
 }
@@ -254,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_survive_the_round_trip(generation: u64, body: BTreeMap<String, u64>) {
+        fn texts_survive_the_round_trip(generation in 0..=MAX_COUNT.0, body: BTreeMap<String, u64>) {
             let text = encode(Generation(generation), &body).unwrap();
             prop_assert_eq!(decode::<Body>(text.as_bytes()), Ok((Generation(generation), body)));
         }

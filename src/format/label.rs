@@ -37,7 +37,7 @@
 
 use std::fmt;
 
-use crate::base::limits::{LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_VOLUME_BYTES, MIB, PAGE_BYTES};
+use crate::base::limits::{LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES};
 use crate::base::{Generation, GenerationId, Uuid};
 
 use super::Damage;
@@ -333,6 +333,11 @@ impl Label {
             config_generation: Generation(CONFIG_GENERATION.u64(block)),
             configuration: Vec::new(),
         };
+        let counts =
+            [Generation(label.sequence), label.run, stop.unwrap_or_default(), label.config_generation];
+        if counts.iter().any(|count| *count > MAX_COUNT) {
+            return Err(Damage::Absurd("a number that no counting reaches"));
+        }
         if !RESERVED.is_zero(block) {
             return Err(Damage::Absurd("reserved bytes are not zero"));
         }
@@ -510,6 +515,10 @@ mod tests {
             forged(|c| c[STATE.at] = 0xff),
             forged(|c| CONFIG_LENGTH.put_u64(c, u64::MAX)),
             forged(|c| CONFIG_LENGTH.put_u64(c, MAX_CONFIG_BYTES as u64 + 1)),
+            forged(|c| SEQUENCE.put_u64(c, MAX_COUNT.0 + 1)),
+            forged(|c| RUN.put_u64(c, u64::MAX)),
+            forged(|c| STOP.put_u64(c, u64::MAX)),
+            forged(|c| CONFIG_GENERATION.put_u64(c, u64::MAX)),
             forged(|c| c[4095] = 1),
             forged(|c| c[8191] = 1),
         ] {
@@ -577,7 +586,7 @@ mod tests {
     proptest! {
         #[test]
         fn labels_survive_the_round_trip(
-            sequence: u64, run: u64, stop: u64, lost: bool, address: u64,
+            sequence in 0..=MAX_COUNT.0, run in 0..=MAX_COUNT.0, stop in 0..=MAX_COUNT.0, lost: bool, address: u64,
             past in proptest::collection::vec(any::<[u8; 16]>(), 0..MAX_PAST_GENERATIONS),
             configuration in proptest::collection::vec(any::<u8>(), 0..9000),
         ) {

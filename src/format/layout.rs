@@ -1,5 +1,6 @@
 //! Fields of a fixed layout: their offsets are summed up by the compiler, in the order of their list.
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Generation, Uuid, checksum};
 
 use super::Damage;
@@ -117,7 +118,9 @@ impl Head {
             let blank = block.iter().all(|&byte| byte == 0);
             return Err(if blank { Damage::Blank } else { Damage::BadMagic });
         }
-        if self.crc.u32(block) != checksum::crc32c_without(block, self.crc.at) {
+        if self.crc.u32(block) != checksum::crc32c_without(block, self.crc.at)
+            && !museum::shows(Exhibit::TornPageBelieved)
+        {
             return Err(Damage::BadChecksum);
         }
         match self.version.u16(block) {

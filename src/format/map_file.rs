@@ -34,7 +34,7 @@
 //! | header even | header odd | page 0 even | page 0 odd | page 1 even | page 1 odd | ...
 //! ```
 
-use crate::base::limits::{EXTENT_BYTES, MAX_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MAX};
+use crate::base::limits::{EXTENT_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MAX};
 use crate::base::{Generation, Uuid};
 use crate::bitmap::PAGE_BITS;
 
@@ -189,6 +189,10 @@ impl MapHeader {
         if Slot::of(header.sequence) != slot {
             return Err(Damage::Absurd("header in its other slot"));
         }
+        let counts = [Generation(header.sequence), header.run, header.stop.unwrap_or_default()];
+        if counts.iter().any(|count| *count > MAX_COUNT) {
+            return Err(Damage::Absurd("a number that no counting reaches"));
+        }
         if header.bits == 0 || header.bits > MAX_MAP_BITS {
             return Err(Damage::Absurd("length of the map"));
         }
@@ -325,6 +329,9 @@ mod tests {
             decode(|h| h.granularity = 1 << 63),
             decode(|h| h.sequence = 7),
             decode(|h| h.stop = None),
+            decode(|h| h.sequence = MAX_COUNT.0 + 2),
+            decode(|h| h.run = MAX_COUNT.next()),
+            decode(|h| h.stop = Some(MAX_COUNT.next())),
             decode(|h| h.kind = MapKind::Intent),
             decode(|h| (h.kind, h.granularity) = (MapKind::Intent, EXTENT_BYTES)),
         ] {

@@ -24,7 +24,7 @@
 //!    128  3968  bits
 //! ```
 
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{MAX_COUNT, PAGE_BYTES};
 use crate::base::{Generation, Uuid};
 use crate::bitmap::{PAGE_BITS, PAGE_MAP_BYTES};
 
@@ -183,20 +183,16 @@ impl MapPage {
         if Slot::of(sequence) != place.slot {
             return Err(Damage::Absurd("page in its other slot"));
         }
+        let (run, stop) = (Generation(RUN.u64(block)), STOP.stop(block));
+        if [Generation(sequence), run, stop.unwrap_or_default()].iter().any(|count| *count > MAX_COUNT) {
+            return Err(Damage::Absurd("a number that no counting reaches"));
+        }
         if !ZERO.is_zero(block) || !RESERVED.is_zero(block) {
             return Err(Damage::Absurd("reserved bytes are not zero"));
         }
         let mut bits = [0; PAGE_MAP_BYTES];
         bits.copy_from_slice(BITS.bytes(block));
-        Ok(Self {
-            kind,
-            owner,
-            index,
-            sequence,
-            run: Generation(RUN.u64(block)),
-            stop: STOP.stop(block),
-            bits,
-        })
+        Ok(Self { kind, owner, index, sequence, run, stop, bits })
     }
 }
 
@@ -337,6 +333,11 @@ mod tests {
         assert!(matches!(forged(|b| b[KIND.at] = 3), Err(Damage::Absurd(_))));
         assert!(matches!(forged(|b| b[ZERO.at] = 1), Err(Damage::Absurd(_))));
         assert!(matches!(forged(|b| b[RESERVED.at + 63] = 1), Err(Damage::Absurd(_))));
+        for counter in [SEQUENCE, RUN, STOP] {
+            // Odd, so that the page stays in its slot.
+            let beyond = |b: &mut [u8]| counter.put_u64(b, MAX_COUNT.0 + 1);
+            assert_eq!(forged(beyond), Err(Damage::Absurd("a number that no counting reaches")));
+        }
         assert_eq!(MapPage::decode(&[0; PAGE_BYTES], &place()), Err(Damage::Blank));
         assert_eq!(MapPage::decode(&[0xff; PAGE_BYTES], &place()), Err(Damage::BadMagic));
     }
@@ -356,7 +357,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_survive_the_round_trip(sequence: u64, index: u64, run: u64, stop: u64, seed: u8) {
+        fn pages_survive_the_round_trip(
+            sequence in 0..=MAX_COUNT.0, index: u64, run in 0..=MAX_COUNT.0, stop in 0..=MAX_COUNT.0, seed: u8,
+        ) {
             let mut page = page();
             (page.sequence, page.index, page.run) = (sequence, index, Generation(run));
             page.stop = Some(Generation(stop)).filter(|stop| stop.0 != 0);

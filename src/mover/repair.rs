@@ -1,6 +1,8 @@
 //! Repair of a range that one device cannot read any more, from another that can.
 
 use crate::base::ByteRange;
+#[cfg(feature = "museum")]
+use crate::base::museum::{self, Exhibit};
 use crate::device::{BlockDevice, Durability, OwnedBuffer, Request};
 
 use super::copy::SOURCE;
@@ -25,6 +27,8 @@ pub async fn repair<S: BlockDevice, T: BlockDevice, W: Windows>(
         let buffer = buffer.slice(0, piece.length as usize);
         let claimed = windows.claim_to_write(piece).await;
         let _window = claimed.map_err(|errno| MoverError::Write { range: piece, errno })?;
+        #[cfg(feature = "museum")]
+        let _window = (!museum::shows(Exhibit::RepairBesideWrites)).then_some(_window);
         let read = Request::Read { offset: piece.offset, buffer: buffer.clone().into() };
         source.submit(read).await.map_err(|errno| MoverError::Read {
             device: SOURCE,

@@ -180,6 +180,27 @@ proptest! {
         prop_assert_eq!(&*source.bytes.borrow(), &*target.durable.borrow());
     }
 
+    /// Rule 10: what is written beside a repair is not undone by it.
+    #[test]
+    fn rule_10_repairs_beside_racing_writes_end_with_equal_disks(seed: u64) {
+        let dice = Dice::new(seed);
+        let source = Disk::new(content(&dice), &dice);
+        let target = Disk::new(source.bytes.borrow().clone(), &dice);
+        let table = Table::default();
+        let others: Others =
+            (0..3).map(|_| Box::pin(writer(&source, &target, Some(&table), dice.clone())) as _).collect();
+        let repairs = async {
+            for _ in 0..6 {
+                let offset = dice.roll(LENGTH / 512) * 512;
+                let length = ((dice.roll(512) + 1) * 512).min(LENGTH - offset);
+                repair(&source, &target, &table, ByteRange::new(offset, length)).await.unwrap();
+            }
+        };
+        run(&dice, repairs, others, |_| ());
+        prop_assert_eq!(&*source.bytes.borrow(), &*target.bytes.borrow());
+        prop_assert_eq!(table.held(), 0);
+    }
+
     #[test]
     fn a_comparison_finds_what_was_planted(
         seed: u64,

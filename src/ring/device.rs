@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::medium::{Access, MediaKind, Medium, Zeroing};
 use super::submit::{Held, Submitter};
+#[cfg(feature = "museum")]
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno};
 use crate::device::{BlockDevice, Buffer, Direction, Durability, Geometry, OwnedBuffer, Request, Space};
 
@@ -159,6 +161,9 @@ impl<S: Submitter> RingDevice<S> {
 
     async fn flush(&self) -> Result<(), Errno> {
         let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
+        #[cfg(feature = "museum")]
+        let entry =
+            if museum::shows(Exhibit::FlushOfTheWrongKind) { opcode::Nop::new().build() } else { entry };
         self.count(None, &entry).await.map(|_| ())
     }
 
@@ -247,7 +252,57 @@ impl<S: Submitter> BlockDevice for RingDevice<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::pin::pin;
+    use std::rc::Rc;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
+    use crate::base::limits::MIB;
+    use crate::ring::{Allocation, Medium};
+
+    /// Notes the operations that it is given, and answers that each moved all its bytes.
+    #[derive(Clone, Default)]
+    struct Recorder(Rc<RefCell<Vec<u32>>>);
+
+    impl Submitter for Recorder {
+        unsafe fn submit(&self, entry: squeue::Entry, held: Held) -> impl Future<Output = i32> + 'static {
+            self.0.borrow_mut().push(entry.get_opcode());
+            std::future::ready(held.buffer.map_or(0, |buffer| buffer.len() as i32))
+        }
+        fn registered(&self, _: &OwnedBuffer) -> Option<u16> {
+            None
+        }
+        fn holds_requests(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn each_request_goes_out_as_the_operation_of_its_kind() {
+        let directory = tempfile::tempdir().unwrap();
+        let medium = Medium::create_file(&directory.path().join("m"), MIB, Allocation::Full).unwrap();
+        let recorder = Recorder::default();
+        let device = RingDevice::new(medium, recorder.clone());
+        let range = ByteRange::new(0, 4096);
+        let buffer = || OwnedBuffer::zeroed(4096).into();
+        let (space, durability) = (Space::Keep, Durability::Volatile);
+        let (fsync, zero) = (opcode::Fsync::CODE, opcode::Fallocate::CODE);
+        for (request, expected) in [
+            (Request::Read { offset: 0, buffer: buffer() }, &[opcode::Read::CODE][..]),
+            (Request::Write { offset: 0, buffer: buffer(), durability }, &[opcode::Write::CODE]),
+            (Request::WriteZeroes { range, space, durability }, &[zero]),
+            (Request::WriteZeroes { range, space, durability: Durability::Durable }, &[zero, fsync]),
+            (Request::Discard { range }, &[zero]),
+            (Request::Flush, &[fsync]),
+        ] {
+            let said = format!("{request:?}");
+            let done = pin!(device.submit(request)).poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(done, Poll::Ready(Ok(())), "{said}");
+            let expected: Vec<u32> = expected.iter().copied().map(u32::from).collect();
+            assert_eq!(recorder.0.take(), expected, "{said}");
+        }
+    }
 
     #[test]
     fn only_sparse_files_and_disks_give_space_back() {

@@ -55,7 +55,9 @@ pub struct MediumError {
 }
 
 impl MediumError {
-    pub(super) fn new(path: &Path, fault: Fault, errno: Option<Errno>) -> Self {
+    /// The error of a medium at `path`.
+    #[must_use]
+    pub fn new(path: &Path, fault: Fault, errno: Option<Errno>) -> Self {
         Self { path: path.to_owned(), fault, errno }
     }
 

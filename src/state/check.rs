@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::group::{Group, Volume};
+use super::group::{Group, MAX_PAST_GENERATIONS, Volume};
 use super::plex::{PlexState, Purpose};
 use super::refuse;
 use super::volume::VolumeState;
-use crate::base::limits::{MAX_PLEXES, PAGE_BYTES};
+use crate::base::limits::{MAX_COUNT, MAX_PLEXES, PAGE_BYTES};
 use crate::base::{Refused, Uuid};
 
 impl Group {
@@ -68,6 +68,11 @@ impl Group {
                 return twice("its device number is there", &volume.name);
             }
         }
+        for leaving in &self.leaving {
+            if !uuids.insert(leaving.plex) {
+                return twice("a plex that leaves is there", &leaving.plex);
+            }
+        }
         Ok(())
     }
 
@@ -108,6 +113,12 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
     }
     if volume.plexes.is_empty() || volume.plexes.len() > MAX_PLEXES {
         return Err(format!("it has {} plexes", volume.plexes.len()));
+    }
+    if volume.run > MAX_COUNT || volume.stop > MAX_COUNT {
+        return Err(format!(
+            "it is in run {} after stop {}, which no counting reaches",
+            volume.run, volume.stop
+        ));
     }
     let state = volume.state();
     let complete = volume.complete_plexes().count();
@@ -150,6 +161,9 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
         }
         if state.is_started() && plex.state() == PlexState::Active && !plex.is_attached() {
             return Err(format!("plex {} is ACTIVE and not in the route", plex.name));
+        }
+        if plex.past.len() > MAX_PAST_GENERATIONS {
+            return Err(format!("plex {} has {} past generations", plex.name, plex.past.len()));
         }
         if plex.past.contains(&plex.generation) {
             return Err(format!("plex {} has its present generation in its past", plex.name));

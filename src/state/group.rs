@@ -8,7 +8,9 @@ use std::fmt;
 use std::path::{Component, Path};
 
 use super::plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
+use super::recovery::Leaving;
 use super::refuse;
+use super::scrub::Scrub;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
 use super::volume::{VolumeEvent, VolumeState};
 use crate::base::limits::{LABEL_AREA_BYTES, MIB};
@@ -369,10 +371,12 @@ pub struct Volume {
     pub(super) resync: Option<Resync>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prepared: Option<PreparedCut>,
+    #[serde(default, skip_serializing_if = "Scrub::is_empty")]
+    pub(super) scrub: Scrub,
 }
 
 impl Volume {
-    pub(super) const fn new(name: Name, uuid: Uuid, length: u64, region_size: RegionSize) -> Self {
+    pub(super) fn new(name: Name, uuid: Uuid, length: u64, region_size: RegionSize) -> Self {
         Self {
             name,
             uuid,
@@ -391,6 +395,7 @@ impl Volume {
             snapshots: Vec::new(),
             resync: None,
             prepared: None,
+            scrub: Scrub::default(),
         }
     }
 
@@ -518,6 +523,12 @@ impl Volume {
         self.prepared.as_ref()
     }
 
+    /// Its scrubs.
+    #[must_use]
+    pub const fn scrub(&self) -> &Scrub {
+        &self.scrub
+    }
+
     /// The plex of that name.
     ///
     /// # Errors
@@ -573,6 +584,8 @@ pub struct Group {
     pub(super) media: Vec<PoolMedium>,
     #[serde(default)]
     pub(super) volumes: Vec<Volume>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) leaving: Vec<Leaving>,
 }
 
 impl Group {
@@ -598,6 +611,12 @@ impl Group {
     #[must_use]
     pub fn volumes(&self) -> &[Volume] {
         &self.volumes
+    }
+
+    /// Plexes that were given up and whose media are not freed yet, oldest first.
+    #[must_use]
+    pub fn leaving(&self) -> &[Leaving] {
+        &self.leaving
     }
 
     /// The volume of that name.

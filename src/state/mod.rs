@@ -14,7 +14,9 @@ mod ids;
 pub mod listing;
 pub mod place;
 mod plex;
+pub mod recovery;
 pub mod refuse;
+pub mod scrub;
 mod snapshot;
 pub mod task;
 mod volume;
@@ -24,5 +26,7 @@ pub use group::{
 };
 pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
+pub use recovery::{Fate, Leaving, Unfinished};
+pub use scrub::{Hours, Repair, Schedule, Scrub, ScrubTally};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};
 pub use volume::{VolumeEvent, VolumeState};

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::{BlockDevice, Clock, Host, Request};
@@ -207,6 +208,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 }
                 match self.write_intent_pages(&pages).await {
                     Ok(()) => intent.grant(batch),
+                    Err(_) if museum::shows(Exhibit::LogFailureIgnored) => intent.grant(batch),
                     Err(errno) => {
                         tracing::error!(volume = %self.volume.shape.uuid, %errno, "an intent page cannot be written");
                         // Ordering rule 18.
@@ -244,7 +246,9 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         for (map, file) in maps {
             let due = map.bits().take_dirty_pages();
             if let Err(errno) = file.write_pages(map.bits(), &due).await {
-                due.iter().for_each(|page| map.bits().mark_page(*page));
+                if !museum::shows(Exhibit::DirtyMarkDroppedBeforeWrite) {
+                    due.iter().for_each(|page| map.bits().mark_page(*page));
+                }
                 outcome = Err(errno);
             }
         }
@@ -266,7 +270,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 }
             }
         };
-        for verdict in join_all(route.plexes.iter().map(flush)).await {
+        let spared = |plex: &&super::RoutePlex<H::Medium>| {
+            museum::shows(Exhibit::MirrorNotFlushed) && plex.role == Role::WriteOnly
+        };
+        for verdict in join_all(route.plexes.iter().filter(|plex| !spared(plex)).map(flush)).await {
             if let Verdict::Fail(errno) = verdict {
                 return Err(errno);
             }
@@ -395,7 +402,12 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let kept = route
             .readable()
             .all(|plex| has_failed(plex.uuid))
-            .then(|| route.readable().find(|plex| plex.behind.is_clean()).or_else(|| route.readable().next()))
+            .then(|| {
+                let whole = |plex: &&super::RoutePlex<_>| {
+                    plex.behind.is_clean() || museum::shows(Exhibit::WorseCopyKept)
+                };
+                route.readable().find(whole).or_else(|| route.readable().next())
+            })
             .flatten()
             .map(|plex| plex.uuid);
         for (uuid, errno) in failed.iter().filter(|(uuid, _)| Some(*uuid) != kept) {
@@ -431,6 +443,9 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
             for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
+                if museum::shows(Exhibit::LostCacheForgotten) {
+                    continue;
+                }
                 absent.behind.or_extents(volume.intent.durable());
             }
         }

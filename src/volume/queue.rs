@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 
@@ -198,27 +199,72 @@ impl<H: Host> VolumeQueue<H> {
 
     async fn write(&self, request: Request) -> Result<(), Errno> {
         let range = request.range();
-        let _held = self.volume.gate.acquire(range).await;
+        let mut order = range;
+        if museum::shows(Exhibit::OverlapsOrderedPerQueue) {
+            order.offset += (self.lane as u64) << 52;
+        }
+        if museum::shows(Exhibit::DiscardOutOfOrder) && matches!(request, Request::Discard { .. }) {
+            order.offset += 1 << 60;
+        }
+        let _held = self.volume.gate.acquire(order).await;
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
         self.volume.intent.cover(range).await?;
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
-        view.route.mark(range);
+        if !museum::shows(Exhibit::MarkedAfterWrite) {
+            view.route.mark(range);
+        }
+        let as_is = view.discard_zeroes || museum::shows(Exhibit::DiscardPassedAsItIs);
         let request = match request {
-            Request::Discard { range } if !view.discard_zeroes => Request::WriteZeroes {
+            Request::Discard { range } if !as_is => Request::WriteZeroes {
                 range,
                 space: Space::Release,
                 durability: crate::device::Durability::Volatile,
             },
+            Request::Write { offset, buffer, .. } if museum::shows(Exhibit::DurableWriteSentPlain) => {
+                Request::Write { offset, buffer, durability: crate::device::Durability::Volatile }
+            }
             other => other,
         };
+        #[cfg(feature = "museum")]
+        self.scribble(&request);
+        if museum::shows(Exhibit::FlushCoversOneQueue) {
+            museum::note(self.lane);
+        }
         let failed = self.fan_out(&view, &request).await;
+        if museum::shows(Exhibit::MarkedAfterWrite) {
+            view.route.mark(range);
+        }
+        if museum::shows(Exhibit::WriteEndsCopyOfRegion) && failed.is_empty() {
+            let region =
+                range.widen(self.volume.shape.region_size.bytes(), self.volume.shape.geometry.length);
+            view.route.plexes.iter().for_each(|plex| plex.behind.clear(region));
+        }
         self.settle(&view, range, failed).await
+    }
+
+    /// What an application may do to the page of a request whose bytes nobody has copied.
+    #[cfg(feature = "museum")]
+    fn scribble(&self, request: &Request) {
+        if museum::shows(Exhibit::PageChangesUnderWrite)
+            && let Request::Write { buffer: Buffer::Owned(page), .. } = request
+        {
+            let (page, clock) = (page.clone(), self.host.clock().clone());
+            self.host.spawn(async move {
+                clock.sleep(Duration::from_micros(60)).await;
+                page.fill_from(0, &[0x5c]);
+            });
+        }
     }
 
     async fn flush(&self) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
+        if museum::shows(Exhibit::FlushNotDone)
+            || museum::shows(Exhibit::FlushCoversOneQueue) && !museum::was_noted(self.lane)
+        {
+            return Ok(());
+        }
         let view = self.view();
         let faults = &self.volume.faults;
         let lost_before = faults.lost_flushes();
@@ -226,8 +272,17 @@ impl<H: Host> VolumeQueue<H> {
             view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role != Role::WriteOnly);
         // Ordering rule 4: every ACTIVE plex. Who fails is told at once, and not when the others have answered too.
         let verdicts = join_all(relied.map(|(plex, device)| async move {
-            match device.submit(Request::Flush).await {
+            let flushed = device.submit(Request::Flush).await;
+            #[cfg(feature = "museum")]
+            let flushed = match flushed {
+                Err(_) if museum::shows(Exhibit::FailedFlushTriedAgain) => {
+                    device.submit(Request::Flush).await
+                }
+                first => first,
+            };
+            match flushed {
                 Ok(()) => Verdict::Acknowledge,
+                Err(_) if museum::shows(Exhibit::FlushErrorSwallowed) => Verdict::Acknowledge,
                 Err(errno) => {
                     let heard = true;
                     faults.ask(|verdict| Report::Flush { plex: plex.uuid, errno, heard, verdict }).await
@@ -279,6 +334,9 @@ impl<H: Host> VolumeQueue<H> {
             [one] => named(0, one.submit(request.clone()).await).into_iter().collect(),
             [one, two] => {
                 let (first, second) = join(one.submit(request.clone()), two.submit(request.clone())).await;
+                if museum::shows(Exhibit::EarlierErrorOverwritten) {
+                    return named(1, second).into_iter().collect();
+                }
                 named(0, first).into_iter().chain(named(1, second)).collect()
             }
             many => {

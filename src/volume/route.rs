@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::bitmap::ChangeMap;
 
@@ -116,6 +117,9 @@ impl<M: Clone> Route<M> {
         for map in &self.marks {
             map.mark(range);
         }
+        if museum::shows(Exhibit::DegradedWriteNotMarked) {
+            return;
+        }
         for plex in &self.absent {
             plex.behind.mark(range);
         }
@@ -127,6 +131,9 @@ impl<M: Clone> Route<M> {
         let mut route = self.clone();
         if let Some(at) = route.plexes.iter().position(|plex| plex.uuid == uuid) {
             let plex = route.plexes.remove(at);
+            if museum::shows(Exhibit::MapForgottenAtLoss) {
+                plex.behind.clear_all();
+            }
             route.absent.push(AbsentPlex { uuid, behind: plex.behind, errno, recorded: false });
         }
         route

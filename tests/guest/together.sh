@@ -7,6 +7,29 @@
 
 start_daemon
 step 60 cleave -q make v 16m -n 2
+
+# at_once WORD...: the same command from eight at once; the statuses, each with its count.
+at_once() {
+    local one many=()
+    : >statuses
+    for one in {1..8}; do
+        (
+            status=0
+            timeout -k 2 60 cleave -q "$@" >/dev/null 2>>said || status=$?
+            echo "$status" >>statuses
+        ) &
+        many+=($!)
+    done
+    for one in "${many[@]}"; do wait_child "$one" 90 "one of eight"; done
+    sort -n statuses | uniq -c | awk '{printf "%s%s of %s", sep, $1, $2; sep = ", "}'
+}
+# One does it; the others are told that it is there, or there no more.
+assert_eq "1 of 0, 7 of 12" "$(at_once make w 4m)" "eight that make one volume"
+assert_eq 1 "$(cleave --json list | jq '[.volumes[] | select(.volume == "w")] | length')" "volumes of that name"
+removed=$(at_once rm -f w)
+[[ $removed == "1 of 0, "* && $removed =~ ^"1 of 0, "[0-9]\ of\ (11|13)(,\ [0-9]\ of\ 13)?$ ]] ||
+    die "eight that remove one volume: $removed"
+
 end=$((SECONDS + $(long_or 120 15)))
 # say WORD...: again and again; a refusal is fine, anything else is not.
 say() {

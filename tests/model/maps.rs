@@ -1,6 +1,6 @@
 //! The files of intent and change maps on simulated disks.
 
-use cleave::base::limits::PAGE_BYTES;
+use cleave::base::limits::SECTOR_BYTES;
 use cleave::base::{Generation, Uuid};
 use cleave::bitmap::{ChangeMap, ExtentMap};
 use cleave::device::{Geometry, Host};
@@ -26,7 +26,8 @@ pub fn change_identity(shape: &Shape, owner: Uuid) -> MapIdentity {
 
 /// A disk as large as the file of the map.
 pub fn disk(world: &World, name: &str, identity: &MapIdentity) -> SimDisk {
-    let block_size = PAGE_BYTES as u32;
+    // A page may be torn at each of its sectors.
+    let block_size = SECTOR_BYTES as u32;
     let length = identity.file_bytes();
     world.disk(name, Geometry { length, block_size, memory_alignment: 512, discard_zeroes: true })
 }

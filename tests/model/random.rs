@@ -55,6 +55,7 @@ struct Tally {
     failed: u64,
     crashes: u64,
     losses: u64,
+    state_harmed: u64,
     cuts: u64,
     mirrors: u64,
     promotions: u64,
@@ -402,8 +403,21 @@ impl Play {
                     running.host.clock().sleep(span).await;
                 });
             }
+            14 => self.harm_state(),
             _ => {}
         }
+    }
+
+    /// A page of a map cannot be written; seldom one of the intent map, which is lost by it.
+    fn harm_state(&mut self) {
+        let site = &self.site;
+        let plexes = site.plexes.iter().map(|plex| plex.map.borrow().clone());
+        let maps: Vec<_> = plexes.chain(site.marks.borrow().iter().map(|mark| mark.map.clone())).collect();
+        let intent = self.dice.chance(30_000);
+        let disk = if intent { site.intent.borrow().clone() } else { self.dice.pick(&maps).clone() };
+        let when = When::Nth(self.dice.below(3));
+        disk.add_rule(Rule::new(Operation::Write, when, Fault::Error(Errno::IO)));
+        self.tally.borrow_mut().state_harmed += 1;
     }
 
     /// Something happens to a plex; never to the last ACTIVE one, nor to the one that others are resynced from.
@@ -475,6 +489,7 @@ impl Play {
             if cleaned.is_ok()
                 && !running.volume.route().has_unrecorded()
                 && !running.volume.intent().is_pinned()
+                && !running.volume.intent().is_lost()
             {
                 let left = running.volume.intent().durable().count();
                 assert_eq!(left, 0, "intent is clean after everything was flushed");
@@ -546,17 +561,19 @@ fn random_operations_agree_with_the_oracle() {
         total.failed += tally.failed;
         total.crashes += tally.crashes;
         total.losses += tally.losses;
+        total.state_harmed += tally.state_harmed;
         total.cuts += tally.cuts;
         total.mirrors += tally.mirrors;
         total.promotions += tally.promotions;
         total.maps += tally.maps;
     }
     println!(
-        "{worlds} worlds from seed {first} on, {} operations ({} failed as they had to), {} crashes in the middle, {} plexes harmed, {} mirrors made, {} cuts, {} plexes back in step, {} maps, {:.1} s",
+        "{worlds} worlds from seed {first} on, {} operations ({} failed as they had to), {} crashes in the middle, {} plexes harmed, {} maps' pages, {} mirrors made, {} cuts, {} plexes back in step, {} maps, {:.1} s",
         total.operations,
         total.failed,
         total.crashes,
         total.losses,
+        total.state_harmed,
         total.mirrors,
         total.cuts,
         total.promotions,
@@ -566,6 +583,7 @@ fn random_operations_agree_with_the_oracle() {
     for (what, count) in [
         ("crashes", total.crashes),
         ("plexes harmed", total.losses),
+        ("maps' pages harmed", total.state_harmed),
         ("mirrors", total.mirrors),
         ("cuts", total.cuts),
         ("plexes back in step", total.promotions),

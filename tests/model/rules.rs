@@ -422,6 +422,24 @@ fn rule_03_the_last_active_plex_stays() {
     assert_eq!(stage.read(3, 1), Ok(vec![10]));
 }
 
+/// When both plexes of a volume that is being made equal fail a write, the one stays that lacks nothing.
+#[test]
+fn rule_03_of_the_last_two_plexes_the_one_stays_that_lacks_nothing() {
+    let mut sources = BTreeSet::new();
+    for seed in 50..62 {
+        let (stage, source) = crashed_pair(seed);
+        sources.insert(source);
+        for at in 0..2 {
+            stage.disk(at).add_rule(Rule::new(Operation::Write, When::Nth(0), Fault::Error(Errno::IO)));
+        }
+        assert_eq!(stage.submit(write(extent(2), 1, 5)), Err(Errno::IO));
+        assert_eq!(stage.site.with_standing(&[Standing::Active]), [stage.uuid(source)], "seed {seed}");
+        assert_eq!(stage.read(3, 1), Ok(vec![2]), "seed {seed}: what was read before the failure");
+        stage.check_quiet();
+    }
+    assert_eq!(sources.len(), 2, "either plex was the source");
+}
+
 #[test]
 fn rule_03_invalid_is_our_fault_and_no_plex_is_lost() {
     let stage = Stage::new(9, 2, 0);

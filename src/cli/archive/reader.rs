@@ -146,7 +146,10 @@ impl Stream for Reader {
 
 impl Reader {
     /// Fills `chunk` with the next bytes; none at the end.
-    fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] for a frame that cannot be expanded, too few bytes or too many; [`Kind::Io`].
+    pub fn next(&mut self, chunk: &mut Chunk) -> Result<(), Refused> {
         self.window.fill().map_err(|error| cannot_read(&self.path, &error))?;
         let announced = self.trailer.length_bytes;
         let bytes = (announced - self.at_bytes).min(CHUNK_BYTES as u64) as usize;

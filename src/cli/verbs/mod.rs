@@ -13,6 +13,7 @@ pub mod placement;
 pub mod print;
 pub mod remove_mirror;
 pub mod rm;
+pub mod scrub;
 pub mod show;
 pub mod snapabort;
 pub mod snapback;

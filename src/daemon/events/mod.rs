@@ -17,7 +17,6 @@ mod told;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::broadcast;
 
@@ -176,13 +175,14 @@ pub struct Events {
     waits: RefCell<BTreeMap<u64, (Option<Name>, Option<Name>, String)>>,
     next_wait: Cell<u64>,
     state_fails: Cell<bool>,
-    hook: Option<Hook>,
+    hook: RefCell<Option<Hook>>,
+    now_ms: Box<dyn Fn() -> u64>,
 }
 
 impl Events {
-    /// A teller that has told nothing; `hook` hears everything.
+    /// A teller that has told nothing; `now_ms` is the clock on the wall, in milliseconds since 1970 (UTC).
     #[must_use]
-    pub fn new(hook: Option<Hook>) -> Rc<Self> {
+    pub fn new(now_ms: impl Fn() -> u64 + 'static) -> Rc<Self> {
         Rc::new(Self {
             kept: RefCell::default(),
             last: Cell::new(0),
@@ -191,17 +191,23 @@ impl Events {
             waits: RefCell::default(),
             next_wait: Cell::new(0),
             state_fails: Cell::new(false),
-            hook,
+            hook: RefCell::default(),
+            now_ms: Box::new(now_ms),
         })
+    }
+
+    /// Have `hook` hear of everything from now on.
+    pub fn set_hook(&self, hook: Hook) {
+        *self.hook.borrow_mut() = Some(hook);
     }
 
     /// Tell `news` to all.
     pub fn raise(&self, news: News) {
         let number = self.last.get() + 1;
         self.last.set(number);
-        let happening = news.happening(number, unix_millis());
+        let happening = news.happening(number, (self.now_ms)());
         journal(&happening);
-        if let Some(hook) = &self.hook {
+        if let Some(hook) = &*self.hook.borrow() {
             hook.tell(&happening);
         }
         let mut kept = self.kept.borrow_mut();
@@ -282,7 +288,7 @@ impl Events {
 
     /// Wait, blocking, until the hook has heard of everything so far, for some seconds at most: the process is about to end.
     pub fn finish_hook(&self) {
-        if let Some(hook) = &self.hook {
+        if let Some(hook) = &*self.hook.borrow() {
             hook.finish();
         }
     }
@@ -298,12 +304,6 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.events.waits.borrow_mut().remove(&self.number);
     }
-}
-
-/// Milliseconds since 1970 (UTC).
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn journal(happening: &Happening) {
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn happenings_are_numbered_kept_and_told() {
-        let events = Events::new(None);
+        let events = Events::new(|| 0);
         let mut told = events.subscribe();
         for number in 1..=KEPT as u64 + 5 {
             events.raise(News::new(What::VolumeStarted, format!("case {number}")));
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_failing_state_directory_is_told_once_and_so_is_its_recovery() {
-        let events = Events::new(None);
+        let events = Events::new(|| 0);
         let refusal = Refusal::new(crate::base::Kind::NoSpace, "state.commit", "/s", "full", "make room");
         let group = name("g");
         for committed in [Ok(()), Err(&*refusal), Err(&*refusal), Ok(()), Ok(())] {
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_known_until_it_is_over() {
-        let events = Events::new(None);
+        let events = Events::new(|| 0);
         let (group, volume) = (name("g"), name("v"));
         let one = events.waiting(&group, &volume, "waiting for fence: v-01".to_owned());
         let two = events.waiting(&group, &volume, "waiting for fence: v-02".to_owned());

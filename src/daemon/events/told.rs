@@ -7,10 +7,11 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::base::{Kind, Refusal, Refused};
 use crate::control::reply::Listed;
 use crate::control::{Happening, Reply, Row, request};
+use crate::daemon::machine::Machine;
 use crate::daemon::owner::Owner;
 use crate::daemon::server::Answer;
 
-impl Owner {
+impl<M: Machine> Owner<M> {
     /// Send what happened, and with `follow` go on until the client goes. A client that is slow misses nothing that is still
     /// kept when it has caught up.
     pub(in crate::daemon) async fn events_told(

@@ -18,6 +18,7 @@ use super::error::{ExportError, ExportFault};
 use super::queue::{self, Report, Shared};
 use crate::base::Errno;
 use crate::base::limits::{PAGE_BYTES, SECTOR_BYTES};
+use crate::base::museum::{self, Exhibit};
 use crate::device::BlockDevice;
 use crate::ring::RingHandle;
 
@@ -120,11 +121,13 @@ impl DeviceOptions {
     fn parameters(&self) -> sys::ublk_params {
         let shift = |bytes: u32| bytes.trailing_zeros() as u8;
         let read_only = if self.read_only { sys::UBLK_ATTR_READ_ONLY } else { 0 };
+        let told = !museum::shows(Exhibit::CacheNotAdvertised);
+        let cache = if told { sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA } else { 0 };
         let sectors = |bytes: u32| bytes / SECTOR_BYTES as u32;
         sys::ublk_params {
             types: sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DISCARD,
             basic: sys::ublk_param_basic {
-                attrs: sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA | read_only,
+                attrs: cache | read_only,
                 logical_bs_shift: shift(self.logical_block_size),
                 physical_bs_shift: shift(self.physical_block_size),
                 io_opt_shift: shift(self.physical_block_size),
@@ -520,5 +523,46 @@ impl UblkDevice {
             delete_device(id, CUT_OFF_LIMIT)?;
         }
         Ok(how)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_told_what_the_device_is() {
+        let options = DeviceOptions {
+            id: None,
+            name: "v".to_owned(),
+            length: 3 << 20,
+            logical_block_size: 512,
+            physical_block_size: 4096,
+            queues: 1,
+            depth: 64,
+            max_request_bytes: 1 << 20,
+            max_discard_bytes: 2 << 20,
+            discard_granularity: 4096,
+            memory_alignment: 512,
+            read_only: false,
+            data: DataMode::Copy,
+        };
+        options.check().unwrap();
+        let told = options.parameters();
+        // Without the first the kernel never sends a flush, without the second it flushes for each durable write.
+        assert_eq!({ told.basic.attrs }, sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA);
+        assert_eq!({ told.types }, sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DISCARD);
+        assert_eq!(({ told.basic.logical_bs_shift }, { told.basic.physical_bs_shift }), (9, 12));
+        assert_eq!(({ told.basic.dev_sectors }, { told.basic.max_sectors }), (6144, 2048));
+        assert_eq!(
+            ({ told.discard.discard_granularity }, { told.discard.max_discard_sectors }),
+            (4096, 4096)
+        );
+        assert_eq!(
+            ({ told.discard.max_write_zeroes_sectors }, { told.discard.max_discard_segments }),
+            (4096, 1)
+        );
+        let read_only = DeviceOptions { read_only: true, ..options }.parameters();
+        assert_eq!({ read_only.basic.attrs } & sys::UBLK_ATTR_READ_ONLY, sys::UBLK_ATTR_READ_ONLY);
     }
 }

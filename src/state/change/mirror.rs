@@ -6,6 +6,7 @@ use super::super::plex::{PlexEvent, PlexState, Purpose};
 use super::super::refuse;
 use super::make::check_medium;
 use super::{Change, Draft, Effect, Made, Route, Site, idle_volume, started_volume};
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Refused, Uuid};
 
 /// Why a plex leaves the write path.
@@ -255,7 +256,9 @@ impl Draft<'_> {
     pub(super) fn needs_resync(volume: &Volume) -> bool {
         let relied = |plex: &&Plex| match plex.purpose {
             Purpose::Mirror => plex.state().is_complete(),
-            Purpose::Snapshot => plex.state() == PlexState::SnapDone,
+            Purpose::Snapshot => {
+                plex.state() == PlexState::SnapDone && !museum::shows(Exhibit::MirrorBelievedAfterCrash)
+            }
         };
         volume.plexes.iter().filter(relied).count() > 1
     }

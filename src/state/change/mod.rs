@@ -10,22 +10,28 @@
 //! made, a second change takes it in; a crash between the two leaves a record whose space the next start frees.
 
 mod cut;
+mod import;
 mod make;
 mod mirror;
 mod remove;
 mod run;
+mod scrub;
 mod snapback;
 
 pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
+pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
 pub use mirror::{
     Loss, add_plexes, attach_plex, bring_online, lose_plex, plex_ready, remove_plex, snapabort, snapstart,
     synced_plex, take_offline,
 };
-pub use remove::{RemoveArgs, abandon_make, remove_volume, snapclear};
+pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
 pub use run::{
     Presence, StartArgs, after_restart, assign_device, crashed, note_media, recover, resync_done,
     set_intent_lost, set_read_policy, start, stop,
+};
+pub use scrub::{
+    RepairWish, scrub_begin, scrub_count_anew, scrub_end, scrub_progress, scrub_repair, scrub_schedule,
 };
 pub use snapback::{SnapbackArgs, snapback};
 
@@ -35,7 +41,10 @@ use std::collections::BTreeSet;
 use super::group::{Group, PlexMedium, Volume};
 use super::ids::Ids;
 use super::plex::{PlexAction, PlexEvent};
+use super::recovery::Leaving;
 use super::refuse;
+use super::volume::VolumeEvent;
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Name, Refused, Uuid};
 
 /// What a new change map or plex map starts with. On a started volume the map is in the route, and so collects, before
@@ -104,7 +113,8 @@ pub enum Effect {
         /// Bytes that the medium must have: data and label areas.
         bytes: u64,
     },
-    /// A plex is given up: remove the file that Cleave made; on any other medium erase Cleave's labels alone.
+    /// A plex is given up: remove the file that Cleave made; on any other medium erase Cleave's labels alone. The record
+    /// keeps it as leaving until `released` says that this is done.
     Release {
         /// The plex.
         plex: Uuid,
@@ -234,7 +244,12 @@ impl<'a> Draft<'a> {
                 PlexAction::Release => {
                     self.volume(volume)?.plexes.retain(|p| p.uuid != plex);
                     self.after.extend(old_map.map(|map| Effect::RemoveMap { map }));
-                    self.after.push(Effect::Release { plex, medium: medium.clone(), length });
+                    let effects = match museum::shows(Exhibit::SpaceFreedBeforeCommit) {
+                        true => &mut self.before,
+                        false => &mut self.after,
+                    };
+                    effects.push(Effect::Release { plex, medium: medium.clone(), length });
+                    self.group.leaving.push(Leaving { plex, medium: medium.clone(), length });
                 }
             }
         }
@@ -283,6 +298,12 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// No change: to see whether one could be recorded.
+#[must_use]
+pub fn nothing(group: &Group) -> Change {
+    Change { group: group.clone(), before_commit: Vec::new(), after_commit: Vec::new() }
+}
+
 /// A change that only edits records.
 fn edit(
     group: &Group,
@@ -326,4 +347,4 @@ mod cut_tests;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::state) mod tests;

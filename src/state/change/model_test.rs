@@ -77,24 +77,23 @@ impl World {
             .collect();
     }
 
+    /// After a crash between the steps around a commit: all that the record in force names is there, but for media that
+    /// are `to_be_made`.
+    fn holds_all_of(&self, group: &Group, to_be_made: &[Effect]) {
+        let (maps, intents, media) = named(group);
+        assert!(self.maps.is_superset(&maps), "a map is gone that the record names");
+        assert!(self.intents.is_superset(&intents), "an intent map is gone that the record names");
+        let coming = |medium: &Uuid| {
+            to_be_made.iter().any(|effect| matches!(effect, Effect::Allocate { plex, .. } if plex == medium))
+        };
+        assert!(media.difference(&self.media).all(coming), "a medium is gone that the record names");
+    }
+
     fn compare(&self, group: &Group) {
         let volumes = group.volumes();
-        let mut maps = BTreeSet::new();
-        let mut intents = BTreeSet::new();
-        for volume in volumes {
-            maps.extend(volume.plexes().iter().filter_map(Plex::map));
-            maps.extend(volume.snapshots().iter().flat_map(|link| [link.origin_map, link.snapshot_map]));
-            if let Some(cut) = volume.prepared() {
-                maps.extend([cut.origin_map, cut.snapshot_map]);
-                intents.insert(cut.volume);
-            }
-            if volume.state() != VolumeState::Empty {
-                intents.insert(volume.uuid());
-            }
-        }
+        let (maps, intents, media) = named(group);
         assert_eq!(self.maps, maps, "maps");
         assert_eq!(self.intents, intents, "intent maps");
-        let media: BTreeSet<_> = volumes.iter().flat_map(|v| v.plexes().iter().map(Plex::uuid)).collect();
         assert_eq!(self.media, media, "media");
         let started = volumes.iter().filter(|volume| volume.state().is_started());
         assert_eq!(self.devices, started.clone().map(Volume::uuid).collect(), "devices");
@@ -103,6 +102,24 @@ impl World {
             assert_eq!(route, attached(volume), "route of {}", volume.name());
         }
     }
+}
+
+/// The maps, intent maps and media that the records of `group` name.
+fn named(group: &Group) -> (BTreeSet<Uuid>, BTreeSet<Uuid>, BTreeSet<Uuid>) {
+    let (mut maps, mut intents, mut media) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for volume in group.volumes() {
+        maps.extend(volume.plexes().iter().filter_map(Plex::map));
+        maps.extend(volume.snapshots().iter().flat_map(|link| [link.origin_map, link.snapshot_map]));
+        media.extend(volume.plexes().iter().map(Plex::uuid));
+        if let Some(cut) = volume.prepared() {
+            maps.extend([cut.origin_map, cut.snapshot_map]);
+            intents.insert(cut.volume);
+        }
+        if volume.state() != VolumeState::Empty {
+            intents.insert(volume.uuid());
+        }
+    }
+    (maps, intents, media)
 }
 
 fn attached(volume: &Volume) -> BTreeSet<Uuid> {
@@ -125,7 +142,9 @@ impl Run {
         match result {
             Ok(change) => {
                 self.world.carry_out(&change.before_commit, &change.group);
+                self.world.holds_all_of(&self.group, &[]);
                 self.group = change.group;
+                self.world.holds_all_of(&self.group, &change.after_commit);
                 self.world.carry_out(&change.after_commit, &self.group);
                 self.taken[self.op] += 1;
                 true

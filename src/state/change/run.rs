@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::super::group::{Group, Noted, Plex, ReadPolicy, Volume};
 use super::super::ids::Ids;
 use super::super::plex::{PlexEvent, PlexState};
+use super::super::recovery;
 use super::super::refuse;
 use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Effect, MapFill, Route, edit, idle_volume};
+use crate::base::museum::{self, Exhibit};
 use crate::base::{Name, Refused, Uuid};
 
 /// What was found of a plex's medium before a start.
@@ -120,17 +122,24 @@ pub fn recover(
 }
 
 /// What the records say after a restart of the machine or the daemon: a started volume whose device is not among the
-/// `living` becomes NEEDSYNC; a volume that was never completely made is removed with its media.
+/// `living` becomes NEEDSYNC; a volume that was never completely made is removed with its media, and so is a plex whose
+/// medium was being made.
 ///
 /// # Errors
 /// None that a sound group can cause.
 pub fn after_restart(group: &Group, living: &[Uuid], ids: &mut Ids) -> Result<Change, Refused> {
     let mut draft = Draft::new(group, ids);
     for volume in group.volumes() {
-        if volume.state() == VolumeState::Empty {
+        if recovery::was_never_started(volume) {
             draft.drop_volume(volume.uuid)?;
-        } else if !living.contains(&volume.uuid) {
-            draft.volume(volume.uuid)?.step(VolumeEvent::Crash)?;
+        } else {
+            if !living.contains(&volume.uuid) {
+                draft.volume(volume.uuid)?.step(VolumeEvent::Crash)?;
+            }
+            let being_made = |state| matches!(state, PlexState::Temp | PlexState::SnapTmp);
+            for plex in volume.plexes.iter().filter(|plex| being_made(plex.state())) {
+                draft.step(volume.uuid, plex.uuid, PlexEvent::Remove, Route::Whole)?;
+            }
         }
     }
     draft.finish()
@@ -298,7 +307,8 @@ fn difference(noted: Noted, now: Noted) -> Option<String> {
 fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
     let complete = |uuid: &Uuid| volume.complete_plexes().any(|plex| plex.uuid == *uuid);
     let preferred = |name: &Name| volume.plexes.iter().find(|plex| plex.name == *name).map(Plex::uuid);
-    let recorded = volume.resync.as_ref().map(|resync| resync.source);
+    let known = volume.resync.as_ref().filter(|_| !museum::shows(Exhibit::SourceChosenAnew));
+    let recorded = known.map(|resync| resync.source);
     let policy = match &volume.read_policy {
         ReadPolicy::Prefer(name) => preferred(name),
         ReadPolicy::Round | ReadPolicy::Select => None,
@@ -341,6 +351,7 @@ impl Draft<'_> {
     ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         let name = record.name.clone();
+        let clean = clean && !museum::shows(Exhibit::ChangedFileBelieved);
         let how = |plex: &Plex| if clean { difference(plex.noted?, media.looks(plex.uuid)?) } else { None };
         let doubtful: Vec<_> = record
             .plexes

@@ -10,8 +10,8 @@ use crate::control::row::HealthRow;
 use crate::control::words::Health;
 use crate::control::{Reply, Row, request};
 use crate::daemon::health::{self, Face, Facts};
-use crate::daemon::recovery::ATTEMPTS;
 use crate::daemon::rows::{self, LiveFacts};
+use crate::daemon::takeover::ATTEMPTS;
 use crate::export::ublk::{self, DeviceState, Existing, ExportError};
 use crate::state::{Plex, Volume, refuse};
 

@@ -1,0 +1,367 @@
+//! The real machine: ring threads, tokio's timers and blocking pool, files and disks, the ublk driver.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use crate::base::{Errno, Name, Refused};
+use crate::catalog::Directory;
+use crate::device::Moment;
+use crate::export::ublk::{self, DataMode, DeviceOptions, DeviceState, Existing, UblkDevice};
+use crate::probe::DeviceNumber;
+use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
+use crate::state::place::Room;
+use crate::state::{Noted, PoolMedium};
+use crate::volume::{Volume, VolumeQueue};
+
+use super::freeze::{self, FreezeSet};
+use super::machine::{Machine, OpenMedium, Ring, Shown, Standing};
+use super::owner::system;
+use super::{links, mounts};
+
+/// Where nodes and links are.
+const DEV: &str = "/dev";
+
+/// How long the removal of a device that no volume has may take.
+const STRAY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The process id of the daemon before this one, where it is known: what it left is told from other programs' by that.
+static PREDECESSOR: OnceLock<i32> = OnceLock::new();
+
+/// Note which daemon ran before this one.
+pub(super) fn note_predecessor(pid: i32) {
+    // Once a process.
+    let _ = PREDECESSOR.set(pid);
+}
+
+/// The host that the process runs on. Its tasks need a `LocalSet` of tokio around them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ThisHost;
+
+impl Ring for RingHandle {
+    type Host = RingHost;
+
+    fn run<T, F, Fut>(&self, start: F) -> oneshot::Receiver<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(RingHost) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        Self::run(self, start)
+    }
+}
+
+impl OpenMedium for Medium {
+    fn path(&self) -> &Path {
+        Self::path(self)
+    }
+
+    fn identity(&self) -> Identity {
+        Self::identity(self)
+    }
+
+    fn length(&self) -> u64 {
+        Self::length(self)
+    }
+
+    fn block_size(&self) -> u32 {
+        Self::block_size(self)
+    }
+
+    fn memory_alignment(&self) -> u32 {
+        Self::memory_alignment(self)
+    }
+}
+
+impl Shown for UblkDevice {
+    fn id(&self) -> u32 {
+        Self::id(self)
+    }
+
+    fn data(&self) -> DataMode {
+        Self::data(self)
+    }
+}
+
+/// Run blocking `work` on a worker of tokio's pool.
+async fn worker<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A worker that panics has ended the process: panics abort.
+    tokio::task::spawn_blocking(work).await.expect("workers are never cancelled")
+}
+
+fn queue_of(
+    volume: Arc<Volume<Medium>>,
+) -> impl Fn(ublk::QueueHost) -> VolumeQueue<ublk::QueueHost> + Clone + Send + Sync + 'static {
+    move |host| VolumeQueue::new(host, Arc::clone(&volume)).expect("one lane for each queue")
+}
+
+fn number_is_taken(wanted: Option<u32>) -> bool {
+    ublk::existing().is_ok_and(|all| all.iter().any(|device| Some(device.id) == wanted))
+}
+
+impl Machine for ThisHost {
+    type Ring = RingHandle;
+    type Medium = Medium;
+    type Files = Directory;
+    type Device = UblkDevice;
+    type Frozen = FreezeSet;
+
+    fn now(&self) -> Moment {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let passed = START.get_or_init(Instant::now).elapsed();
+        Moment(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    async fn sleep(&self, span: Duration) {
+        tokio::time::sleep(span).await;
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    async fn worker<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        worker(work).await
+    }
+
+    fn seed(&self) -> Result<[u8; 32], Refused> {
+        let mut seed = [0; 32];
+        let mut filled = 0;
+        while filled < seed.len() {
+            match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
+                Ok(count) => filled += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    let errno = Errno::from_raw(error.raw_os_error());
+                    return Err(system("random source", "cannot be read", errno));
+                }
+            }
+        }
+        Ok(seed)
+    }
+
+    async fn open(&self, path: &Path, opening: Opening) -> Result<Medium, MediumError> {
+        let path = path.to_owned();
+        worker(move || Medium::open(&path, opening)).await
+    }
+
+    async fn create_file(
+        &self,
+        path: &Path,
+        bytes: u64,
+        allocation: Allocation,
+    ) -> Result<Medium, MediumError> {
+        let path = path.to_owned();
+        worker(move || Medium::create_file(&path, bytes, allocation)).await
+    }
+
+    async fn standing(&self, path: &Path) -> io::Result<Standing> {
+        let path = path.to_owned();
+        let found = worker(move || std::fs::metadata(path)).await?;
+        Ok(match found.file_type() {
+            kind if kind.is_dir() => Standing::Directory,
+            kind if kind.is_block_device() => Standing::Disk,
+            _ => Standing::Other,
+        })
+    }
+
+    async fn identity_at(&self, path: &Path) -> Option<Identity> {
+        let path = path.to_owned();
+        let found = worker(move || std::fs::metadata(path)).await.ok()?;
+        Some(if found.file_type().is_block_device() {
+            Identity::Disk { number: found.rdev() }
+        } else {
+            Identity::File { device: found.dev(), inode: found.ino() }
+        })
+    }
+
+    async fn look(&self, path: &Path) -> Option<Noted> {
+        let path = path.to_owned();
+        let found = worker(move || rustix::fs::stat(&path)).await.ok()?;
+        let nanoseconds = |seconds: i64, nanoseconds: u64| {
+            seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(nanoseconds).unwrap_or(0))
+        };
+        Some(Noted {
+            size: found.st_size.unsigned_abs(),
+            mtime_ns: nanoseconds(found.st_mtime, found.st_mtime_nsec),
+            ctime_ns: nanoseconds(found.st_ctime, found.st_ctime_nsec),
+        })
+    }
+
+    async fn room(&self, medium: &PoolMedium) -> Room {
+        let medium = medium.clone();
+        worker(move || crate::catalog::files::room(medium.path.as_path(), medium.block)).await
+    }
+
+    async fn remove_durably(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        worker(move || crate::catalog::files::remove_durably(&path)).await
+    }
+
+    async fn make_directory(&self, path: &Path) -> Result<(), Refused> {
+        let path = path.to_owned();
+        worker(move || super::startup::make_directory(&path, 0o700)).await
+    }
+
+    async fn group_directories(&self, root: &Path) -> Result<Vec<PathBuf>, Refused> {
+        let root = root.to_owned();
+        worker(move || crate::catalog::group_directories(&root)).await
+    }
+
+    async fn create_files(&self, path: &Path) -> Result<Directory, Refused> {
+        let path = path.to_owned();
+        worker(move || Directory::create(&path)).await
+    }
+
+    async fn unsettled_directories(&self, root: &Path) -> Result<Vec<PathBuf>, Refused> {
+        let root = root.to_owned();
+        worker(move || crate::catalog::unsettled_directories(&root)).await
+    }
+
+    async fn holds_no_data(&self, path: &Path, length: u64) -> bool {
+        let path = path.to_owned();
+        worker(move || crate::catalog::files::holds_no_data(&path, length)).await
+    }
+
+    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+        let Some(predecessor) = PREDECESSOR.get().copied() else { return Vec::new() };
+        worker(move || {
+            let is_stray = |device: &Existing| {
+                let ended = matches!(device.state, DeviceState::Quiesced | DeviceState::Dead);
+                let node = links::node(Path::new(DEV), device.id);
+                // One that never came up has no node.
+                let open = DeviceNumber::of_node(&node)
+                    .is_ok_and(|number| !crate::probe::holders(number).is_empty());
+                device.pid == predecessor && ended && !known.contains(&device.id) && !open
+            };
+            let strays = ublk::existing().unwrap_or_default().into_iter().filter(is_stray);
+            let remove = |device: Existing| match ublk::delete(device.id, STRAY_LIMIT) {
+                Ok(()) => Some(device.id),
+                Err(error) => {
+                    tracing::warn!("a device that no volume has stays: {error}");
+                    None
+                }
+            };
+            strays.filter_map(remove).collect()
+        })
+        .await
+    }
+
+    async fn open_files(&self, path: &Path) -> Result<Directory, Refused> {
+        let path = path.to_owned();
+        worker(move || Directory::open(&path)).await
+    }
+
+    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
+        worker(ublk::existing).await.map_err(Refused::from)
+    }
+
+    async fn add(&self, options: DeviceOptions, volume: Arc<Volume<Medium>>) -> Result<UblkDevice, Refused> {
+        let make = queue_of(volume);
+        let added = worker(move || match ublk::add(&options, make.clone()) {
+            // The old number went to somebody else: any other will do.
+            Err(_) if options.id.is_some() && number_is_taken(options.id) => {
+                ublk::add(&DeviceOptions { id: None, ..options }, make)
+            }
+            outcome => outcome,
+        });
+        added.await.map_err(Refused::from)
+    }
+
+    async fn recover(
+        &self,
+        number: u32,
+        patience: Duration,
+        volume: Arc<Volume<Medium>>,
+    ) -> Result<UblkDevice, Refused> {
+        let make = queue_of(volume);
+        worker(move || ublk::recover(number, patience, make)).await.map_err(Refused::from)
+    }
+
+    async fn stop(&self, device: UblkDevice, limit: Duration) -> Result<(), Refused> {
+        worker(move || UblkDevice::stop(device, limit)).await.map(drop).map_err(Refused::from)
+    }
+
+    async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
+        let ended = worker(move || UblkDevice::stop(device, limit)).await;
+        ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
+    }
+
+    async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {
+        worker(move || ublk::delete(number, limit)).await.map_err(Refused::from)
+    }
+
+    async fn make_links(
+        &self,
+        group: &Name,
+        volume: &Name,
+        number: u32,
+        limit: Duration,
+    ) -> Result<Vec<Refused>, Refused> {
+        let (group, volume) = (group.clone(), volume.clone());
+        worker(move || {
+            links::wait_for_node(number, limit)?;
+            Ok(links::make(Path::new(DEV), &group, &volume, number).refused)
+        })
+        .await
+    }
+
+    async fn remove_links(&self, group: &Name, volume: &Name) -> Result<(), Refused> {
+        let (group, volume) = (group.clone(), volume.clone());
+        worker(move || links::remove(Path::new(DEV), &group, &volume)).await
+    }
+
+    async fn sweep_links(&self, keep: BTreeSet<(Name, Name, u32)>) -> Result<(), Refused> {
+        worker(move || links::sweep(Path::new(DEV), &keep)).await.map(drop)
+    }
+
+    async fn holders(&self, number: u32) -> Vec<String> {
+        let found = worker(move || {
+            let node = links::node(Path::new(DEV), number);
+            // A device that is gone is open nowhere.
+            DeviceNumber::of_node(&node).map(crate::probe::holders).unwrap_or_default()
+        });
+        found.await.into_iter().map(|holder| holder.to_string()).collect()
+    }
+
+    async fn mounts(&self, number: u32) -> Result<Vec<PathBuf>, Refused> {
+        worker(move || mounts::mounts_of_volume(number)).await
+    }
+
+    async fn freeze(&self, points: Vec<PathBuf>, limit: Duration) -> Result<FreezeSet, Refused> {
+        worker(move || FreezeSet::freeze(&points, limit)).await
+    }
+
+    async fn thaw(&self, frozen: FreezeSet) -> Result<Duration, Refused> {
+        worker(move || frozen.thaw()).await
+    }
+
+    async fn thaw_left_over(&self, number: u32) -> Vec<PathBuf> {
+        worker(move || thaw_left_over(number)).await
+    }
+}
+
+fn thaw_left_over(number: u32) -> Vec<PathBuf> {
+    let mut thawed = Vec::new();
+    let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
+        tracing::warn!("{refused}");
+        Vec::new()
+    });
+    for point in points {
+        match freeze::thaw_left_over(&point) {
+            Ok(true) => thawed.push(point),
+            Ok(false) => {}
+            Err(refused) => tracing::error!("{refused}"),
+        }
+    }
+    thawed
+}
