@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
@@ -19,10 +20,11 @@ use crate::state::{Group, MediumKind, Plex, PlexState};
 use crate::volume::{PlexDevice, Role, Route, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
-use super::happenings::Happening;
+use super::events::{Cause, News};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner, system};
+use super::plex_faults::PlexFault;
 
 /// Differences that one comparison lists; all are counted.
 const DIFFERENCES_LISTED: usize = 64;
@@ -249,6 +251,7 @@ impl<M: Machine> Owner<M> {
     ) -> Refused {
         let source_failed = matches!(error, MoverError::Read { device: mover::SOURCE, .. });
         if purpose.kind != TaskKind::Recover || !source_failed {
+            self.events.note_cause(plex, Cause { reason: error.to_string(), hung: false });
             self.back_out(group, plex, purpose).await;
         }
         let record = group.record();
@@ -316,7 +319,7 @@ impl<M: Machine> Owner<M> {
     /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
     /// lost.
     pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange, errno: Errno) {
-        self.happened(volume, plex, &Happening::ReadFailed(range, errno));
+        self.plex_fault(volume, plex, &PlexFault::ReadFailed(range, errno));
         let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
         let Some(target) = live.volume.route().plex(plex).cloned() else { return };
         // What is not mended now is told again by the next read of it.
@@ -333,12 +336,14 @@ impl<M: Machine> Owner<M> {
         let mended = mended.await;
         drop(at_work);
         match mended {
-            Ok(Some(Ok(()))) => self.happened(volume, plex, &Happening::Mended(range)),
+            Ok(Some(Ok(()))) => self.plex_fault(volume, plex, &PlexFault::Mended(range)),
             Ok(Some(Err(error @ MoverError::Read { .. }))) => {
-                tracing::error!(%volume, %plex, %range, "not rewritten: {error}");
+                let text = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.raise(self.news_about(News::new(What::ReadNotMended, text), volume, Some(plex)));
             }
             Ok(Some(Err(error))) => {
-                tracing::error!(%volume, %plex, %range, "cannot be rewritten: {error}");
+                let reason = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.note_cause(plex, Cause { reason, hung: false });
                 self.give_up(&group, plex, Loss::Failed).await;
             }
             Ok(None) | Err(_) => {}
@@ -370,7 +375,8 @@ impl<M: Machine> Owner<M> {
             let relied: Vec<Uuid> = relied_on(&group.record(), &route);
             let equal = |uuid: &Uuid| route.plex(*uuid).is_none_or(|plex| plex.behind.is_clean());
             if !relied.iter().all(equal) || live.stopping.get() {
-                tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
+                let news = News::new(What::ResyncUnfinished, "its plexes could not be made equal");
+                owner.events.raise(news.of_volume(&live.group, &live.name));
                 return;
             }
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {

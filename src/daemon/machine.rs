@@ -210,6 +210,21 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// It does not end.
     fn stop(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<(), Refused>>;
+    /// [`Machine::stop`] for a device below which something may hang; whether requests were failed.
+    ///
+    /// # Errors
+    /// It does not end.
+    fn force(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
+        async move { self.stop(device, limit).await.map(|()| false) }
+    }
+    /// End a device that this machine does not serve: what waits for its daemon fails. Nothing happens where a machine has
+    /// no such devices.
+    ///
+    /// # Errors
+    /// There is none, or it does not end within `limit`.
+    fn delete(&self, _number: u32, _limit: Duration) -> impl Future<Output = Result<(), Refused>> {
+        std::future::ready(Ok(()))
+    }
     /// Wait at most `limit` for the node of a device, then make its links. What stands in the way of a link is told.
     ///
     /// # Errors
@@ -253,6 +268,6 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// They were let go before.
     fn thaw(&self, frozen: Self::Frozen) -> impl Future<Output = Result<Duration, Refused>>;
-    /// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-    fn thaw_left_over(&self, number: u32) -> impl Future<Output = ()>;
+    /// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12); where that was.
+    fn thaw_left_over(&self, number: u32) -> impl Future<Output = Vec<PathBuf>>;
 }

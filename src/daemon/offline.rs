@@ -309,5 +309,7 @@ impl Machine for Deviceless {
         Ok(Duration::ZERO)
     }
 
-    async fn thaw_left_over(&self, _: u32) {}
+    async fn thaw_left_over(&self, _: u32) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }

@@ -40,7 +40,7 @@ pub(super) fn tell(unfinished: &[Unfinished]) {
 
 impl<M: Machine> Owner<M> {
     /// What `work` came to, unless it takes longer than `limit`; it goes on then where it runs.
-    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             outcome = work => Some(outcome),
             () = self.machine.sleep(limit) => None,

@@ -38,10 +38,14 @@ impl<M: Machine> Owner<M> {
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
-        if volume.state().is_started() {
-            // It went down and that could not be recorded.
-            self.transact(group, |group, _| change::crashed(group, uuid)).await?;
+        // One that could not be taken over is tried again, because a person says so.
+        if volume.state().is_started()
+            && let Some(jobs) = self.try_again(group, uuid).await?
+        {
+            return Ok(jobs);
         }
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
         let media = match self.look_at_media(group, uuid, false).await {
             Ok(media) => media,
             Err(refused) => {

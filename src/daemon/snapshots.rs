@@ -119,14 +119,17 @@ impl<M: Machine> Owner<M> {
                 }
             }
             tokio::select! {
-            biased;
-                            event = events.recv() => if let Ok(event) = event { answer.event(event) },
-                            event = progress.recv() => if let Ok(event) = event
-                                && is_of(&event, &request.group, &request.volume) {
-                                    answer.event(event);
-                                },
-                            () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
-                        }
+                biased;
+                event = events.recv() => if let Ok(event) = event
+                    && is_of(&event, &request.group, &request.volume) {
+                        answer.event(event);
+                    },
+                event = progress.recv() => if let Ok(event) = event
+                    && is_of(&event, &request.group, &request.volume) {
+                        answer.event(event);
+                    },
+                () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
+            }
         }
     }
 
@@ -568,7 +571,10 @@ fn shown(point: &Path) -> String {
 fn is_of(event: &Event, group: &Name, volume: &Name) -> bool {
     match event {
         Event::Progress(row) => row.group == *group && row.volume == *volume,
-        Event::Alive | Event::Plex { .. } | Event::Volume { .. } | Event::Note(_) => true,
+        Event::Happened(happening) => {
+            happening.group.as_ref() == Some(group) && happening.volume.as_ref() == Some(volume)
+        }
+        Event::Alive => true,
     }
 }
 

@@ -299,6 +299,15 @@ impl Machine for ThisHost {
         worker(move || UblkDevice::stop(device, limit)).await.map(drop).map_err(Refused::from)
     }
 
+    async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
+        let ended = worker(move || UblkDevice::stop(device, limit)).await;
+        ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
+    }
+
+    async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {
+        worker(move || ublk::delete(number, limit)).await.map_err(Refused::from)
+    }
+
     async fn make_links(
         &self,
         group: &Name,
@@ -344,21 +353,23 @@ impl Machine for ThisHost {
         worker(move || frozen.thaw()).await
     }
 
-    async fn thaw_left_over(&self, number: u32) {
-        worker(move || thaw_left_over(number)).await;
+    async fn thaw_left_over(&self, number: u32) -> Vec<PathBuf> {
+        worker(move || thaw_left_over(number)).await
     }
 }
 
-fn thaw_left_over(number: u32) {
+fn thaw_left_over(number: u32) -> Vec<PathBuf> {
+    let mut thawed = Vec::new();
     let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
         tracing::warn!("{refused}");
         Vec::new()
     });
     for point in points {
         match freeze::thaw_left_over(&point) {
-            Ok(true) => tracing::warn!(point = %point.display(), "was left frozen, and is thawed"),
+            Ok(true) => thawed.push(point),
             Ok(false) => {}
             Err(refused) => tracing::error!("{refused}"),
         }
     }
+    thawed
 }
