@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
@@ -166,6 +166,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
         live.keeper.persist().await.map_err(failed("a change map cannot be written"))?;
+        FaultPoint::StepPersisted.reached();
         let kept = |record: &Plex| record.state().has_map();
         let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
         if !has_map {
@@ -176,11 +177,14 @@ impl<M: Machine> Owner<M> {
         live.give_role(&self.keepers, plex, Role::Joining)
             .await
             .map_err(failed("the plex cannot be given its role"))?;
+        FaultPoint::StepJoined.reached();
         live.keeper.flush().await.map_err(failed("the plexes cannot be flushed"))?;
+        FaultPoint::StepFlushed.reached();
         if live.volume.route().plex(plex).is_none_or(|plex| !plex.behind.is_clean()) {
             return Err(plex_gone(plex));
         }
         let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
+        FaultPoint::StepRecorded.reached();
         let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
         if let Some(state) = state {
             // Without it the plex is believed and gets everything, and serves no read.
@@ -372,8 +376,12 @@ impl<M: Machine> Owner<M> {
                 tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
                 return;
             }
+            FaultPoint::ResyncEqual.reached();
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
-                Ok(_) => live.volume.intent().unpin(),
+                Ok(_) => {
+                    FaultPoint::ResyncRecorded.reached();
+                    live.volume.intent().unpin();
+                }
                 Err(refused) => {
                     tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}")
                 }

@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use crate::base::{ByteRange, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::Directory;
 use crate::device::Moment;
-use crate::export::ublk::{DataMode, DeviceOptions, Existing};
+use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingThread};
 use crate::state::place::Room;
 use crate::state::{Noted, PlexState, PoolMedium, VolumeState};
 use crate::volume::Volume;
 
-use super::machine::{Machine, Shown, Standing};
+use super::machine::{Living, Machine, Shown, Standing};
 use super::owner::{GroupHandle, Owner, system};
 use super::startup::RING_ENTRIES;
 use super::this_host::ThisHost;
@@ -103,7 +103,11 @@ pub fn recover(state: &Path) -> Result<Vec<Recovered>, Refused> {
 }
 
 /// Wait until the record says that the volume's plexes are equal.
-async fn rest(owner: &Rc<Owner<Deviceless>>, group: &Rc<GroupHandle<Deviceless>>, volume: &Name) -> Result<(), Refused> {
+async fn rest(
+    owner: &Rc<Owner<Deviceless>>,
+    group: &Rc<GroupHandle<Deviceless>>,
+    volume: &Name,
+) -> Result<(), Refused> {
     let resting = || -> Result<bool, Refused> {
         let record = group.record();
         let found = record.volume(volume.as_str())?;
@@ -259,7 +263,7 @@ impl Machine for Deviceless {
         self.host.open_files(path).await
     }
 
-    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
+    async fn devices(&self) -> Result<Vec<Living>, Refused> {
         Ok(Vec::new())
     }
 

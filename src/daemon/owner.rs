@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
 
-use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::control::Event;
@@ -213,6 +213,18 @@ impl<M: Machine> Owner<M> {
         self.live.borrow().get(&volume).cloned()
     }
 
+    /// The change map, if it is in memory.
+    #[must_use]
+    pub fn change_map(&self, map: Uuid) -> Option<Arc<ChangeMap>> {
+        self.maps.borrow().get(&map).cloned()
+    }
+
+    /// All started volumes, in the order of their identities.
+    #[must_use]
+    pub fn all_live(&self) -> Vec<Rc<Live<M>>> {
+        self.live.borrow().values().cloned().collect()
+    }
+
     /// Wait until no other verb is at work on `volumes`, and keep others from beginning while the answer lives. Taken before
     /// a group's turn, never within it; jobs of the mover do not take it.
     pub(super) async fn alone(&self, volumes: impl IntoIterator<Item = Uuid>) -> Vec<OwnedMutexGuard<()>> {
@@ -280,10 +292,12 @@ impl<M: Machine> Owner<M> {
             }
             done.push(effect.clone());
         }
+        FaultPoint::TransactionPrepared.reached();
         if let Err(refused) = self.commit(group, &before, &change).await {
             self.undo(group, &done).await;
             return Err(refused);
         }
+        FaultPoint::TransactionLabelled.reached();
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
         let (mut effects, mut released) = (Vec::new(), Vec::new());
@@ -297,6 +311,7 @@ impl<M: Machine> Owner<M> {
             tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
+        FaultPoint::TransactionDone.reached();
         for event in rows::events(&before, &after) {
             // Nobody may be listening.
             let _ = self.events.send(event);
@@ -344,6 +359,7 @@ impl<M: Machine> Owner<M> {
         let next = change.group.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
+        FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {

@@ -11,9 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
-use crate::export::ublk::{self, DeviceState};
+use crate::export::ublk;
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
 use crate::state::{Group, Ids, Unfinished};
@@ -224,14 +224,13 @@ async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
         tracing::error!("living devices cannot be listed: {error}");
         Vec::new()
     });
+    FaultPoint::RecoveryListed.reached();
     for group in owner.all_groups() {
         let record = group.record();
         let mut living = Vec::new();
         for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
             let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device()
-                    && device.length == volume.length()
-                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
+                Some(device.id) == volume.device() && device.length == volume.length() && device.recoverable
             });
             match device {
                 Some(device) => living.push((volume.uuid(), device.id)),
@@ -244,6 +243,7 @@ async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
             tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
             continue;
         }
+        FaultPoint::RecoveryRolledBack.reached();
         owner.remove_orphans(&group).await;
         for (volume, number) in living {
             if let Err(refused) = take_over_one(owner, &group, volume, number).await {
@@ -298,6 +298,7 @@ async fn take_over_one<M: Machine>(
         }
     };
     Owner::<M>::tell_start(before, true);
+    FaultPoint::RecoveryRecorded.reached();
     owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
     tracing::info!(volume = %before.name(), number, "taken over");
     if before.prepared().is_some() {
@@ -381,6 +382,7 @@ impl<M: Machine> Owner<M> {
         if !attached(&record) {
             return Ok(fate(&record));
         }
+        FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
         let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
         if let Some(live) = self.live(volume) {
@@ -390,6 +392,7 @@ impl<M: Machine> Owner<M> {
         match lost {
             Ok(committed) => {
                 tracing::error!(%volume, %plex, %errno, "plex lost");
+                FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, Errno, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Uuid};
 use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 
 use super::fault::{Report, Verdict};
@@ -210,6 +210,7 @@ impl<H: Host> VolumeQueue<H> {
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
         self.volume.intent.cover(range).await?;
+        FaultPoint::WriteCovered.reached();
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
         if !museum::shows(Exhibit::MarkedAfterWrite) {
@@ -233,6 +234,7 @@ impl<H: Host> VolumeQueue<H> {
             museum::note(self.lane);
         }
         let failed = self.fan_out(&view, &request).await;
+        FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
         }
@@ -290,6 +292,7 @@ impl<H: Host> VolumeQueue<H> {
             }
         }))
         .await;
+        FaultPoint::FlushDone.reached();
         for verdict in verdicts {
             if let Verdict::Fail(errno) = verdict {
                 return Err(errno);

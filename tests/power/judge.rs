@@ -109,7 +109,9 @@ impl<'a> Judge<'a> {
         let told = run(&mut command, "the recovery", &[0])?;
         String::from_utf8_lossy(&told.stdout)
             .lines()
-            .map(|line| serde_json::from_str(line).map_err(|error| format!("recovery says '{line}': {error}")))
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| format!("recovery says '{line}': {error}"))
+            })
             .collect()
     }
 
@@ -140,7 +142,8 @@ fn run(command: &mut Command, what: &str, good: &[i32]) -> Result<Output, String
 
 fn replay_ext4(image: &Path) -> Result<(), String> {
     // 1: something was mended, which is what a replay does.
-    run(Command::new("e2fsck").args(["-y", "-E", "journal_only"]).arg(image), "the journal", &[0, 1]).map(drop)
+    run(Command::new("e2fsck").args(["-y", "-E", "journal_only"]).arg(image), "the journal", &[0, 1])
+        .map(drop)
 }
 
 fn clean_ext4(volume: &Value) -> Result<(), String> {
@@ -155,12 +158,7 @@ fn clean_ext4(volume: &Value) -> Result<(), String> {
 fn complete(volume: &Value) -> Vec<PathBuf> {
     let plexes = volume["plexes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_complete = |plex: &&Value| matches!(plex["state"].as_str(), Some("ACTIVE" | "SNAPDONE"));
-    plexes
-        .iter()
-        .filter(is_complete)
-        .filter_map(|plex| plex["path"].as_str())
-        .map(PathBuf::from)
-        .collect()
+    plexes.iter().filter(is_complete).filter_map(|plex| plex["path"].as_str()).map(PathBuf::from).collect()
 }
 
 fn equal_plexes(volume: &Value) -> Result<(), String> {
@@ -187,7 +185,10 @@ fn differs_where_marked(snapshot: &Value, origin: &Value) -> Result<(), String> 
     for (start, end) in differences(first, second, length)? {
         // Ranges that are marked overlap, but a block lies in one region.
         if !marked.iter().any(|&(from, upto)| from <= start && end <= upto) {
-            return Err(format!("{} differs from its origin at {start}-{end}, which no map says", snapshot["volume"]));
+            return Err(format!(
+                "{} differs from its origin at {start}-{end}, which no map says",
+                snapshot["volume"]
+            ));
         }
     }
     Ok(())

@@ -185,11 +185,11 @@ impl Log {
                 ["made", "v"] => told.made = true,
                 ["ext4", "v"] => told.ext4 = true,
                 ["stamps", "v", offset, slots] => {
-                    told.stamps = offset
-                        .parse()
-                        .ok()
-                        .zip(slots.parse().ok())
-                        .map(|(offset, slots)| Stamps { offset, slots, floor: 0 });
+                    told.stamps = offset.parse().ok().zip(slots.parse().ok()).map(|(offset, slots)| Stamps {
+                        offset,
+                        slots,
+                        floor: 0,
+                    });
                 }
                 ["acked", "v", floor] => {
                     if let (Some(stamps), Ok(floor)) = (&mut told.stamps, floor.parse()) {
@@ -305,7 +305,9 @@ fn write_at(
     }
     let mut bytes = vec![0; usize::try_from(part.end - part.start).map_err(|error| error.to_string())?];
     if entry.flags & DISCARD == 0 {
-        log.file.read_exact_at(&mut bytes, entry.data + part.start).map_err(|error| format!("the log: {error}"))?;
+        log.file
+            .read_exact_at(&mut bytes, entry.data + part.start)
+            .map_err(|error| format!("the log: {error}"))?;
     }
     to.write_all_at(&bytes, entry.offset + part.start - base).map_err(|error| format!("the disk: {error}"))
 }

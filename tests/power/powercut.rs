@@ -37,7 +37,8 @@ fn states(log: &str) -> Result<(), String> {
 
 fn slices(log: &str) -> Result<(), String> {
     let slices = Log::open(Path::new(log))?.slices()?;
-    let words = slices.iter().map(|slice| format!("{}:{}:{}", slice.name, slice.start / 512, slice.length / 512));
+    let words =
+        slices.iter().map(|slice| format!("{}:{}:{}", slice.name, slice.start / 512, slice.length / 512));
     println!("{}", words.collect::<Vec<_>>().join(" "));
     Ok(())
 }
