@@ -134,7 +134,7 @@ impl Tree {
         if let Some(left) = CHANGES_LEFT.get() {
             CHANGES_LEFT.set(left.checked_sub(1));
             if left == 0 {
-                std::panic::resume_unwind(Box::new(Crash("a change of files")));
+                std::panic::resume_unwind(Box::new(Crash));
             }
         }
         match self.inner().mood {
@@ -315,8 +315,11 @@ impl Tree {
 
 impl Inner {
     fn forget_nameless(&mut self) {
-        let named: std::collections::BTreeSet<u64> =
-            self.directories.values().flat_map(|directory| directory.names.values().copied()).collect();
+        // A name that was taken away, and is durable, may come back.
+        let names = |directory: &Directory| -> Vec<u64> {
+            directory.names.values().chain(directory.durable.values()).copied().collect()
+        };
+        let named: std::collections::BTreeSet<u64> = self.directories.values().flat_map(names).collect();
         self.files.retain(|file, _| named.contains(file));
         self.locks.retain(|file, _| named.contains(file));
     }

@@ -26,7 +26,7 @@ use crate::oracle::{FlushToken, Oracle, ReadToken, WriteToken};
 use crate::pattern::{BLOCK, Stamp, ZEROES, bytes_of, stamps_of};
 
 /// How a simulated process ends in the middle of a step: it unwinds with this.
-pub struct Crash(pub &'static str);
+pub struct Crash;
 
 /// An open medium.
 #[derive(Clone)]
@@ -182,6 +182,7 @@ impl Kernel {
         devices.iter().map(|(id, device)| (*id, device.volume, device.queue.is_some())).collect()
     }
 
+    /// The links that there are.
     pub fn links(&self) -> BTreeSet<(Name, Name, u32)> {
         self.links.borrow().clone()
     }
@@ -262,7 +263,7 @@ impl Kernel {
                 (Ok(()), Some((range, bytes))) => {
                     let stamps = stamps_of(range.offset / BLOCK, &bytes);
                     if let Err(what) = stamps.and_then(|stamps| oracle.end_read(token, &stamps)) {
-                        self.violate(format!("device {id}: {what}"));
+                        self.violate(format!("device {id} of {}: {what}", device.volume));
                     }
                 }
                 _ => oracle.fail_read(token),

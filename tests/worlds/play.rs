@@ -111,6 +111,15 @@ impl Tally {
     }
 }
 
+/// How a step of the world went.
+enum Step {
+    Went,
+    /// There was nothing to do.
+    Idle,
+    /// The process ended in it.
+    Died,
+}
+
 /// What ends the process.
 #[derive(Default)]
 struct Fuse {
@@ -140,7 +149,7 @@ impl Fuse {
         if blow {
             self.clear();
             self.blown.set(Some(point));
-            std::panic::resume_unwind(Box::new(Crash(point.name())));
+            std::panic::resume_unwind(Box::new(Crash));
         }
     }
 
@@ -151,7 +160,6 @@ impl Fuse {
 }
 
 pub struct Play {
-    seed: u64,
     dice: Rng,
     kernel: Rc<Kernel>,
     daemon: Rc<RefCell<Option<Daemon>>>,
@@ -166,6 +174,16 @@ pub struct Play {
     story: bool,
 }
 
+/// Whether what happens is to be told.
+fn story() -> bool {
+    let wanted = std::env::var("CLEAVE_STORY").is_ok();
+    if wanted {
+        // A second world of the same run finds it there.
+        let _ = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(std::io::stdout).try_init();
+    }
+    wanted
+}
+
 fn name(text: &str) -> Name {
     text.parse().expect("a valid name")
 }
@@ -178,7 +196,6 @@ impl Play {
             kernel.tree.make_directory(Path::new(directory));
         }
         Self {
-            seed,
             dice,
             kernel,
             daemon: Rc::default(),
@@ -189,7 +206,7 @@ impl Play {
             verbs: Rc::default(),
             done: Rc::default(),
             troubled: Rc::default(),
-            story: std::env::var("CLEAVE_STORY").is_ok(),
+            story: story(),
         }
     }
 
@@ -227,13 +244,13 @@ impl Play {
         self.verbs.borrow_mut().clear();
     }
 
-    /// One step of the world; false when the process ended in it.
-    fn step(&self) -> Result<bool, String> {
+    /// One step of the world.
+    fn step(&self) -> Result<Step, String> {
         let world = &self.kernel.world;
         match catch_unwind(AssertUnwindSafe(|| world.step())) {
             Ok(true) => {}
-            Ok(false) => return Err("nothing is left to be done".to_owned()),
-            Err(payload) if payload.is::<Crash>() => return Ok(false),
+            Ok(false) => return Ok(Step::Idle),
+            Err(payload) if payload.is::<Crash>() => return Ok(Step::Died),
             Err(payload) => {
                 let text = payload.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -242,7 +259,7 @@ impl Play {
         }
         match self.kernel.violation.borrow().clone() {
             Some(violation) => Err(violation),
-            None => Ok(true),
+            None => Ok(Step::Went),
         }
     }
 
@@ -252,8 +269,10 @@ impl Play {
             if done(self) {
                 return Ok(true);
             }
-            if !self.step().map_err(|error| format!("{what}: {error}"))? {
-                return Ok(false);
+            match self.step().map_err(|error| format!("{what}: {error}"))? {
+                Step::Went => {}
+                Step::Died => return Ok(false),
+                Step::Idle => return Err(format!("{what}: a deadlock; verbs {:?}", self.verbs.borrow())),
             }
         }
         Err(format!("{what}: does not end; verbs {:?}", self.verbs.borrow()))
@@ -424,8 +443,10 @@ impl Play {
             }
             let steps = self.dice.within(1..60);
             for _ in 0..steps {
-                if !self.step()? {
-                    return Ok("in a step");
+                match self.step()? {
+                    Step::Went => {}
+                    Step::Idle => break,
+                    Step::Died => return Ok("in a step"),
                 }
             }
             spent += steps;
@@ -656,8 +677,10 @@ impl Play {
         }
         // What follows the end of a task: the end of a resync is recorded, intent is cleared.
         for _ in 0..400 {
-            if !self.step()? {
-                return Ok(false);
+            match self.step()? {
+                Step::Went => {}
+                Step::Idle => break,
+                Step::Died => return Ok(false),
             }
         }
         self.settle("recovery")
@@ -688,18 +711,23 @@ impl Play {
         for volume in record.volumes() {
             self.check_volume(&record, volume).map_err(|what| format!("volume {}: {what}", volume.name()))?;
         }
-        let second = Owner::new(
-            SimMachine(Rc::downgrade(&self.kernel)),
-            PathBuf::from(ROOT),
-            SimMachine(Rc::downgrade(&self.kernel)).thread(),
-            SimMachine(Rc::downgrade(&self.kernel)).thread(),
-        );
-        let refused = self.kernel.tree.open(&Path::new(ROOT).join(GROUP)).map(drop);
-        drop(second);
-        match refused {
+        self.check_links_of_devices(&record)?;
+        match self.kernel.tree.open(&Path::new(ROOT).join(GROUP)).map(drop) {
             Err(refused) if refused.id == "state.locked" => Ok(()),
             other => Err(format!("a second daemon was let in: {other:?}")),
         }
+    }
+
+    /// Every started volume has its links, nobody else has any.
+    fn check_links_of_devices(&self, record: &Group) -> Result<(), String> {
+        let number = |volume: &Volume| volume.device().filter(|_| volume.state().is_started());
+        let wanted: BTreeSet<_> = record
+            .volumes()
+            .iter()
+            .filter_map(|volume| Some((name(GROUP), volume.name().clone(), number(volume)?)))
+            .collect();
+        let links = self.kernel.links();
+        if links == wanted { Ok(()) } else { Err(format!("links are {links:?}, not {wanted:?}")) }
     }
 
     /// Nothing lies about that no record names.
