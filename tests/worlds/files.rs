@@ -175,6 +175,14 @@ impl Tree {
             .collect()
     }
 
+    /// Directories below `root` that hold no configuration and perhaps what is left of one.
+    pub fn unsettled(&self, root: &Path) -> Vec<PathBuf> {
+        let groups = self.groups(root);
+        let inner = self.inner();
+        let left = |path: &&PathBuf| path.parent() == Some(root) && !groups.contains(*path);
+        inner.directories.keys().filter(left).cloned().collect()
+    }
+
     pub fn names(&self, directory: &Path) -> Vec<String> {
         self.inner().directories.get(directory).map(|found| found.names.keys().cloned().collect()).unwrap_or_default()
     }

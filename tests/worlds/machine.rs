@@ -176,6 +176,12 @@ impl Kernel {
         self.violation.borrow_mut().get_or_insert(what.into());
     }
 
+    /// Devices that a client can find by their links, with the volume of each.
+    pub fn found(&self) -> Vec<(u32, Uuid)> {
+        let (devices, links) = (self.devices.borrow(), self.links.borrow());
+        links.iter().filter_map(|(_, _, id)| Some((*id, devices.get(id)?.volume))).collect()
+    }
+
     /// Devices with the volume that each shows and whether a daemon serves it.
     pub fn shown(&self) -> Vec<(u32, Uuid, bool)> {
         let devices = self.devices.borrow();
@@ -480,6 +486,31 @@ impl Machine for SimMachine {
     async fn open_files(&self, path: &Path) -> Result<Files, Refused> {
         self.pause().await;
         self.kernel().tree.open(path)
+    }
+
+    async fn unsettled_directories(&self, root: &Path) -> Result<Vec<PathBuf>, Refused> {
+        self.pause().await;
+        Ok(self.kernel().tree.unsettled(root))
+    }
+
+    async fn holds_no_data(&self, path: &Path, length: u64) -> bool {
+        self.pause().await;
+        let disk = self.kernel().tree.disk(path);
+        // A file that nothing was ever written to has not a block of its own.
+        disk.is_some_and(|disk| disk.peek(ByteRange::new(0, length)).iter().all(|byte| *byte == 0))
+    }
+
+    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+        self.pause().await;
+        let kernel = self.kernel();
+        let mut devices = kernel.devices.borrow_mut();
+        let strays: Vec<u32> = devices.keys().copied().filter(|id| !known.contains(id)).collect();
+        for id in &strays {
+            if devices.remove(id).is_some_and(|device| !device.pending.is_empty()) {
+                kernel.violate(format!("device {id} was removed with requests in flight"));
+            }
+        }
+        strays
     }
 
     async fn devices(&self) -> Result<Vec<Living>, Refused> {

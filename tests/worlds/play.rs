@@ -455,11 +455,11 @@ impl Play {
     }
 
     fn some_request(&mut self) {
-        let shown = self.kernel.shown();
-        if shown.is_empty() {
+        let found = self.kernel.found();
+        if found.is_empty() {
             return;
         }
-        let (device, volume, _) = *self.dice.pick(&shown);
+        let (device, volume) = *self.dice.pick(&found);
         let Some(record) = self.record() else { return };
         let Some(length) = record.volume_by_id(volume).map(Volume::length) else { return };
         self.learn(&record);
