@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
@@ -170,6 +170,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
         live.keeper.persist().await.map_err(failed("a change map cannot be written"))?;
+        FaultPoint::StepPersisted.reached();
         let kept = |record: &Plex| record.state().has_map();
         let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
         if !has_map {
@@ -180,11 +181,14 @@ impl<M: Machine> Owner<M> {
         live.give_role(&self.keepers, plex, Role::Joining)
             .await
             .map_err(failed("the plex cannot be given its role"))?;
+        FaultPoint::StepJoined.reached();
         live.keeper.flush().await.map_err(failed("the plexes cannot be flushed"))?;
+        FaultPoint::StepFlushed.reached();
         if live.volume.route().plex(plex).is_none_or(|plex| !plex.behind.is_clean()) {
             return Err(plex_gone(plex));
         }
         let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
+        FaultPoint::StepRecorded.reached();
         let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
         if let Some(state) = state {
             // Without it the plex is believed and gets everything, and serves no read.
@@ -379,8 +383,10 @@ impl<M: Machine> Owner<M> {
                 owner.events.raise(news.of_volume(&live.group, &live.name));
                 return;
             }
+            FaultPoint::ResyncEqual.reached();
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
                 Ok(_) => {
+                    FaultPoint::ResyncRecorded.reached();
                     live.volume.intent().unpin();
                     owner.finish_replacements(&group, uuid).await;
                 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::base::{Errno, Name, Refused};
 use crate::catalog::StateFiles;
 use crate::device::{Host, Moment};
-use crate::export::ublk::{DataMode, DeviceOptions, Existing};
+use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -74,6 +74,17 @@ pub trait Shown: 'static {
     fn id(&self) -> u32;
     /// How its data travel.
     fn data(&self) -> DataMode;
+}
+
+/// A device that there is, whoever made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Living {
+    /// N of `/dev/ublkbN`.
+    pub id: u32,
+    /// Bytes that it has; 0 before it was given its size.
+    pub length: u64,
+    /// Whether it can be taken over: it is served, or waits for somebody to serve it.
+    pub recoverable: bool,
 }
 
 /// What stands at a path.
@@ -180,7 +191,7 @@ pub trait Machine: Clone + 'static {
     ///
     /// # Errors
     /// The driver cannot be asked.
-    fn devices(&self) -> impl Future<Output = Result<Vec<Existing>, Refused>>;
+    fn devices(&self) -> impl Future<Output = Result<Vec<Living>, Refused>>;
     /// Remove the devices of the daemon before this one that are not among the `known` and that nobody has open; their
     /// numbers. None where it is not known whose a device was.
     fn remove_strays(&self, _known: BTreeSet<u32>) -> impl Future<Output = Vec<u32>> {

@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::device::Moment;
@@ -246,6 +246,18 @@ impl<M: Machine> Owner<M> {
         self.live.borrow().get(&volume).cloned()
     }
 
+    /// The change map, if it is in memory.
+    #[must_use]
+    pub fn change_map(&self, map: Uuid) -> Option<Arc<ChangeMap>> {
+        self.maps.borrow().get(&map).cloned()
+    }
+
+    /// All started volumes, in the order of their identities.
+    #[must_use]
+    pub fn all_live(&self) -> Vec<Rc<Live<M>>> {
+        self.live.borrow().values().cloned().collect()
+    }
+
     /// Wait until no other verb is at work on `volumes`, and keep others from beginning while the answer lives. Taken before
     /// a group's turn, never within it; jobs of the mover do not take it.
     pub(super) async fn alone(&self, volumes: impl IntoIterator<Item = Uuid>) -> Vec<OwnedMutexGuard<()>> {
@@ -317,6 +329,7 @@ impl<M: Machine> Owner<M> {
             }
             done.push(effect.clone());
         }
+        FaultPoint::TransactionPrepared.reached();
         let committed = self.commit(group, &before, &change).await;
         self.events
             .state_directory(&group.name, committed.as_ref().map(|()| ()).map_err(|refused| &**refused));
@@ -324,6 +337,7 @@ impl<M: Machine> Owner<M> {
             self.undo(group, &done).await;
             return Err(refused);
         }
+        FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
@@ -338,6 +352,7 @@ impl<M: Machine> Owner<M> {
             tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
+        FaultPoint::TransactionDone.reached();
         news.into_iter().for_each(|news| self.events.raise(news));
         Ok(Committed { before, after, effects })
     }
@@ -392,6 +407,7 @@ impl<M: Machine> Owner<M> {
         let next = change.group.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
+        FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {

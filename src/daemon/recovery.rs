@@ -42,6 +42,7 @@ impl<M: Machine> Owner<M> {
     /// What `work` came to, unless it takes longer than `limit`; it goes on then where it runs.
     pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             outcome = work => Some(outcome),
             () = self.machine.sleep(limit) => None,
         }

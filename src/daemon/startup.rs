@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
 use crate::control::What;
 use crate::export::ublk;
@@ -401,6 +401,7 @@ impl<M: Machine> Owner<M> {
         if !attached(&record) {
             return Ok(fate(&record));
         }
+        FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
         self.events.note_cause(plex, errno);
         let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
@@ -410,6 +411,7 @@ impl<M: Machine> Owner<M> {
         }
         match lost {
             Ok(committed) => {
+                FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))

@@ -20,7 +20,7 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{Machine, OpenMedium, Ring, Shown, Standing};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use super::owner::system;
 use super::{links, mounts};
 
@@ -269,8 +269,14 @@ impl Machine for ThisHost {
         worker(move || Directory::open(&path)).await
     }
 
-    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
-        worker(ublk::existing).await.map_err(Refused::from)
+    async fn devices(&self) -> Result<Vec<Living>, Refused> {
+        let living = |device: Existing| Living {
+            id: device.id,
+            length: device.length,
+            recoverable: matches!(device.state, DeviceState::Quiesced | DeviceState::Live),
+        };
+        let all = worker(ublk::existing).await.map_err(Refused::from)?;
+        Ok(all.into_iter().map(living).collect())
     }
 
     async fn add(&self, options: DeviceOptions, volume: Arc<Volume<Medium>>) -> Result<UblkDevice, Refused> {
