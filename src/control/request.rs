@@ -689,7 +689,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 26] = [
+    const ALL: [(&str, Access); 35] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -703,6 +703,15 @@ mod tests {
             Access::Change,
         ),
         (r#"{"remove-mirror":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"plex-attach":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (r#"{"plex-detach":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-offline":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-online":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (
+            r#"{"plex-replace":{"group":"g","plex":"p","media":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"set":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start-all":{"group":"g"}}"#, Access::Change),
@@ -718,6 +727,9 @@ mod tests {
         (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
         // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
         (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"scrub":{"group":"g","volume":"v","repair":"report","background":false}}"#, Access::Change),
+        (r#"{"scrub-schedule":{"group":"g","volume":"v","repair":"report"}}"#, Access::Change),
+        (r#"{"group-import":{"media":[]}}"#, Access::Change),
         (r#"{"task-list":{}}"#, Access::Read),
         (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
         (r#"{"task-pause":{"task":1}}"#, Access::Change),
