@@ -299,6 +299,9 @@ mod tests {
         fn holds_requests(&self) -> bool {
             false
         }
+        fn turn(&self) -> u64 {
+            0
+        }
     }
 
     #[test]
