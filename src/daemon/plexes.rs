@@ -15,8 +15,8 @@ use crate::state::{Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
 use super::jobs::Job;
 use super::live::Live;
-use super::media::Wanted;
 use super::machine::{Machine, Ring};
+use super::media::Wanted;
 use super::owner::{GroupHandle, Owner};
 
 /// How long a request that was left behind at a plex may take before the plex is not attached for it.
