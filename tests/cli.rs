@@ -4,7 +4,7 @@ use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Listed, Made, Removed, Reply, Returned, Status, Verified,
+    Attached, Changed, Cut, Listed, Made, Removed, Reply, Returned, Scrubbed, Status, Verified,
 };
 use cleave::control::row::{
     DifferenceRow, GroupRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
@@ -176,6 +176,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         ],
         snapshot: None,
         data_path: Some("copy".to_owned()),
+        scrub: None,
         notes: Vec::new(),
     }
 }
@@ -313,6 +314,12 @@ cleave snapback tmp
 cleave snapback tmp --all
 cleave rm v w -f
 cleave verify v
+cleave scrub v
+cleave scrub v --repair --rate 50m -b
+cleave scrub v --source v-02
+cleave scrub v --every 7d --hours 1-5 --repair
+cleave scrub v --every never
+cleave group import /dev/sda /m/v-02.img
 cleave task list
 cleave task watch
 cleave task watch 7
@@ -601,11 +608,33 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
             elapsed_ms: 1_200,
         })
     };
+    let scrubbed = |task, differing_bytes, repaired_bytes| {
+        Reply::Scrubbed(Scrubbed {
+            volume: name("v"),
+            task,
+            plexes: 2,
+            compared_bytes: gib,
+            differing_bytes,
+            unreadable_bytes: 0,
+            repaired_bytes,
+            elapsed_ms: 61_200,
+        })
+    };
+    let repaired = Row::Difference(DifferenceRow {
+        reference: name("v-01"),
+        plex: name("v-02"),
+        offset_bytes: 1 << 20,
+        length_bytes: 4096,
+        unreadable: false,
+        repaired: true,
+    });
     let difference = Row::Difference(DifferenceRow {
         reference: name("v-01"),
         plex: name("v-02"),
         offset_bytes: 1_048_576,
         length_bytes: 4_096,
+        unreadable: false,
+        repaired: false,
     });
     let status = Reply::Status(Status {
         pid: 42,
@@ -654,7 +683,13 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("snapback tmp -b", (vec![], returned(vec![7], false))),
         with("rm tmp", (vec![], removed(Some("tmp"), 4 << 20))),
         with("verify v", (vec![], verified(0))),
-        with("verify v", (vec![difference], verified(4_096))),
+        with("verify v", (vec![difference.clone()], verified(4_096))),
+        with("scrub v", (vec![], scrubbed(None, 0, 0))),
+        with("scrub v", (vec![difference.clone()], scrubbed(None, 4_096, 0))),
+        with("scrub v --repair", (vec![repaired], scrubbed(None, 4_096, 4_096))),
+        with("scrub v -b", (vec![], scrubbed(Some(7), 0, 0))),
+        with("scrub v --every 7d", (vec![], changed())),
+        with("group import /dev/sda", (vec![Row::Volume(volume("v", gib))], changed())),
         with("task list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
         with("task watch", listed(vec![Row::Task(task(204_800 * 512, TaskState::Done))])),
         with("task watch", listed(vec![Row::Task(failed)])),

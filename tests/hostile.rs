@@ -18,6 +18,7 @@ use cleave::control::request::{Query, TaskList};
 use cleave::control::{
     ClientMessage, Decoder, FRAME_LIMIT, PROTOCOL, Reply, Request, Row, ServerMessage, decode, encode,
 };
+use cleave::daemon::permission::Rules;
 use cleave::daemon::server::{self, Answer, Peer, Service};
 use cleave::sim::Rng;
 
@@ -100,9 +101,10 @@ impl Site {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, async move {
-                let listener = server::listen(&socket).unwrap();
+                let rules = Rules::new(&[rustix::process::geteuid().as_raw()], None, None);
+                let listener = server::listen(&socket, &rules).unwrap();
                 ready.send(()).unwrap();
-                server::accept(listener, Rc::new(Obliging(seen))).await;
+                server::accept(listener, rules, Rc::new(Obliging(seen))).await;
             });
         });
         listening.recv().unwrap();

@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 
 use cleave::base::Refused;
 use cleave::base::limits::MAX_FRAME_BYTES;
+use cleave::control::client::Limits;
 use cleave::control::reply::Changed;
+use cleave::control::request::{StopAll, default_group};
 use cleave::control::{
-    ClientMessage, Decoder, FRAME_LIMIT, PROTOCOL, Reply, Request, ServerMessage, decode, encode,
+    Client as RealClient, ClientMessage, Decoder, FRAME_LIMIT, PROTOCOL, Reply, Request, ServerMessage,
+    decode, encode,
 };
+use cleave::daemon::permission::{HostGroup, Rules};
 use cleave::daemon::server::{self, Answer, Peer, Service};
 
 /// Counts what reaches it, and alternates its answer so that an answer cannot be mistaken for the one before.
@@ -41,7 +45,12 @@ struct Server {
 }
 
 impl Server {
+    /// A server that lets this process do everything.
     fn start() -> Self {
+        Self::with(Rules::new(&[own().0], None, None))
+    }
+
+    fn with(rules: Rules) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
         let served = Arc::new(AtomicU64::new(0));
@@ -51,9 +60,14 @@ impl Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, async move {
-                let listener = server::listen(&socket).unwrap();
+                let listener = server::listen(&socket, &rules).unwrap();
                 ready.send(()).unwrap();
-                server::accept(listener, Rc::new(Counting { served: seen, changed: Cell::new(false) })).await;
+                server::accept(
+                    listener,
+                    rules,
+                    Rc::new(Counting { served: seen, changed: Cell::new(false) }),
+                )
+                .await;
             });
         });
         listening.recv().unwrap();
@@ -71,6 +85,11 @@ impl Server {
         }
         assert_eq!(self.served.load(Ordering::SeqCst), before + 1);
     }
+}
+
+/// User and group of this process.
+fn own() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
 struct Client {
@@ -244,4 +263,67 @@ fn one_user_cannot_take_all_connections_for_good() {
         std::thread::sleep(Duration::from_millis(10));
     }
     server.serves();
+}
+
+/// A group called `name` that this process is of, or is not.
+fn group(name: &str, ours: bool) -> Option<HostGroup> {
+    let groups: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|id| id.as_raw()).collect();
+    let other = (3_000_000..).find(|id| *id != own().1 && !groups.contains(id)).unwrap();
+    Some(HostGroup { name: name.to_owned(), id: if ours { own().1 } else { other } })
+}
+
+#[test]
+fn each_peer_is_served_what_its_groups_allow() {
+    // Whether this process is the trusted user, a reader, an admin; and whether it may look, and change.
+    for (trusted, reader, admin, look, change) in [
+        (true, false, false, true, true),
+        (false, true, false, true, false),
+        (false, false, true, true, true),
+        (false, true, true, true, true),
+        (false, false, false, false, false),
+    ] {
+        let user = if trusted { own().0 } else { own().0 + 1 };
+        // The socket's own mode is not what is tested: a group that this process is not of cannot be given to it.
+        let readers = if reader || own().0 == 0 { group("cleave", reader) } else { None };
+        let server = Server::with(Rules::new(&[user], readers, group("storage", admin)));
+        let ask = |request: &Request| {
+            let mut client = RealClient::connect(&server.path, Limits::default())?;
+            client.call(request, |_| {})
+        };
+        let (status, stop) = (Request::Status, Request::StopAll(StopAll { group: default_group() }));
+        for (request, may) in [(status, look), (stop, change)] {
+            let before = server.served.load(Ordering::SeqCst);
+            let answer = ask(&request);
+            let reached = server.served.load(Ordering::SeqCst) - before;
+            let case = format!("trusted {trusted}, reader {reader}, admin {admin}: {}", request.verb());
+            if may {
+                assert!(answer.is_ok(), "{case}: {answer:?}");
+                assert_eq!(reached, 1, "{case}");
+                continue;
+            }
+            let refused = answer.expect_err(&case);
+            let id = if look { "control.may-only-look" } else { "control.stranger" };
+            assert_eq!((refused.id.as_str(), refused.kind.exit_code(), reached), (id, 67, 0), "{case}");
+            assert!(!refused.way_out.is_empty() && !refused.to_string().contains('\n'), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_stranger_is_turned_away_before_it_has_said_anything_and_whatever_it_says() {
+    let server = Server::with(Rules::new(&[own().0 + 1], None, None));
+    let turned_away = |mut client: Client| {
+        match client.receive() {
+            Some(ServerMessage::Refused(refusal)) => assert_eq!(refusal.id, "control.stranger"),
+            other => panic!("a stranger was answered {other:?}"),
+        }
+        assert_eq!(client.receive(), None);
+    };
+    turned_away(Client::new(&server.path));
+    for (_, bytes, _) in hostile() {
+        let mut client = Client::new(&server.path);
+        client.send(&bytes);
+        turned_away(client);
+    }
+    assert_eq!(server.served.load(Ordering::SeqCst), 0);
 }

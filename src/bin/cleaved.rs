@@ -18,6 +18,9 @@ struct Arguments {
     /// Control socket
     #[arg(long, env = "CLEAVE_SOCKET", default_value = SOCKET_PATH, value_name = "PATH")]
     socket: PathBuf,
+    /// Group whose members may change what root may change; they must be of the group cleave too
+    #[arg(long, value_name = "NAME")]
+    admin_group: Option<String>,
     /// Print one line on standard output once the daemon listens
     #[arg(long)]
     announce: bool,
@@ -37,7 +40,8 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let options = Options { state: arguments.state, socket: arguments.socket };
+    let options =
+        Options { state: arguments.state, socket: arguments.socket, admin_group: arguments.admin_group };
     let outcome = daemon::run(&options, || {
         if arguments.announce {
             println!("cleaved listens on {}", options.socket.display());

@@ -13,7 +13,10 @@ use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, Kind, Refusal, Refused};
 
 /// The file that names the daemon which holds the lock.
-const HOLDER: &str = "daemon.pid";
+pub(super) const HOLDER: &str = "daemon.pid";
+
+/// The directory for the media of a group that was given none.
+pub(super) const MEDIA: &str = "media";
 
 /// What the catalogue needs of a directory. Content is durable after `sync`, names after `sync_directory`; before that a
 /// crash may keep or lose either.
@@ -186,11 +189,11 @@ impl StateFiles for Directory {
 
     fn clear(&self) -> io::Result<()> {
         for name in self.names()? {
-            if name.starts_with(super::HEAD) || super::files::is_state_file(&name) || name == HOLDER {
+            if super::remains::is_ours(&name) || name == HOLDER {
                 self.remove(&name)?;
             }
         }
-        for directory in [&self.path.join("media"), &self.path] {
+        for directory in [&self.path.join(MEDIA), &self.path] {
             match std::fs::remove_dir(directory) {
                 Ok(()) => {}
                 // Somebody's files are left alone, and so is what holds them.
@@ -221,6 +224,9 @@ pub fn group_directories(root: &Path) -> Result<Vec<PathBuf>, Refused> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let holds = |name: &str| path.join(name).symlink_metadata().is_ok();
+        if holds(super::REMOVED) {
+            continue;
+        }
         if holds(super::HEAD) || holds(super::DAMAGED) || holds_past(&path) {
             found.push(path);
         }

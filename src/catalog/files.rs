@@ -92,6 +92,16 @@ fn block_room(path: &Path) -> io::Result<Room> {
     Ok(Room::Block { bytes })
 }
 
+/// Whether nothing was ever written to the first `length` bytes of the file: no part of it is data to its file system.
+#[must_use]
+pub fn holds_no_data(path: &Path, length: u64) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)) {
+        Ok(at) => at >= length,
+        Err(code) => code == rustix::io::Errno::NXIO,
+    }
+}
+
 /// Remove a file so that it stays removed; nothing happens when there is none.
 ///
 /// # Errors
@@ -131,6 +141,22 @@ mod tests {
         assert_eq!(room(&missing, false), Room::Missing("No such file or directory".to_owned()));
         std::fs::write(&missing, b"x").unwrap();
         assert_eq!(room(&missing, false), Room::Missing("it is not a directory".to_owned()));
+    }
+
+    #[test]
+    fn a_file_without_data_is_told_from_one_that_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        assert!(!holds_no_data(&path, 1 << 20), "nothing is known of what is not there");
+        let file = File::create(&path).unwrap();
+        assert!(holds_no_data(&path, 1 << 20));
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 3 << 20).unwrap();
+        assert!(holds_no_data(&path, 1 << 20), "allocated space is no data");
+        use std::os::unix::fs::FileExt;
+        file.write_all_at(b"label", 2 << 20).unwrap();
+        assert!(holds_no_data(&path, 1 << 20), "what stands behind is not looked at");
+        file.write_all_at(b"x", 4096).unwrap();
+        assert!(!holds_no_data(&path, 1 << 20));
     }
 
     #[test]

@@ -149,7 +149,7 @@ enum Ruling {
     RefuseUnrelated,
 }
 
-/// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on.
+/// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on, or may be.
 const fn rule(class: Class, data: Data, level: bool) -> Ruling {
     match (class, data, level) {
         (Class::Out, Data::Same | Data::Past | Data::Ahead | Data::Unrelated, true | false)
@@ -195,6 +195,11 @@ pub fn judge(
         || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
     let latest_run = relied().map(|(_, label)| label.run).max().unwrap_or_default();
     let parted = relied().any(|(plex, label)| Data::of(plex, label) == Data::Same);
+    // A peer that should hold everything and whose label cannot be asked.
+    let silent = volume.plexes().iter().any(|plex| {
+        Class::of(plex.state()) == Class::Complete && own().all(|(other, _)| other.uuid() != plex.uuid())
+    });
+    let expected_run = if silent { latest_run.max(volume.run()) } else { latest_run };
     let mut verdicts = Vec::new();
     for (uuid, finding) in findings {
         let Some(plex) = volume.plex_by_id(*uuid) else { continue };
@@ -206,11 +211,11 @@ pub fn judge(
             }
             Finding::Own(label) => {
                 let data = Data::of(plex, label);
-                let level = label.run >= latest_run && (data == Data::Same || !parted)
+                let level = label.run >= expected_run && (data == Data::Same || !(parted || silent))
                     || museum::shows(Exhibit::OlderCopyBelieved);
                 match rule(Class::of(plex.state()), data, level) {
                     Ruling::Use => Verdict::Use,
-                    Ruling::Behind => Verdict::Behind(behind(plex, label, data, latest_run)),
+                    Ruling::Behind => Verdict::Behind(behind(plex, label, data, expected_run)),
                     Ruling::RefuseAhead => {
                         let what = "has seen a parting of the plexes that the catalogue does not know";
                         return Err(contradiction("plex.ahead", plex, label, what));
@@ -227,9 +232,9 @@ pub fn judge(
     Ok(Outcome::Stands(Judgement { verdicts }))
 }
 
-fn behind(plex: &Plex, label: &Label, data: Data, latest_run: Generation) -> String {
+fn behind(plex: &Plex, label: &Label, data: Data, expected_run: Generation) -> String {
     match data {
-        Data::Same => format!("its label is of run {}, its peers' of run {latest_run}", label.run),
+        Data::Same => format!("its label is of run {}, where run {expected_run} is expected", label.run),
         Data::Past | Data::Ahead | Data::Unrelated => format!(
             "its data is of generation {}, where {} is expected",
             label.data_generation.0,
@@ -253,5 +258,7 @@ fn contradiction(id: &str, plex: &Plex, label: &Label, what: &str) -> Refused {
     )
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

@@ -23,9 +23,11 @@ mod directory;
 pub mod files;
 pub mod judge;
 pub mod labels;
+mod remains;
 mod signature;
 
 pub use directory::{Directory, StateFiles, group_directories};
+pub use remains::{settle_remains, unsettled_directories};
 pub use signature::foreign_signature;
 
 use std::io;
@@ -41,6 +43,9 @@ const HEAD: &str = "configuration";
 
 /// The file in which the next configuration is written.
 const NEXT: &str = "configuration.new";
+
+/// A group whose directory holds this file is being removed, whatever else is there still.
+const REMOVED: &str = "group.removed";
 
 /// A head that could not be read is kept under this name.
 const DAMAGED: &str = "configuration.damaged";
@@ -70,6 +75,8 @@ pub struct Loaded {
     pub generation: Generation,
     /// What was wrong on the way, each one line: a damaged head, a past generation taken in its place.
     pub warnings: Vec<String>,
+    /// The generation of a configuration that was written and never took effect.
+    pub interrupted: Option<Generation>,
 }
 
 /// The catalogue of one group.
@@ -115,7 +122,15 @@ impl<F: StateFiles> Catalog<F> {
     /// # Errors
     /// `group.exists`, `state.commit`.
     pub fn create_on(files: F, group: &Group) -> Result<(Self, Generation), Refused> {
-        let mut catalog = Self { files, head: None, used: Generation(0) };
+        Self::import_on(files, group, Generation(0))
+    }
+
+    /// Commit a group that is taken in from labels of generation `newest` as a newer one.
+    ///
+    /// # Errors
+    /// As [`Catalog::create_on`].
+    pub fn import_on(files: F, group: &Group, newest: Generation) -> Result<(Self, Generation), Refused> {
+        let mut catalog = Self { files, head: None, used: newest };
         match catalog.files.read(HEAD, 1) {
             Ok(None) => {}
             Ok(Some(_)) => return Err(refuse::group_exists(group.name())),
@@ -153,6 +168,7 @@ impl<F: StateFiles> Catalog<F> {
             }
         }
         catalog.refuse_two_heads(&texts)?;
+        let next = texts.iter().find(|text| text.name == NEXT).map(|text| text.generation);
         catalog.head = texts.iter().find(|text| text.name == HEAD).map(|text| text.generation);
         let best = texts.into_iter().filter(|text| text.name != NEXT).max_by_key(|text| text.generation);
         let Some(best) = best else {
@@ -179,7 +195,8 @@ impl<F: StateFiles> Catalog<F> {
                 best.name
             ));
         }
-        let loaded = Loaded { group: best.group, generation: best.generation, warnings };
+        let interrupted = next.filter(|next| *next > best.generation);
+        let loaded = Loaded { group: best.group, generation: best.generation, warnings, interrupted };
         Ok((catalog, loaded))
     }
 
@@ -189,8 +206,8 @@ impl<F: StateFiles> Catalog<F> {
     /// # Errors
     /// `state.directory`; `group.not-empty` when it has volumes after all.
     pub fn destroy_on(files: F) -> Result<(), Refused> {
-        let (catalog, loaded) = Self::open_on(files)?;
-        crate::state::change::destroy_group(&loaded.group)?;
+        let (mut catalog, loaded) = Self::open_on(files)?;
+        catalog.destroy_group(&loaded.group)?;
         catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
     }
 
@@ -205,18 +222,40 @@ impl<F: StateFiles> Catalog<F> {
         group.check()?;
         self.used = self.used.next();
         let generation = self.used;
-        let text = config::encode(generation, group).map_err(|error| {
-            Refusal::new(
-                Kind::NoSpace,
-                "state.too-large",
-                group.name(),
-                format!("the configuration {error}"),
-                "make a second group for further volumes",
-            )
-        })?;
+        let text = config::encode(generation, group).map_err(|error| too_large(group, error))?;
         self.write(generation, text.as_bytes())
             .map_err(|error| self.failed("the configuration cannot be committed", &error))?;
         Ok(Committed { generation, text })
+    }
+
+    /// Make `group` the next generation without the directory, which cannot be written: labels alone will carry it, and
+    /// are taken over by the next start because they are newer (ordering rule 16).
+    ///
+    /// # Errors
+    /// `state.too-large`, `group.inconsistent`.
+    pub fn outside(&mut self, group: &Group) -> Result<Committed, Refused> {
+        group.check()?;
+        self.used = self.used.next();
+        let generation = self.used;
+        let text = config::encode(generation, group).map_err(|error| too_large(group, error))?;
+        Ok(Committed { generation, text })
+    }
+
+    /// Remove the configuration and the maps of a group without volumes. It is gone from the moment at which a mark says so
+    /// durably; were its files removed one by one without it, a past generation could be taken for the newest.
+    ///
+    /// # Errors
+    /// `group.not-empty`; `state.directory`, and then a later start brings the removal to its end if it had begun.
+    pub fn destroy_group(&mut self, group: &Group) -> Result<(), Refused> {
+        crate::state::change::destroy_group(group)?;
+        let marked = self
+            .files
+            .write(REMOVED, b"")
+            .and_then(|()| self.files.sync(REMOVED))
+            .and_then(|()| self.files.sync_directory());
+        marked
+            .and_then(|()| remains::clear(&self.files))
+            .map_err(|error| self.failed("cannot be removed", &error))
     }
 
     /// Take the configuration that a label carries in place of an older one, as a new generation.
@@ -349,6 +388,16 @@ fn past_generation(name: &str) -> Option<Generation> {
     let digits = name.strip_prefix(HEAD)?.strip_prefix('.')?;
     let number = digits.parse().ok().filter(|_| digits.len() == 20)?;
     Some(Generation(number))
+}
+
+fn too_large(group: &Group, error: ConfigError) -> Refused {
+    Refusal::new(
+        Kind::NoSpace,
+        "state.too-large",
+        group.name(),
+        format!("the configuration {error}"),
+        "make a second group for further volumes",
+    )
 }
 
 fn two_heads(place: &str, name: &str, other: &str, generation: Generation) -> Refused {

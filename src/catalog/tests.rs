@@ -4,13 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::*;
 use crate::base::Uuid;
 use crate::base::limits::MIB;
 use crate::state::change::{self, Made, MakeArgs, Presence, Site, StartArgs};
-use crate::state::{Ids, MediumPath, PoolMedium};
+use crate::state::{Ids, MediumPath, PoolMedium, Unfinished};
 
 fn ids(seed: u8) -> Ids {
     Ids::from_seed([seed; 32])
@@ -83,6 +84,8 @@ struct Fragile {
     left: Rc<Cell<Option<usize>>>,
     /// Whether those behind the one that fails succeed again.
     once: Rc<Cell<bool>>,
+    /// What the others fail with; 0 is EIO.
+    errno: Rc<Cell<i32>>,
 }
 
 impl Fragile {
@@ -92,7 +95,7 @@ impl Fragile {
                 if self.once.get() {
                     self.left.set(None);
                 }
-                Err(io::Error::from_raw_os_error(5))
+                Err(io::Error::from_raw_os_error(if self.errno.get() == 0 { 5 } else { self.errno.get() }))
             }
             Some(left) => {
                 self.left.set(Some(left - 1));
@@ -116,6 +119,7 @@ impl Fragile {
             durable_names: Rc::new(RefCell::new(names.borrow().clone())),
             left: Rc::default(),
             once: Rc::default(),
+            errno: Rc::default(),
         }
     }
 
@@ -284,6 +288,157 @@ fn rule_17_a_single_failure_anywhere_leaves_what_was_committed() {
     }
 }
 
+/// Cut `work` off after each of its steps, four times with what was not durable kept or lost; `look` gets the directory
+/// as the next start finds it, and whether the work had ended well. Returns the number of steps.
+fn at_each_step(
+    prepare: impl Fn() -> (Fragile, Box<dyn FnOnce() -> bool>),
+    look: impl Fn(usize, bool, Fragile),
+) -> usize {
+    for steps in 0.. {
+        let mut done = false;
+        for (keep_names, keep_content) in [(false, false), (false, true), (true, true), (true, false)] {
+            let (files, work) = prepare();
+            files.left.set(Some(steps));
+            done = work();
+            look(steps, done, files.after_power_cut(keep_names, keep_content));
+        }
+        if done {
+            return steps;
+        }
+    }
+    unreachable!("work without end")
+}
+
+#[test]
+fn a_group_whose_making_is_cut_off_anywhere_is_there_or_gone() {
+    let group = group();
+    let prepare = || {
+        let (files, group) = (Fragile::default(), group.clone());
+        let work = files.clone();
+        (files, Box::new(move || Catalog::create_on(work, &group).is_ok()) as Box<dyn FnOnce() -> bool>)
+    };
+    let (there, gone) = (Cell::new(0), Cell::new(0));
+    let steps = at_each_step(prepare, |step, done, after| {
+        let left = settle_remains(&after).unwrap();
+        match Catalog::open_on(after.clone()) {
+            Ok((_, loaded)) => {
+                assert_eq!((left, loaded.group), (None, group.clone()), "step {step}");
+                there.set(there.get() + 1);
+            }
+            Err(refused) => {
+                assert!(!done && refused.id == "group.damaged", "step {step}: {refused}");
+                assert_eq!(after.names().unwrap(), [""; 0], "step {step}");
+                gone.set(gone.get() + 1);
+            }
+        }
+        // Whatever was there, the group can be made, or is there.
+        match Catalog::create_on(after, &group) {
+            Ok((_, generation)) => assert_eq!(generation, Generation(1)),
+            Err(refused) => assert_eq!(refused.id, "group.exists"),
+        }
+    });
+    assert_eq!(steps, 5, "write, sync, two renames, sync of the directory");
+    assert!(there.get() > 0 && gone.get() > 0, "both ends are reached: {there:?} {gone:?}");
+}
+
+#[test]
+fn a_group_whose_removal_is_cut_off_anywhere_is_there_or_gone_and_never_an_older_one() {
+    let (first, last) = (busy_group(), group());
+    let prepare = || {
+        let files = Fragile::default();
+        let (mut catalog, _) = Catalog::create_on(files.clone(), &first).unwrap();
+        (0..3).for_each(|number| drop(catalog.commit(&numbered(&first, number)).unwrap()));
+        catalog.commit(&last).unwrap();
+        for name in files::state_files(&first) {
+            files.put(&name, b"map");
+        }
+        let last = last.clone();
+        (files, Box::new(move || catalog.destroy_group(&last).is_ok()) as Box<dyn FnOnce() -> bool>)
+    };
+    let (there, gone) = (Cell::new(0), Cell::new(0));
+    let steps = at_each_step(prepare, |step, done, after| {
+        let place = "/state/dg".to_owned();
+        match settle_remains(&after).unwrap() {
+            None if after.names().unwrap().is_empty() => gone.set(gone.get() + 1),
+            None => {
+                let (_, loaded) = Catalog::open_on(after).unwrap();
+                assert!(!done && loaded.group == last, "step {step}: what is there is the group as it was");
+                there.set(there.get() + 1);
+            }
+            Some(left) => {
+                assert_eq!(left, Unfinished::GroupRemoval { place });
+                assert_eq!(after.names().unwrap(), [""; 0], "step {step}");
+                gone.set(gone.get() + 1);
+            }
+        }
+    });
+    assert!(steps > 15, "{steps} steps: the mark, each file, the mark again");
+    assert!(there.get() > 0 && gone.get() > 10, "{there:?} {gone:?}");
+}
+
+#[test]
+fn an_adoption_that_is_cut_off_anywhere_leaves_the_old_or_the_adopted_configuration() {
+    let group = busy_group();
+    let newer = config::encode(Generation(7), &numbered(&group, 777)).unwrap();
+    let prepare = || {
+        let (files, mut catalog, group) = with_history(3);
+        let text = newer.clone();
+        let work = move || catalog.adopt("/dev/sdx", text.as_bytes(), &group).is_ok();
+        (files, Box::new(work) as Box<dyn FnOnce() -> bool>)
+    };
+    let seen = RefCell::new(std::collections::BTreeSet::new());
+    let steps = at_each_step(prepare, |step, done, after| {
+        let (mut catalog, loaded) = Catalog::open_on(after).unwrap();
+        let number = number_of(&loaded.group);
+        assert!(number == Some(102) && !done || number == Some(777), "step {step}: {number:?}");
+        seen.borrow_mut().insert((number, loaded.interrupted));
+        // The label is still newer than the old configuration, so that it is adopted again.
+        let (committed, adopted) = catalog.adopt("/dev/sdx", newer.as_bytes(), &group).unwrap();
+        assert!(committed.generation > Generation(7) && number_of(&adopted) == Some(777));
+    });
+    assert!(steps >= 5, "{steps}");
+    let interrupted = (Some(102), Some(Generation(8)));
+    assert!(seen.borrow().contains(&interrupted), "a whole next configuration is told: {seen:?}");
+}
+
+#[test]
+fn what_interrupted_verbs_left_below_the_root_is_settled_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let place = |name: &str| at(name).display().to_string();
+    drop(Catalog::create(&at("whole"), &group()).unwrap());
+    std::fs::write(at("whole").join(NEXT), b"half").unwrap();
+    drop(Catalog::create(&at("going"), &busy_group()).unwrap());
+    std::fs::write(at("going").join(REMOVED), b"").unwrap();
+    drop(Catalog::create(&at("born"), &group()).unwrap());
+    std::fs::rename(at("born").join(HEAD), at("born").join(NEXT)).unwrap();
+    std::fs::create_dir(at("born").join("media")).unwrap();
+    std::fs::create_dir(at("strange")).unwrap();
+    std::fs::write(at("strange").join(NEXT), b"x").unwrap();
+    std::fs::write(at("strange").join("letter"), b"x").unwrap();
+    assert_eq!(group_directories(root.path()).unwrap(), [at("whole")]);
+    let settle = |path: &PathBuf| {
+        let files = Directory::open(path).unwrap();
+        let left = settle_remains(&files).unwrap()?;
+        files.clear().unwrap();
+        Some(left.to_string())
+    };
+    let mut settled: Vec<_> = unsettled_directories(root.path()).unwrap().iter().filter_map(settle).collect();
+    settled.sort();
+    assert_eq!(
+        settled,
+        [
+            format!("completed: {}: the group was being removed", place("going")),
+            format!("rolled back: {}: a group was being made", place("born")),
+        ]
+    );
+    assert!(!at("going").exists() && !at("born").exists());
+    assert!(at("strange").join("letter").exists() && at("strange").join(NEXT).exists());
+    assert_eq!(Catalog::open(&at("whole")).unwrap().1.group, group());
+    assert_eq!(unsettled_directories(root.path()).unwrap(), [at("strange")]);
+    assert!(unsettled_directories(&at("none")).unwrap().is_empty());
+}
+
 #[test]
 fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
     for step in 0..5 {
@@ -307,6 +462,40 @@ fn after_a_failed_commit_the_next_one_has_a_higher_number_than_either() {
         assert_eq!((loaded.generation, number_of(&loaded.group)), (Generation(5), Some(501)));
         assert_eq!(loaded.warnings, [""; 0]);
     }
+}
+
+#[test]
+fn a_full_or_read_only_directory_refuses_the_commit_and_keeps_the_old_configuration() {
+    for (errno, kind, said) in [
+        (28, Kind::NoSpace, "No space left on device"),
+        (30, Kind::System, "Read-only file system"),
+        (2, Kind::System, "No such file or directory"),
+    ] {
+        for step in 0..5 {
+            let (files, mut catalog, group) = with_history(3);
+            files.left.set(Some(step));
+            files.errno.set(errno);
+            let refused = catalog.commit(&numbered(&group, 500)).unwrap_err();
+            assert_eq!((refused.kind, refused.id.as_str()), (kind, "state.commit"));
+            assert!(refused.reason.contains(said), "{refused}");
+            let after = files.after_power_cut(false, false);
+            let (_, loaded) = Catalog::open_on(after).unwrap();
+            assert_eq!((loaded.generation, number_of(&loaded.group)), (Generation(3), Some(102)));
+            // Labels alone carry what must be known, under a number that no commit has.
+            let outside = catalog.outside(&numbered(&group, 501)).unwrap();
+            assert_eq!(outside.generation, Generation(5));
+            files.left.set(None);
+            assert_eq!(catalog.commit(&numbered(&group, 502)).unwrap().generation, Generation(6));
+        }
+    }
+}
+
+#[test]
+fn a_group_taken_in_from_labels_is_newer_than_they() {
+    let (mut catalog, generation) =
+        Catalog::import_on(Fragile::default(), &busy_group(), Generation(41)).unwrap();
+    assert_eq!(generation, Generation(42));
+    assert_eq!(catalog.commit(&busy_group()).unwrap().generation, Generation(43));
 }
 
 #[test]

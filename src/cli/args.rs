@@ -83,6 +83,8 @@ enum Verb {
     Rm(verbs::rm::RmArgs),
     /// Compare all plexes of a volume
     Verify(verbs::verify::VerifyArgs),
+    /// Compare all plexes of a volume by and by, now or at intervals, and repair them
+    Scrub(verbs::scrub::ScrubArgs),
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
@@ -118,6 +120,7 @@ impl Verb {
             Self::Snapback(args) => args.action(options),
             Self::Rm(args) => args.action(options),
             Self::Verify(args) => args.action(options),
+            Self::Scrub(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
             Self::Mount(args) => args.action(options),
             Self::Archive(args) => args.action(options),

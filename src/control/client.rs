@@ -248,7 +248,7 @@ fn refused_connection(path: &Path, error: std::io::Error) -> Refused {
             "daemon.no-access",
             object,
             "this user may not talk to the daemon",
-            "run the command as root",
+            "run the command as root, or join the group of the socket",
         ),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             Refusal::new(Kind::DaemonTalk, "control.silent", object, "cleaved accepts no connection", LOOK)

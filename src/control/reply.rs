@@ -23,6 +23,8 @@ pub enum Reply {
     Removed(Removed),
     /// Plexes were compared.
     Verified(Verified),
+    /// Plexes were scrubbed, or are being.
+    Scrubbed(Scrubbed),
     /// How the daemon is.
     Status(Status),
 }
@@ -142,6 +144,29 @@ pub struct Verified {
     pub compared_bytes: u64,
     /// Bytes of blocks that differ, 0 when all plexes are equal.
     pub differing_bytes: u64,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Scrubbed`]: difference rows came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrubbed {
+    /// The volume.
+    pub volume: Name,
+    /// The task that goes on with it, when it was to answer at once; all that follows is 0 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// How many plexes were compared at the end.
+    pub plexes: u64,
+    /// Bytes of the volume that were compared.
+    pub compared_bytes: u64,
+    /// Bytes of pages that differed, summed over the plexes.
+    pub differing_bytes: u64,
+    /// Bytes of pages that could not be read, summed over the plexes.
+    pub unreadable_bytes: u64,
+    /// Bytes of both kinds that were rewritten.
+    pub repaired_bytes: u64,
     /// Milliseconds from request to answer.
     pub elapsed_ms: u64,
 }

@@ -67,6 +67,13 @@ pub enum Request {
     Remove(Remove),
     /// Compares all plexes. Answer: events, difference rows, [`Verified`](super::Reply::Verified).
     Verify(Verify),
+    /// Compares all plexes in the background, by and by, and repairs if told so. Answer: events, difference rows,
+    /// [`Scrubbed`](super::Reply::Scrubbed).
+    Scrub(Scrub),
+    /// Sets when a volume is scrubbed by itself. Answer: its volume row, [`Changed`](super::Reply::Changed).
+    ScrubSchedule(ScrubSchedule),
+    /// Takes in the group whose labels are on these media. Answer: volume rows, [`Changed`](super::Reply::Changed).
+    GroupImport(GroupImport),
     /// Lists tasks. Answer: task rows, [`Listed`](super::Reply::Listed).
     TaskList(TaskList),
     /// Follows tasks until they end. Answer: events, the ended tasks' rows, [`Listed`](super::Reply::Listed).
@@ -114,6 +121,9 @@ impl Request {
             Self::SnapBack(_) => "snap-back",
             Self::Remove(_) => "remove",
             Self::Verify(_) => "verify",
+            Self::Scrub(_) => "scrub",
+            Self::ScrubSchedule(_) => "scrub-schedule",
+            Self::GroupImport(_) => "group-import",
             Self::TaskList(_) => "task-list",
             Self::TaskWatch(_) => "task-watch",
             Self::TaskPause(_) => "task-pause",
@@ -139,6 +149,9 @@ impl Request {
             Self::Verify(_) => Access::Change,
             Self::GroupCreate(_)
             | Self::GroupDestroy(_)
+            | Self::GroupImport(_)
+            | Self::Scrub(_)
+            | Self::ScrubSchedule(_)
             | Self::Make(_)
             | Self::Mirror(_)
             | Self::RemoveMirror(_)
@@ -497,6 +510,64 @@ pub struct Verify {
     pub volume: Name,
 }
 
+/// What is to be done with differences between plexes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// They are told.
+    Report,
+    /// What most plexes hold is written to the others.
+    Majority,
+    /// What this plex holds is written to the others.
+    Source(Name),
+}
+
+/// See [`Request::Scrub`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrub {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// What is to be done with differences.
+    pub repair: Repair,
+    /// The most bytes a second that it may go through; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// Whether to answer as soon as it has begun.
+    pub background: bool,
+}
+
+/// See [`Request::ScrubSchedule`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubSchedule {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Seconds from one scrub to the next; never when absent, and then nothing else is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_s: Option<u64>,
+    /// The first hour (UTC) and the one before which it ends; the whole day when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<(u8, u8)>,
+    /// What is to be done with differences.
+    pub repair: Repair,
+    /// The most bytes a second that it may go through; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// See [`Request::GroupImport`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupImport {
+    /// The files and block devices that carry its plexes, as many as there are.
+    pub media: Vec<PathBuf>,
+}
+
 /// See [`Request::TaskList`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -552,20 +623,61 @@ mod tests {
     use super::*;
     use crate::control::{decode, encode};
 
+    /// Every request in its smallest form, with what it asks a right to.
+    const ALL: [(&str, Access); 26] = [
+        (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
+        (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
+        (r#""group-list""#, Access::Read),
+        (r#"{"query":{}}"#, Access::Read),
+        (
+            r#"{"make":{"group":"g","volume":"v","length_bytes":1,"nmirror":1,"media":[],"plexes":[],"sparse":false,"init":"sync","data":"auto","force":false}}"#,
+            Access::Change,
+        ),
+        (
+            r#"{"mirror":{"group":"g","volume":"v","nmirror":1,"media":[],"plexes":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"remove-mirror":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"start-all":{"group":"g"}}"#, Access::Change),
+        (r#"{"stop-all":{"group":"g"}}"#, Access::Change),
+        (
+            r#"{"snap-start":{"group":"g","volume":"v","nmirror":1,"media":[],"plexes":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"snap-wait":{"group":"g","volume":"v","nmirror":1}}"#, Access::Read),
+        (r#"{"snapshot":{"group":"g","members":[],"consistency":"crash","nmirror":1}}"#, Access::Change),
+        (r#"{"snap-abort":{"group":"g","volume":"v","nmirror":1}}"#, Access::Change),
+        (r#"{"snap-back":{"group":"g","snapshot":"s","background":false}}"#, Access::Change),
+        (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
+        // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
+        (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"task-list":{}}"#, Access::Read),
+        (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
+        (r#"{"task-pause":{"task":1}}"#, Access::Change),
+        (r#"{"task-resume":{"task":1}}"#, Access::Change),
+        (r#"{"task-abort":{"task":1}}"#, Access::Change),
+        (r#"{"task-throttle":{"task":1}}"#, Access::Change),
+        (r#""status""#, Access::Read),
+        (r#"{"shutdown":{"stop_volumes":false}}"#, Access::Change),
+    ];
+
     #[test]
-    fn only_what_changes_nothing_is_open_to_readers() {
-        let volume = Name::new("v").unwrap();
-        let group = default_group();
-        let wait = Request::SnapWait(SnapWait { group: group.clone(), volume: volume.clone(), nmirror: 1 });
-        assert_eq!((wait.verb(), wait.access()), ("snap-wait", Access::Read));
-        for request in [
-            Request::Verify(Verify { group: group.clone(), volume: volume.clone() }),
-            Request::TaskPause(TaskRef { task: 1 }),
-            Request::StopAll(StopAll { group }),
-            Request::Shutdown(Shutdown { stop_volumes: false }),
-        ] {
-            assert_eq!(request.access(), Access::Change, "{}", request.verb());
+    fn every_request_has_its_class_and_only_what_changes_nothing_is_open_to_readers() {
+        let mut verbs = std::collections::BTreeSet::new();
+        for (text, access) in ALL {
+            let request: Request = decode(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(request.access(), access, "{}", request.verb());
+            assert!(text.contains(&format!("\"{}\"", request.verb())), "{text} is called {}", request.verb());
+            verbs.insert(request.verb());
         }
+        assert_eq!(verbs.len(), ALL.len(), "one is there twice");
+        // The decoder tells the names of all variants: none is left out above.
+        let names = decode::<Request>(br#""no-such-verb""#).unwrap_err().to_string();
+        let known: std::collections::BTreeSet<_> =
+            names.split('`').filter(|word| !word.contains(' ') && *word != "no-such-verb").collect();
+        assert_eq!(known, verbs);
     }
 
     #[test]

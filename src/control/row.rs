@@ -120,9 +120,51 @@ pub struct VolumeRow {
     /// How data travel, as read back from the device: `copy` or `zero`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_path: Option<String>,
+    /// Its scrubs, where there is a schedule, one under way, or a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<ScrubRow>,
     /// Things the administrator should know, as "an old daemon still holds plex v-01".
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// The scrubs of a volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubRow {
+    /// Seconds between two that the daemon makes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_s: Option<u64>,
+    /// The hours (UTC) in which these may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<(u8, u8)>,
+    /// What these do with differences: `report`, `majority`, or the plex that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<String>,
+    /// The byte that the present one has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_bytes: Option<u64>,
+    /// The last one that went through the whole volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<ScrubResultRow>,
+}
+
+/// What a scrub found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubResultRow {
+    /// When it began.
+    pub began_ms: u64,
+    /// When it ended.
+    pub ended_ms: u64,
+    /// How many plexes it compared.
+    pub plexes: u32,
+    /// Bytes of pages that differed, summed over the plexes.
+    pub differing_bytes: u64,
+    /// Bytes of pages that could not be read, summed over the plexes.
+    pub unreadable_bytes: u64,
+    /// Bytes of both kinds that were rewritten.
+    pub repaired_bytes: u64,
 }
 
 /// A plex.
@@ -233,6 +275,17 @@ pub struct DifferenceRow {
     pub offset_bytes: u64,
     /// Bytes of the blocks that differ.
     pub length_bytes: u64,
+    /// Whether the plex could not be read there, rather than differed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unreadable: bool,
+    /// Whether it was rewritten.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub repaired: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[cfg(test)]

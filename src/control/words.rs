@@ -177,6 +177,8 @@ words! {
         Recover = "recover",
         /// Compares all plexes.
         Verify = "verify",
+        /// Compares all plexes in the background, and repairs if told so.
+        Scrub = "scrub",
         /// Writes zeroes to a new volume.
         Zero = "zero",
     }
@@ -189,7 +191,7 @@ impl TaskKind {
         match self {
             Self::SnapStart | Self::Mirror | Self::SnapBack | Self::Resync => "ATCOPY",
             Self::Recover => "RDWRBACK",
-            Self::Verify => "VERIFY",
+            Self::Verify | Self::Scrub => "VERIFY",
             Self::Zero => "INIT",
         }
     }

@@ -10,8 +10,8 @@ use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
 use crate::ring::Allocation;
+use crate::state::Group;
 use crate::state::change::{Change, Effect, MapFill};
-use crate::state::{Group, MediumKind};
 use crate::volume::MapFile;
 use crate::volume::map_file::MapIdentity;
 
@@ -91,28 +91,19 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Carry out `effect` after the commit if it is a quick one, else give it back. What fails here is found and repeated at
-    /// the next start.
+    /// the next start. Plexes whose media are freed are added to `released`.
     pub(super) async fn after_commit(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         effect: Effect,
+        released: &mut Vec<Uuid>,
     ) -> Option<Effect> {
         match effect {
             Effect::RemoveMap { map } => self.remove_map(group, map).await,
             Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
             Effect::Release { plex, medium, length } => {
-                let open = self.media.borrow_mut().remove(&plex);
-                let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
-                if self.never_made.borrow_mut().remove(&plex) {
-                    // Nothing of ours stands there.
-                } else if medium.kind == MediumKind::Made {
-                    drop(open);
-                    let removed = self.machine.remove_durably(medium.path.as_path()).await;
-                    if let Err(error) = removed {
-                        tracing::warn!(path = %medium.path, %error, "the file of a plex cannot be removed");
-                    }
-                } else if let Some(open) = open.filter(|_| !unlabelled) {
-                    self.erase_labels(open, length).await;
+                if self.release(plex, &medium, length).await {
+                    released.push(plex);
                 }
             }
             Effect::CreateMap { .. }

@@ -10,7 +10,7 @@ use crate::catalog::labels::{self, Found};
 use crate::catalog::{Committed, foreign_signature};
 use crate::device::Host;
 use crate::format::label::Label;
-use crate::state::change::Presence;
+use crate::state::change::{Change, Presence};
 use crate::state::{Group, Volume};
 
 use super::machine::{Machine, OpenMedium, Ring};
@@ -135,6 +135,71 @@ impl<M: Machine> Owner<M> {
                 Err(errno) => tracing::error!(%plex, %errno, "its label cannot be written"),
             }
         }
+    }
+
+    /// Write the first labels of `plexes`, whose media were just made ready, before a record relies on them: after a crash
+    /// between that record and its labels their media would be strangers'.
+    ///
+    /// # Errors
+    /// One of them cannot be written.
+    pub(super) async fn label_new(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        plexes: &[Uuid],
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let record = group.record();
+        let generation = crate::base::Generation(group.generation());
+        let text = crate::format::config::encode(generation, &*record)
+            .map_err(|error| system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE))?;
+        let committed = Committed { generation, text };
+        for uuid in plexes {
+            let Some((volume, plex)) = record.plex_by_id(*uuid) else { continue };
+            let Some(medium) = self.media.borrow().get(uuid).cloned() else { continue };
+            let label = labels::label_of(&record, &committed, volume, plex);
+            let written = self
+                .keepers
+                .run(move |host| async move { labels::write_first_label(&host.open(&medium), &label).await });
+            written
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
+            self.unlabelled.borrow_mut().remove(uuid);
+        }
+        Ok(())
+    }
+
+    /// Record a change of one volume on the labels of all its ACTIVE plexes, when the catalogue cannot be written. They are
+    /// newer than it then, and win at the next start.
+    ///
+    /// # Errors
+    /// What `change` refuses; a plex whose label cannot be written.
+    pub(super) async fn record_on_labels(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        volume: Uuid,
+        change: impl FnOnce(&Group) -> Result<Change, Refused>,
+    ) -> Result<(), Refused> {
+        let _turn = group.turn.lock().await;
+        let change = change(&group.record())?;
+        let next = change.group.clone();
+        let committed = self.on_catalog(group, move |catalog| catalog.outside(&next)).await?;
+        let record =
+            change.group.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+        for plex in record.complete_plexes() {
+            let medium = self.media.borrow().get(&plex.uuid()).cloned();
+            let medium = medium.ok_or_else(|| system(plex.name(), "is not open", Errno::GONE))?;
+            let label = labels::label_of(&change.group, &committed, record, plex);
+            let written = self
+                .keepers
+                .run(move |host| async move { labels::write_label(&host.open(&medium), &label).await });
+            written
+                .await
+                .unwrap_or(Err(Errno::IO))
+                .map_err(|errno| system(plex.name(), "its label cannot be written", errno))?;
+        }
+        group.replace(change.group, committed.generation);
+        Ok(())
     }
 
     /// Erase Cleave's labels from a medium that is not ours to remove.

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -223,11 +223,11 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!("{TEMPORARY}{name}"));
     // The removal of another volume of the group may take the empty directory away between two steps of ours: also between
-    // the two by which `create_dir_all` finds that it exists.
+    // the two by which `make_directories` finds that it exists.
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let outcome = fs::create_dir_all(parent).and_then(|()| {
+        let outcome = make_directories(parent).and_then(|()| {
             match fs::remove_file(&temporary) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -245,6 +245,20 @@ fn place(root: &Path, path: &Path, target: &Path, short: bool) -> Result<(), Ref
             }
             Err(error) => return Err(failed(path, "the link cannot be made", &error)),
         }
+    }
+}
+
+/// Makes the directory `path` and those above it where they are missing, open to everybody: names are no secret, and who
+/// may use a node is a matter of the node's mode.
+fn make_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_directories)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
+        // Made by us or at this moment by another volume's start; the process's umask has taken rights away.
+        Ok(()) | Err(_) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
     }
 }
 

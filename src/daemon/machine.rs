@@ -153,6 +153,18 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// `state.directory`.
     fn group_directories(&self, root: &Path) -> impl Future<Output = Result<Vec<PathBuf>, Refused>>;
+    /// The directories below `root` in which the making or removal of a group was interrupted, perhaps; none where a
+    /// machine keeps no such directories.
+    ///
+    /// # Errors
+    /// `state.directory`.
+    fn unsettled_directories(&self, _root: &Path) -> impl Future<Output = Result<Vec<PathBuf>, Refused>> {
+        std::future::ready(Ok(Vec::new()))
+    }
+    /// Whether it is known that nothing was ever written to the first `length` bytes of a file.
+    fn holds_no_data(&self, _path: &Path, _length: u64) -> impl Future<Output = bool> {
+        std::future::ready(false)
+    }
     /// Make a state directory where it is missing, and lock it.
     ///
     /// # Errors
@@ -169,6 +181,11 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// The driver cannot be asked.
     fn devices(&self) -> impl Future<Output = Result<Vec<Existing>, Refused>>;
+    /// Remove the devices of the daemon before this one that are not among the `known` and that nobody has open; their
+    /// numbers. None where it is not known whose a device was.
+    fn remove_strays(&self, _known: BTreeSet<u32>) -> impl Future<Output = Vec<u32>> {
+        std::future::ready(Vec::new())
+    }
     /// Show `volume` as a new device.
     ///
     /// # Errors

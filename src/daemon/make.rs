@@ -144,7 +144,11 @@ impl<M: Machine> Owner<M> {
             self.transact(&group, |group, ids| change::finish_make(group, volume, &made, equal, ids)).await
         };
         if let Err(refused) = finished.await {
-            self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await?;
+            let abandoned =
+                self.transact(&group, |group, ids| change::abandon_make(group, volume, ids)).await;
+            if let Err(later) = abandoned {
+                tracing::warn!("a volume that could not be made goes at the next start: {later}");
+            }
             return Err(refused);
         }
         let jobs = match self.start_volume(&group, &request.volume, None).await {
@@ -158,10 +162,12 @@ impl<M: Machine> Owner<M> {
                     holders: &[],
                 };
                 if self.live(volume).is_none() {
-                    self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
+                    let remove = |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
                         change::remove_volume(group, &args, ids)
-                    })
-                    .await?;
+                    };
+                    if let Err(later) = self.transact(&group, remove).await {
+                        tracing::warn!("a volume that could not be started stays: {later}");
+                    }
                 }
                 return Err(refused);
             }
@@ -210,7 +216,12 @@ impl<M: Machine> Owner<M> {
                 _ => None,
             })
             .collect();
-        let made = match self.allocate(&committed.effects, wanted.force).await {
+        let allocated = async {
+            let made = self.allocate(&committed.effects, wanted.force).await?;
+            self.label_new(group, &plexes).await?;
+            Ok::<_, Refused>(made)
+        };
+        let made = match allocated.await {
             Ok(made) => made,
             Err(refused) => {
                 for plex in plexes {

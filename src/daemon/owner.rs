@@ -18,7 +18,7 @@ use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::control::Event;
 use crate::device::Moment;
-use crate::state::change::{Change, Effect};
+use crate::state::change::{self, Change, Effect};
 use crate::state::{Group, Ids};
 
 use super::keepers::Plea;
@@ -266,15 +266,15 @@ impl<M: Machine> Owner<M> {
     /// and catalogue, the quick effects after it. What takes its time is returned.
     ///
     /// # Errors
-    /// What `change` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
+    /// What `plan` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
     pub async fn transact(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
-        change: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+        plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
     ) -> Result<Committed, Refused> {
         let _turn = group.turn.lock().await;
         let before = group.record();
-        let change = change(&before, &mut self.dice()?)?;
+        let change = plan(&before, &mut self.dice()?)?;
         let mut done = Vec::new();
         for effect in &change.before_commit {
             if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
@@ -289,9 +289,15 @@ impl<M: Machine> Owner<M> {
         }
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
-        let mut effects = Vec::new();
+        let (mut effects, mut released) = (Vec::new(), Vec::new());
         for effect in change.after_commit {
-            effects.extend(self.after_commit(group, effect).await);
+            effects.extend(self.after_commit(group, effect, &mut released).await);
+        }
+        if !released.is_empty()
+            && let Err(refused) = self.commit_quietly(group, change::released(&after, &released)?.group).await
+        {
+            // They are freed once more at the next start, which finds nothing to free.
+            tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
         for event in rows::events(&before, &after) {
@@ -316,10 +322,19 @@ impl<M: Machine> Owner<M> {
             change.before_commit.is_empty() && change.after_commit.is_empty(),
             "a quiet change has no effects"
         );
-        let next = change.group.clone();
+        self.commit_quietly(group, change.group).await
+    }
+
+    /// Commit without labels and effects; the group's turn is held.
+    async fn commit_quietly(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        record: Group,
+    ) -> Result<(), Refused> {
+        let next = record.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
-        *group.record.borrow_mut() = Rc::new(change.group);
+        *group.record.borrow_mut() = Rc::new(record);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::links;
 use crate::base::limits::MAX_NAME_BYTES;
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
-use crate::control::row::{GroupRow, MediumRow, PlexRow, SnapshotOf, VolumeRow};
+use crate::control::row::{GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, VolumeRow};
 use crate::control::{Event, words};
 use crate::export::ublk::DataMode;
 use crate::state::place::Room;
@@ -135,8 +135,36 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),
         snapshot: snapshot_of(record, volume, facts),
         data_path: facts.data_path.clone(),
+        scrub: scrub(volume),
         notes: notes(volume).into_iter().chain(facts.notes.iter().cloned()).collect(),
     }
+}
+
+/// What there is to show of the scrubs of a volume.
+fn scrub(volume: &Volume) -> Option<ScrubRow> {
+    let kept = volume.scrub();
+    let millis = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
+    let repair = |repair: state::Repair| match repair {
+        state::Repair::Report => "report".to_owned(),
+        state::Repair::Majority => "majority".to_owned(),
+        state::Repair::Source(plex) => {
+            volume.plex_by_id(plex).map_or_else(|| plex.to_string(), |plex| plex.name().to_string())
+        }
+    };
+    (!kept.is_empty()).then(|| ScrubRow {
+        every_s: kept.schedule.map(|schedule| schedule.every_s),
+        hours: kept.schedule.and_then(|schedule| schedule.hours).map(|hours| (hours.from, hours.to)),
+        repair: kept.schedule.map(|schedule| repair(schedule.repair)),
+        position_bytes: kept.run.map(|run| run.tally.position),
+        last: kept.last.map(|last| ScrubResultRow {
+            began_ms: millis(last.began_unix_s),
+            ended_ms: millis(last.ended_unix_s),
+            plexes: last.plexes,
+            differing_bytes: last.tally.differing_bytes,
+            unreadable_bytes: last.tally.unreadable_bytes,
+            repaired_bytes: last.tally.repaired_bytes,
+        }),
+    })
 }
 
 /// Where a snapshot volume comes from. What differs is what either side changed: at most the sum of both.

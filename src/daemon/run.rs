@@ -38,6 +38,10 @@ impl<M: Machine> Owner<M> {
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
+        if volume.state().is_started() {
+            // It went down and that could not be recorded.
+            self.transact(group, |group, _| change::crashed(group, uuid)).await?;
+        }
         let media = match self.look_at_media(group, uuid, false).await {
             Ok(media) => media,
             Err(refused) => {
@@ -62,6 +66,7 @@ impl<M: Machine> Owner<M> {
                 return Err(refused);
             }
         };
+        Self::tell_start(volume, false);
         self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
     }
 
@@ -101,16 +106,18 @@ impl<M: Machine> Owner<M> {
         }
         jobs.extend(self.attach_stale(group, uuid).await);
         self.finish_replacements(group, uuid).await;
+        self.resume_scrub(group, &live);
         Ok(jobs)
     }
 
-    /// Attach every STALE plex of a started volume whose medium is there: it is copied what it missed.
+    /// Attach every STALE plex of a started volume whose medium was found to be its own: it is copied what it missed.
     async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> Vec<Job> {
         let record = group.record();
         let Some(volume) = record.volume_by_id(volume) else { return Vec::new() };
         let mut jobs = Vec::new();
         for plex in volume.plexes().iter().filter(|plex| plex.state() == PlexState::Stale) {
-            if plex.is_attached() || self.open_plex(volume, plex, false).await.is_err() {
+            // Only what was looked at and bears its own label: a path may lead to another disk since.
+            if plex.is_attached() || !self.media.borrow().contains_key(&plex.uuid()) {
                 continue;
             }
             let names = (volume.name().as_str(), plex.name().as_str());
@@ -166,6 +173,8 @@ impl<M: Machine> Owner<M> {
             .volume_by_id(uuid)
             .filter(|volume| volume.state() == VolumeState::Clean)
             .map(Volume::stop);
+        // What cannot be recorded is not begun: a device that is gone does not come back.
+        self.transact_quietly(group, |group| Ok(change::nothing(group))).await?;
         if let Some(live) = live {
             live.stopping.set(true);
             if let Err(refused) = self.take_down(&live, stop).await {

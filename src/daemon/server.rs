@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +17,9 @@ use crate::control::{
     ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row,
     ServerMessage, decode, encode,
 };
+use crate::ring::peer_groups;
+
+use super::permission::{Rules, Standing};
 
 /// Connections that one user may hold at once; further ones are told so and closed, whatever they send.
 const CONNECTIONS_PER_USER: usize = 64;
@@ -38,6 +40,13 @@ pub struct Peer {
     pub uid: u32,
     /// Process id, from the kernel; 0 when it is of no name space that we see.
     pub pid: i32,
+}
+
+/// A peer and what it may do, judged once, when it connected.
+struct Caller {
+    peer: Peer,
+    standing: Standing,
+    rules: Rc<Rules>,
 }
 
 /// Where the answer of one request goes.
@@ -87,22 +96,23 @@ pub trait Service: 'static {
     ) -> impl Future<Output = Result<Reply, Refused>>;
 }
 
-/// Listen on `path`: the file is made anew, for root and the group of its directory.
+/// Listen on `path`: the file is made anew, for root and the group that `rules` let look.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+pub fn listen(path: &Path, rules: &Rules) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    rules.set_socket(path)?;
     Ok(listener)
 }
 
 /// Accept connections for ever. Each is a task of its own on the calling thread.
-pub async fn accept<S: Service>(listener: UnixListener, service: Rc<S>) {
+pub async fn accept<S: Service>(listener: UnixListener, rules: Rules, service: Rc<S>) {
+    let rules = Rc::new(rules);
     let counts: Rc<RefCell<HashMap<u32, usize>>> = Rc::default();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -116,9 +126,13 @@ pub async fn accept<S: Service>(listener: UnixListener, service: Rc<S>) {
             turn_away(stream, peer.uid);
             continue;
         };
+        // Without its supplementary groups it is judged by the others: less is allowed then, never more.
+        let mut groups = peer_groups(&stream).unwrap_or_default();
+        groups.push(credentials.gid());
+        let caller = Caller { peer, standing: rules.standing(peer.uid, &groups), rules: Rc::clone(&rules) };
         let service = Rc::clone(&service);
         tokio::task::spawn_local(async move {
-            converse(stream, peer, service).await;
+            converse(stream, &caller, service).await;
             drop(place);
         });
     }
@@ -231,8 +245,14 @@ async fn write(stream: &mut OwnedWriteHalf, frame: &[u8]) -> bool {
     matches!(tokio::time::timeout(SEND_LIMIT, stream.write_all(frame)).await, Ok(Ok(())))
 }
 
-async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
+async fn converse<S: Service>(stream: UnixStream, caller: &Caller, service: Rc<S>) {
     let (read, mut write) = stream.into_split();
+    if caller.standing == Standing::Stranger {
+        let Peer { uid, pid } = caller.peer;
+        tracing::warn!(uid, pid, "a stranger is turned away");
+        send(&mut write, &ServerMessage::Refused(*caller.rules.refuse_stranger(uid))).await;
+        return;
+    }
     let mut reader = Reader { stream: read, decoder: Decoder::new() };
     match reader.next(FRAME_LIMIT).await {
         Ok(Some(ClientMessage::Hello { protocol: PROTOCOL, .. })) => {
@@ -258,7 +278,7 @@ async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
     loop {
         match reader.next(IDLE_LIMIT).await {
             Ok(Some(ClientMessage::Request(request))) => {
-                if !answer(&mut reader, &mut write, peer, request, &service).await {
+                if !answer(&mut reader, &mut write, caller, request, &service).await {
                     return;
                 }
             }
@@ -280,22 +300,16 @@ async fn converse<S: Service>(stream: UnixStream, peer: Peer, service: Rc<S>) {
 async fn answer<S: Service>(
     reader: &mut Reader,
     write: &mut OwnedWriteHalf,
-    peer: Peer,
+    caller: &Caller,
     request: Request,
     service: &Rc<S>,
 ) -> bool {
-    let verb = request.verb();
-    if request.access() == Access::Change {
-        if peer.uid != 0 {
-            let refused = Refusal::new(
-                Kind::Permission,
-                "control.not-root",
-                verb,
-                format!("user {} may only look", peer.uid),
-                "ask as root",
-            );
-            return send(write, &ServerMessage::Refused(*refused)).await;
-        }
+    let (verb, peer, access) = (request.verb(), caller.peer, request.access());
+    if !caller.standing.may(access) {
+        tracing::warn!(verb, uid = peer.uid, pid = peer.pid, "not permitted");
+        return send(write, &ServerMessage::Refused(*caller.rules.refuse_change(peer.uid, verb))).await;
+    }
+    if access == Access::Change {
         tracing::info!(verb, uid = peer.uid, pid = peer.pid, ?request, "request");
     }
     let (messages, mut outgoing) = mpsc::channel(WAITING_MESSAGES);
@@ -306,7 +320,7 @@ async fn answer<S: Service>(
         let end = match service.serve(peer, request, answer).await {
             Ok(reply) => ServerMessage::Done(reply),
             Err(refused) => {
-                tracing::info!(verb, id = refused.id, "refused: {refused}");
+                tracing::info!(verb, uid = peer.uid, pid = peer.pid, id = refused.id, "refused: {refused}");
                 ServerMessage::Refused(*refused)
             }
         };

@@ -56,6 +56,9 @@ impl<M: Machine> Service for Owner<M> {
             }
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
+            Request::Scrub(request) => self.scrub(request, &answer).await,
+            Request::ScrubSchedule(request) => self.scrub_schedule(request, &answer).await,
+            Request::GroupImport(request) => self.group_import(request, &answer).await,
             Request::TaskList(request) => self.task_list(request, &answer).await,
             Request::TaskWatch(request) => self.task_watch(request, &answer).await,
             Request::TaskPause(request) => {
@@ -79,7 +82,7 @@ impl<M: Machine> Service for Owner<M> {
 
 impl<M: Machine> Owner<M> {
     /// Run `work` and pass the events of tasks on meanwhile.
-    async fn watched<F: Future>(
+    pub(super) async fn watched<F: Future>(
         self: &Rc<Self>,
         answer: &Answer,
         work: impl FnOnce(Rc<Self>) -> F,
@@ -280,6 +283,8 @@ impl<M: Machine> Owner<M> {
                         plex: names[difference.device].clone(),
                         offset_bytes: difference.range.offset,
                         length_bytes: difference.range.length,
+                        unreadable: false,
+                        repaired: false,
                     }))
                     .await;
             }

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::export::ublk::{self, DeviceState};
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
-use crate::state::{Group, Ids};
+use crate::state::{Group, Ids, Unfinished};
 use crate::volume::{Loss as Lost, Recorded};
 
 use super::bringup::{Face, ending};
@@ -24,11 +24,12 @@ use super::happenings::Happening;
 use super::keepers::Plea;
 use super::machine::Machine;
 use super::owner::{GroupHandle, Owner, system};
-use super::server;
-use super::this_host::ThisHost;
+use super::permission::Rules;
+use super::this_host::{self, ThisHost};
+use super::{notify, process, server};
 
 /// Entries of the rings that keepers and mover submit to.
-const RING_ENTRIES: u32 = 256;
+pub(super) const RING_ENTRIES: u32 = 256;
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]
@@ -37,13 +38,23 @@ pub struct Options {
     pub state: PathBuf,
     /// The control socket; its directory holds the daemon's lock too.
     pub socket: PathBuf,
+    /// The group whose members may change what root may change, by name or number.
+    pub admin_group: Option<String>,
 }
 
+/// Ours by name, whoever has made it.
+const RUN_DIRECTORY: &str = "/run/cleave";
+
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
-const HOST_LOCK: &str = "/run/cleaved.lock";
+const HOST_LOCK: &str = "/run/cleave/host.lock";
 
 /// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
-struct Sole(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+struct Sole {
+    #[expect(dead_code, reason = "the lock lives as long as the open file")]
+    file: File,
+    /// The process that had it before.
+    predecessor: Option<i32>,
+}
 
 impl Sole {
     /// # Errors
@@ -71,19 +82,38 @@ impl Sole {
                 "use that one, or end it first: cleave daemon stop",
             ));
         }
+        let mut before = String::new();
+        // Without a number there is nothing to know a predecessor's devices by.
+        let _ = file.read_to_string(&mut before);
+        let predecessor = before.trim().parse().ok();
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(failed)?;
-        Ok(Self(file))
+        Ok(Self { file, predecessor })
     }
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| system(path.display(), "cannot be made", error.into()))
+}
+
+/// Make what holds a socket, for root and the group that may look. A directory that was there before keeps its owner and
+/// mode, unless it is ours by its name.
+fn make_socket_directory(path: &Path, rules: &Rules) -> Result<(), Refused> {
+    let found = path.is_dir();
+    if !found {
+        make_directory(path, 0o700)?;
+    }
+    if !found || path == Path::new(RUN_DIRECTORY) {
+        rules
+            .set_directory(path)
+            .map_err(|error| system(path.display(), "cannot be given its group and mode", error.into()))?;
+    }
+    Ok(())
 }
 
 /// Run the daemon until it is told to end. `ready` is called once it listens.
@@ -100,10 +130,13 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             "start it as root",
         ));
     }
-    let directory = options.socket.parent().unwrap_or(Path::new("/"));
-    make_directory(directory, 0o750)?;
-    let _sole =
-        (Sole::acquire(&options.socket.with_extension("lock"))?, Sole::acquire(Path::new(HOST_LOCK))?);
+    process::protect();
+    let (rules, missing) = Rules::of_host(options.admin_group.as_deref());
+    missing.iter().for_each(|line| tracing::warn!("{line}"));
+    make_socket_directory(options.socket.parent().unwrap_or(Path::new("/")), &rules)?;
+    make_socket_directory(Path::new(RUN_DIRECTORY), &rules)?;
+    let _of_socket = Sole::acquire(&options.socket.with_extension("lock"))?;
+    let of_host = Sole::acquire(Path::new(HOST_LOCK))?;
     make_directory(&options.state, 0o700)?;
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
@@ -118,13 +151,18 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let local = tokio::task::LocalSet::new();
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
+        if let Some(pid) = of_host.predecessor {
+            this_host::note_predecessor(pid);
+        }
         owner.boot(heard).await?;
-        let listener = server::listen(&socket)
+        let listener = server::listen(&socket, &rules)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
-        tokio::task::spawn_local(server::accept(listener, Rc::clone(&owner)));
+        tokio::task::spawn_local(server::accept(listener, rules, Rc::clone(&owner)));
         ready();
+        notify::tell(notify::Word::Ready);
         tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
         until_told(&owner).await;
+        notify::tell(notify::Word::Stopping);
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
@@ -152,7 +190,9 @@ async fn until_told(owner: &Rc<Owner>) {
     }
 }
 
-async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<(), Refused> {
+/// Whether each of them could be read.
+async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> {
+    let mut all = true;
     let directories = owner.machine.group_directories(&owner.root).await?;
     for directory in directories {
         let opened = match owner.machine.open_files(&directory).await {
@@ -163,13 +203,20 @@ async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<(), Refused> {
             Ok((catalog, loaded)) => {
                 loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
+                if let Some(generation) = loaded.interrupted {
+                    let group = loaded.group.name().clone();
+                    super::recovery::tell(&[Unfinished::Commit { group, generation }]);
+                }
                 owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
             }
             // The other groups are served all the same.
-            Err(refused) => tracing::error!("{refused}"),
+            Err(refused) => {
+                tracing::error!("{refused}");
+                all = false;
+            }
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Take over the devices that a dead daemon left, and record which volumes do not run any more.
@@ -189,18 +236,16 @@ async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
             });
             match device {
                 Some(device) => living.push((volume.uuid(), device.id)),
-                None => {
-                    tracing::warn!(volume = %volume.name(), "it ran and has no device any more: it was not stopped")
-                }
+                // That is told with what else is settled.
+                None => {}
             }
         }
         let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
-        if let Err(refused) =
-            owner.transact(&group, |group, ids| change::after_restart(group, &uuids, ids)).await
-        {
+        if let Err(refused) = owner.settle_records(&group, &uuids).await {
             tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
             continue;
         }
+        owner.remove_orphans(&group).await;
         for (volume, number) in living {
             if let Err(refused) = take_over_one(owner, &group, volume, number).await {
                 tracing::error!("device {number} waits: {refused}");
@@ -215,6 +260,19 @@ async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
         .collect();
     if let Err(refused) = owner.machine.sweep_links(live).await {
         tracing::warn!("{refused}");
+    }
+}
+
+/// Remove the devices of the daemon before this one that no record names and nobody has open: it died between making them
+/// and recording their numbers.
+async fn remove_strays<M: Machine>(owner: &Rc<Owner<M>>) {
+    let groups = owner.all_groups();
+    let numbers = |group: &Rc<GroupHandle<M>>| {
+        group.record().volumes().iter().filter_map(|volume| volume.device()).collect::<Vec<_>>()
+    };
+    let known: BTreeSet<u32> = groups.iter().flat_map(numbers).collect();
+    for number in owner.machine.remove_strays(known).await {
+        super::recovery::tell(&[Unfinished::Device { number }]);
     }
 }
 
@@ -240,6 +298,7 @@ async fn take_over_one<M: Machine>(
             return Err(refused);
         }
     };
+    Owner::<M>::tell_start(before, true);
     owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
     tracing::info!(volume = %before.name(), number, "taken over");
     if before.prepared().is_some() {
@@ -284,8 +343,15 @@ impl<M: Machine> Owner<M> {
     pub async fn boot(self: &Rc<Self>, pleas: mpsc::UnboundedReceiver<Plea>) -> Result<(), Refused> {
         self.machine.spawn(hear(Rc::clone(self), pleas));
         self.machine.spawn(super::vigil::keep(Rc::clone(self)));
-        load_groups(self).await?;
+        self.settle_directories().await;
+        let all_loaded = load_groups(self).await?;
         take_over(self).await;
+        // What an unread configuration may name is nobody's to remove.
+        if all_loaded {
+            remove_strays(self).await;
+        }
+        let owner = Rc::clone(self);
+        self.machine.spawn(owner.keep_scrub_schedules());
         Ok(())
     }
 
@@ -346,7 +412,11 @@ impl<M: Machine> Owner<M> {
     async fn intent_lost(self: &Rc<Self>, volume: Uuid) -> Result<(), Errno> {
         let group = self.group_of(volume).ok_or(Errno::GONE)?;
         let recorded = self.transact(&group, |group, _| change::set_intent_lost(group, volume, true)).await;
-        recorded.map(drop).map_err(|refused| {
+        let Err(refused) = recorded else { return Ok(()) };
+        // The catalogue lies where the intent map does, and may be as ill: the labels alone say it then.
+        tracing::error!(%volume, "the loss of the intent map is recorded on labels alone: {refused}");
+        let change = |group: &Group| change::set_intent_lost(group, volume, true);
+        self.record_on_labels(&group, volume, change).await.map_err(|refused| {
             tracing::error!(%volume, "the loss of the intent map cannot be recorded: {refused}");
             Errno::IO
         })

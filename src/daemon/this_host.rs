@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::base::{Errno, Name, Refused};
 use crate::catalog::Directory;
 use crate::device::Moment;
-use crate::export::ublk::{self, DataMode, DeviceOptions, Existing, UblkDevice};
+use crate::export::ublk::{self, DataMode, DeviceOptions, DeviceState, Existing, UblkDevice};
 use crate::probe::DeviceNumber;
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
 use crate::state::place::Room;
@@ -26,6 +26,18 @@ use super::{links, mounts};
 
 /// Where nodes and links are.
 const DEV: &str = "/dev";
+
+/// How long the removal of a device that no volume has may take.
+const STRAY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The process id of the daemon before this one, where it is known: what it left is told from other programs' by that.
+static PREDECESSOR: OnceLock<i32> = OnceLock::new();
+
+/// Note which daemon ran before this one.
+pub(super) fn note_predecessor(pid: i32) {
+    // Once a process.
+    let _ = PREDECESSOR.set(pid);
+}
 
 /// The host that the process runs on. Its tasks need a `LocalSet` of tokio around them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -216,6 +228,40 @@ impl Machine for ThisHost {
     async fn create_files(&self, path: &Path) -> Result<Directory, Refused> {
         let path = path.to_owned();
         worker(move || Directory::create(&path)).await
+    }
+
+    async fn unsettled_directories(&self, root: &Path) -> Result<Vec<PathBuf>, Refused> {
+        let root = root.to_owned();
+        worker(move || crate::catalog::unsettled_directories(&root)).await
+    }
+
+    async fn holds_no_data(&self, path: &Path, length: u64) -> bool {
+        let path = path.to_owned();
+        worker(move || crate::catalog::files::holds_no_data(&path, length)).await
+    }
+
+    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+        let Some(predecessor) = PREDECESSOR.get().copied() else { return Vec::new() };
+        worker(move || {
+            let is_stray = |device: &Existing| {
+                let ended = matches!(device.state, DeviceState::Quiesced | DeviceState::Dead);
+                let node = links::node(Path::new(DEV), device.id);
+                // One that never came up has no node.
+                let open = DeviceNumber::of_node(&node)
+                    .is_ok_and(|number| !crate::probe::holders(number).is_empty());
+                device.pid == predecessor && ended && !known.contains(&device.id) && !open
+            };
+            let strays = ublk::existing().unwrap_or_default().into_iter().filter(is_stray);
+            let remove = |device: Existing| match ublk::delete(device.id, STRAY_LIMIT) {
+                Ok(()) => Some(device.id),
+                Err(error) => {
+                    tracing::warn!("a device that no volume has stays: {error}");
+                    None
+                }
+            };
+            strays.filter_map(remove).collect()
+        })
+        .await
     }
 
     async fn open_files(&self, path: &Path) -> Result<Directory, Refused> {

@@ -3,6 +3,7 @@
 //! * [`copy()`] moves the marked regions of a change map from one device to another and clears the bits that are settled.
 //! * [`compare()`] reads the same ranges of several devices and says where they differ.
 //! * [`repair()`] rewrites a range of one device from another.
+//! * [`scrub()`] compares all copies in the background, goes on where it was cut short, and makes them equal if told so.
 //! * [`Control`] is the handle by which a running job is watched, paused, throttled and aborted, from any thread.
 //!
 //! Each job is a few slots, each with its own buffers, that take the next piece of work until none is left; all live on the
@@ -26,6 +27,7 @@ mod copy;
 mod error;
 mod meter;
 mod repair;
+mod scrub;
 mod slots;
 mod windows;
 mod zero;
@@ -36,6 +38,7 @@ pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, SOURCE, TargetZero, copy
 pub use error::{Ended, MoverError};
 pub use meter::Progress;
 pub use repair::repair;
+pub use scrub::{Decide, Flaw, ScrubPlan, ScrubReport, Tally, scrub};
 pub use slots::{Tuning, Work};
 pub use windows::{NoWindows, Windows};
 

@@ -79,6 +79,9 @@ impl View {
             // One process of each namespace is asked.
             if space(&pid.to_string()).is_some_and(|space| known.insert(space)) {
                 let theirs = parse_mounts(&self.proc_file(&format!("{pid}/mountinfo")));
+                // A service manager's sandbox is a copy of the host's tree: what both see is one mount to people.
+                let ours = |mount: &Mount| mounts.iter().any(|known| known.is_copy_of(mount));
+                let theirs: Vec<_> = theirs.into_iter().filter(|mount| !ours(mount)).collect();
                 mounts.extend(theirs.into_iter().map(|mount| Mount { seen_by: Some(pid), ..mount }));
             }
         }
@@ -177,7 +180,11 @@ mod tests {
                 "36 35 8:0 / / rw - ext4 /dev/sda rw\n37 35 259:4 / /srv rw - xfs /dev/ublkb3p1 rw\n",
             ),
             ("77", "mnt:[1]", ""),
-            ("88", "mnt:[2]", "50 35 259:3 / /inside rw - ext4 /dev/ublkb3 rw\n"),
+            (
+                "88",
+                "mnt:[2]",
+                "49 35 259:4 / /srv rw - xfs /dev/ublkb3p1 rw\n50 35 259:3 / /inside rw - ext4 /dev/ublkb3 rw\n",
+            ),
             ("99", "mnt:[2]", "51 35 259:3 / /again rw - ext4 /dev/ublkb3 rw\n"),
         ] {
             fs::create_dir_all(proc.join(process).join("ns")).unwrap();

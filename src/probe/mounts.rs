@@ -21,6 +21,13 @@ pub struct Mount {
     pub seen_by: Option<u32>,
 }
 
+impl Mount {
+    /// Whether both show one file system at one place, each in its namespace.
+    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
+        (self.number, &self.point, &self.source) == (other.number, &other.point, &other.source)
+    }
+}
+
 /// Undo the octal escapes that the kernel writes for spaces, tabs, newlines and backslashes.
 fn unescape(text: &str) -> OsString {
     let bytes = text.as_bytes();

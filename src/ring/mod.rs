@@ -19,6 +19,7 @@ pub mod freeze;
 mod locks;
 mod medium;
 mod operations;
+mod peer;
 mod submit;
 mod thread;
 
@@ -26,5 +27,6 @@ pub use device::RingDevice;
 pub use engine::{Engine, RingAccess, RingClock, RingHost, TableUse};
 pub use error::{Fault, MediumError};
 pub use medium::{Access, Allocation, Identity, MediaKind, Medium, Name, Opening};
+pub use peer::peer_groups;
 pub use submit::{Held, RingSubmitter, Submitter};
 pub use thread::{AbortOnPanic, RingHandle, RingThread, block_signals};

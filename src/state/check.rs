@@ -68,6 +68,11 @@ impl Group {
                 return twice("its device number is there", &volume.name);
             }
         }
+        for leaving in &self.leaving {
+            if !uuids.insert(leaving.plex) {
+                return twice("a plex that leaves is there", &leaving.plex);
+            }
+        }
         Ok(())
     }
 

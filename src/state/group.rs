@@ -8,7 +8,9 @@ use std::fmt;
 use std::path::{Component, Path};
 
 use super::plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
+use super::recovery::Leaving;
 use super::refuse;
+use super::scrub::Scrub;
 use super::settings::Settings;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
 use super::volume::{VolumeEvent, VolumeState};
@@ -381,6 +383,8 @@ pub struct Volume {
     pub(super) resync: Option<Resync>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prepared: Option<PreparedCut>,
+    #[serde(default, skip_serializing_if = "Scrub::is_empty")]
+    pub(super) scrub: Scrub,
 }
 
 impl Volume {
@@ -404,6 +408,7 @@ impl Volume {
             snapshots: Vec::new(),
             resync: None,
             prepared: None,
+            scrub: Scrub::default(),
         }
     }
 
@@ -537,6 +542,12 @@ impl Volume {
         self.prepared.as_ref()
     }
 
+    /// Its scrubs.
+    #[must_use]
+    pub const fn scrub(&self) -> &Scrub {
+        &self.scrub
+    }
+
     /// The plex of that name.
     ///
     /// # Errors
@@ -592,6 +603,8 @@ pub struct Group {
     pub(super) media: Vec<PoolMedium>,
     #[serde(default)]
     pub(super) volumes: Vec<Volume>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) leaving: Vec<Leaving>,
 }
 
 impl Group {
@@ -617,6 +630,12 @@ impl Group {
     #[must_use]
     pub fn volumes(&self) -> &[Volume] {
         &self.volumes
+    }
+
+    /// Plexes that were given up and whose media are not freed yet, oldest first.
+    #[must_use]
+    pub fn leaving(&self) -> &[Leaving] {
+        &self.leaving
     }
 
     /// The volume of that name.

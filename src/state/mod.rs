@@ -14,7 +14,9 @@ mod ids;
 pub mod listing;
 pub mod place;
 mod plex;
+pub mod recovery;
 pub mod refuse;
+pub mod scrub;
 pub mod settings;
 mod snapshot;
 pub mod task;
@@ -25,6 +27,8 @@ pub use group::{
 };
 pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
+pub use recovery::{Fate, Leaving, Unfinished};
+pub use scrub::{Hours, Repair, Schedule, Scrub, ScrubTally};
 pub use settings::{Settings, SettingsChange};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};
 pub use volume::{VolumeEvent, VolumeState};

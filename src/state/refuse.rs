@@ -533,6 +533,39 @@ pub(super) fn absurd(object: impl Display, what: impl Display) -> Refused {
     )
 }
 
+pub(super) fn scrub_hours(from: u8, to: u8) -> Refused {
+    let way_out = "give two different hours of the day from 0 to 23, as 1-5";
+    Refusal::new(Kind::Usage, "scrub.hours", format!("{from}-{to}"), "are no hours of the day", way_out)
+}
+
+pub(super) fn scrub_interval(volume: &Name) -> Refused {
+    let way_out = "give an hour at least and ten years at most, as 7d";
+    Refusal::new(Kind::Usage, "scrub.interval", volume, "cannot be scrubbed at such an interval", way_out)
+}
+
+pub(super) fn scrub_running(volume: &Name) -> Refused {
+    let way_out = "watch it with: cleave task watch; end it with: cleave task abort";
+    Refusal::new(Kind::Busy, "scrub.running", volume, "a scrub of it is under way", way_out)
+}
+
+pub(super) fn scrub_alone(volume: &Name) -> Refused {
+    let reason = "fewer than two of its plexes are in step, so there is nothing to compare";
+    Refusal::new(Kind::InvalidState, "scrub.alone", volume, reason, "add a mirror with: cleave mirror")
+}
+
+pub(super) fn scrub_no_majority(volume: &Name, plexes: usize, first: Option<&Name>) -> Refused {
+    let reason =
+        format!("it has {plexes} plexes in step, so no majority can say which is right where they differ");
+    let source = first.map_or_else(|| "PLEX".to_owned(), ToString::to_string);
+    let way_out = format!("name the plex that counts: cleave scrub {volume} --repair --source {source}");
+    Refusal::new(Kind::Usage, "scrub.no-majority", volume, reason, way_out)
+}
+
+pub(super) fn scrub_source(plex: &Plex) -> Refused {
+    let reason = format!("cannot be the source of a repair: it is {}", plex.state());
+    Refusal::new(Kind::InvalidState, "scrub.source-unfit", plex.name(), reason, "name an ACTIVE plex")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,3 +109,21 @@ assert_equal_plexes() {
 calm_log() {
     if grep -E ' ERROR |panicked' "$CLEAVE_TEST_LOG" >&2; then die "cleaved reported errors"; fi
 }
+
+# assert_protected PROCESS: a cleaved that has been granted all that it asks of the kernel for itself.
+assert_protected() {
+    local process=$1 thread words
+    status_of() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$process/status"; }
+    assert_eq 0077 "$(status_of Umask)" "the umask of cleaved"
+    assert_eq -1000 "$(<"/proc/$process/oom_score_adj")" "the OOM score of cleaved"
+    assert_eq '0 0' "$(awk '/^Max core file size/ {print $5, $6}' "/proc/$process/limits")" "the limit of core dumps"
+    words=$(status_of VmLck)
+    ((${words%% *} > 1024)) || die "cleaved has locked only $words"
+    # Its code is locked whole, so that none of it is ever read back.
+    grep -A 30 ' r-xp .*/cleaved$' "/proc/$process/smaps" | grep -m 1 '^VmFlags:' | grep -qw lo || die "its code is not locked"
+    for thread in "/proc/$process"/task/*; do
+        # Field 9 of stat(5): flags; 0x80000 is PF_MEMALLOC_NOIO.
+        words=$(sed 's/.*) //' "$thread/stat" 2>/dev/null) || continue
+        (($(cut -d ' ' -f 7 <<<"$words") & 0x80000)) || die "thread $(<"$thread/comm") is no I/O flusher"
+    done
+}

@@ -1,87 +1,112 @@
 #!/usr/bin/env bash
-# cleaved is killed again and again below a mounted file system that fio writes to and verifies: no I/O error, the same
-# node, equal plexes, a clean file system.
+# cleaved is killed again and again below mounted file systems that fio writes to and verifies, on volumes of one to three
+# plexes, every other time while a snapshot mirror is copied or given back: no I/O error, the same node, the copy goes on,
+# equal plexes, a clean file system. A line `kill FILE-SYSTEM PLEXES DOING PAUSE` tells of each kill, the pause of writes in
+# milliseconds.
+#
+# CLEAVE_KILLS says how many.
 # smoke
 # timeout: 900
 . "$(dirname "$0")/cleave.sh"
+. "$(dirname "$0")/load.sh"
 
-kills=$(long_or 20 3)
+kills=${CLEAVE_KILLS:-$(long_or 20 6)}
+if ((kills < 12)); then rounds=('ext4 2' 'xfs 3'); else rounds=('ext4 1' 'xfs 2' 'ext4 3' 'xfs 1' 'ext4 2' 'xfs 3'); fi
 
 start_daemon
-step 60 cleave make v 96m -n 2
-node=$(device_of v)
-step 60 mkfs.ext4 -q "$node"
-mount_volume v mnt
 
-# One pass writes each block of its file once, in random order, and reads all of them back.
-cat >job <<'JOB'
-[global]
-directory=mnt
-ioengine=libaio
-direct=1
-rw=randwrite
-verify=crc32c
-verify_fatal=1
-verify_backlog=64
-[blocks]
-size=24m
-bssplit=4k/60:16k/30:64k/10
-iodepth=16
-[synced]
-size=4m
-bs=4k
-fsync=8
-iodepth=4
-JOB
-passes() {
-    until [[ -e stop ]]; do
-        fio --output=fio.out job || return
-        echo pass >>passed
+idle() { ! running_task; }
+running_task() { cleave --json task list | jq -e '[.tasks[] | select(.state == "running")] | length > 0' >/dev/null; }
+# slowly TASK...: so that the kill meets it under way. It is told to nobody but the daemon that is killed.
+slowly() { cleave -q task throttle "$1" 4m >/dev/null 2>&1 || true; }
+
+# The next three set `doing` to what is under way when they return.
+do_nothing() {
+    doing=writes
+}
+do_snapstart() {
+    local turn
+    # A copy that ended before it was slowed down is taken back.
+    for turn in 1 2 3 4 5; do
+        [[ ! $mirrored ]] || step 60 cleave -q snapabort v
+        slowly "$(step 60 cleave --json snapstart -b v | jq -r '.tasks[0]')"
+        mirrored=1
+        running_task && doing=snapstart && return
     done
+    die "a snapstart is never met under way"
 }
-passes &
-writer=$!
-kill_at_exit $writer
-
-# completed: writes that the device has completed so far.
-completed() {
-    local -a stat
-    read -ra stat <"/sys/block/${node##*/}/stat"
-    done_writes=${stat[4]}
-}
-# moves_on: waits until a write completes.
-moves_on() {
-    local before end=$(($(now_ms) + 60000))
-    completed
-    before=$done_writes
-    while completed && ((done_writes == before)); do
-        gone $writer && die "the writer has ended: $(<fio.out)"
-        (($(now_ms) < end)) || die "no write completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
-        sleep 0.01
+do_snapback() {
+    local turn
+    for turn in 1 2 3 4 5; do
+        [[ $mirrored ]] || step 120 cleave -q snapstart v
+        mirrored=1
+        step 60 cleave -q snapshot v s -o consistency=crash
+        # Its origin moves on.
+        sleep 0.5
+        slowly "$(step 60 cleave --json snapback -b s | jq -r '.tasks[0]')"
+        running_task && doing=snapback && return
+        step 120 cleave -q snapwait v
     done
+    die "a snapback is never met under way"
 }
 
-pauses=()
-for ((kill = 1; kill <= kills; kill++)); do
-    moves_on
-    # Not always at the same point of a pass.
-    sleep "$((kill % 3)).$((kill * 37 % 10))"
-    began=$(now_ms)
+kill_and_restart() {
     kill_daemon
     spawn_daemon
-    moves_on
-    pauses+=($(($(now_ms) - began)))
-    daemon_answers
-    assert_eq "$node" "$(device_of v)" "the node after kill $kill"
-done
-echo "pauses of writes, ms, one for each of $kills kills: ${pauses[*]}"
+}
 
-touch stop
-wait_child $writer 300 "the writer"
-echo "fio passes without an error: $(wc -l <passed)"
-assert_equal_plexes v 2
-assert_eq ACTIVE,ACTIVE "$(cleave --json show v | jq -r '[.volumes[0].plexes[].state] | join(",")')" "the state of the plexes"
-step 60 umount mnt
-step 60 e2fsck -fn "$node"
-calm_log
-step 30 cleave stop v
+# round FILE-SYSTEM PLEXES KILLS
+round() {
+    local type=$1 plexes=$2 left=$3 size=96m options=() doing pause copies
+    if [[ $type == xfs ]]; then size=320m options=(--sparse); fi
+    need_module "$type"
+    step 120 cleave -q make v $size -n "$plexes" "${options[@]}"
+    node=$(device_of v)
+    step 60 "mkfs.$type" -q "$node"
+    step 60 mount "$node" mnt
+    start_load mnt
+    mirrored=
+    while ((left > 0)); do
+        moves_on "$node"
+        # While plexes are made equal after the last kill no snapshot is taken; the kill alone may meet that.
+        ((number % 2 == 0)) || wait_for 120 idle
+        number=$((number + 1)) left=$((left - 1))
+        case $((number % 4)) in
+        1 | 3) do_nothing ;;
+        2) do_snapstart ;;
+        0) do_snapback ;;
+        esac
+        # Not always at the same point of a pass.
+        sleep "$((RANDOM % 2)).$((RANDOM % 10))$((RANDOM % 10))"
+        pause_of kill_and_restart
+        echo "kill $type $plexes $doing $pause"
+        daemon_answers
+        assert_eq "$node" "$(device_of v)" "the node after kill $number"
+        # What was interrupted goes on, and ends.
+        [[ $doing == writes ]] || step 120 cleave -q snapwait v
+    done
+    end_load
+    copies=$((plexes + ${mirrored:-0}))
+    wait_for 120 idle
+    assert_equal_plexes v $copies
+    assert_eq "$plexes" "$(cleave --json show v | jq '[.volumes[0].plexes[] | select(.state == "ACTIVE")] | length')" "the number of ACTIVE plexes"
+    assert_eq $((copies - plexes)) "$(cleave --json show v | jq '[.volumes[0].plexes[] | select(.state == "SNAPDONE")] | length')" "the number of SNAPDONE plexes"
+    step 60 umount mnt
+    case $type in
+    ext4) step 60 e2fsck -fn "$node" ;;
+    xfs) step 60 xfs_repair -n "$node" ;;
+    esac >checked 2>&1 || die "$type is not clean: $(<checked)"
+    calm_log
+    step 60 cleave -q rm -f v
+}
+
+mkdir mnt
+at_exit eval "! mountpoint -q mnt || umount mnt"
+at_exit revive_daemon
+number=0
+for ((turn = 0; turn < ${#rounds[@]}; turn++)); do
+    share=$((kills * (turn + 1) / ${#rounds[@]} - kills * turn / ${#rounds[@]}))
+    # shellcheck disable=SC2086
+    round ${rounds[turn]} $share
+done
+echo "$number kills survived"

@@ -5,6 +5,7 @@
 # on a real kernel with ublk, and must leave nothing behind: no device, mount or process. Lines in its head say more:
 #   # timeout: SECONDS   when it is given up as hanging (300)
 #   # smoke              runs on the older kernel as well
+#   # systemd            runs in a guest under systemd, and only there
 #   # long               runs only in the long form, where CLEAVE_LONG=1 is set
 
 set -euo pipefail
@@ -86,7 +87,9 @@ assert_same() {
 
 # gone PROCESS: it has ended, or is only waiting to be reaped.
 gone() {
-    ! kill -0 "$1" 2>/dev/null || [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == Z* ]]
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+    [[ ${stat##*) } == Z* ]]
 }
 
 # kill_at_exit PROCESS: unless it has ended by itself.

@@ -1,9 +1,11 @@
 //! A writer of ever-rising numbers, and the judge of what a point-in-time copy holds of them.
 //!
 //! ```text
-//!   stamper write TARGET OFFSET SLOTS DEPTH   writes until told otherwise
-//!   stamper check COPY OFFSET SLOTS LOW HIGH  judges a copy of it
-//!   stamper differ A B                        counts the regions of 64 KiB in which two files differ
+//!   stamper write TARGET OFFSET SLOTS DEPTH      writes until told otherwise
+//!   stamper sync TARGET OFFSET SLOTS DEPTH PACE  the same, each write durable before it counts as acknowledged, and
+//!                                                each writer at rest for PACE milliseconds behind it
+//!   stamper check COPY OFFSET SLOTS LOW HIGH     judges a copy of it
+//!   stamper differ A B                           counts the regions of 64 KiB in which two files differ
 //! ```
 //!
 //! Number N goes to slot N modulo SLOTS, a block of 4 KiB, past the page cache, DEPTH of them in flight at once. Each
@@ -27,6 +29,9 @@ use std::io::{BufRead, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 const BLOCK: usize = 4096;
 const REGION: usize = 64 << 10;
@@ -84,7 +89,7 @@ struct Shared {
 }
 
 /// One of DEPTH writers: takes the next number as long as its slot's former number is acknowledged.
-fn writer(shared: &Shared, target: &File, offset: u64, slots: u64) -> Result<(), String> {
+fn writer(shared: &Shared, target: &File, offset: u64, slots: u64, pace: Duration) -> Result<(), String> {
     let mut memory = vec![0; BLOCK * 2];
     let start = memory.as_ptr().align_offset(BLOCK);
     let block = &mut memory[start..start + BLOCK];
@@ -112,20 +117,26 @@ fn writer(shared: &Shared, target: &File, offset: u64, slots: u64) -> Result<(),
             return Err(format!("write of number {number}: {error}"));
         }
         shared.turned.notify_all();
+        drop(progress);
+        if !pace.is_zero() {
+            std::thread::sleep(pace);
+        }
     }
 }
 
 fn open_direct(path: &str, options: &mut OpenOptions) -> Result<File, String> {
-    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    options.custom_flags(direct).open(path).map_err(|error| format!("{path}: {error}"))
+    open_with(path, options, OFlags::DIRECT)
 }
 
-fn write(target: &str, offset: u64, slots: u64, depth: u64) -> Result<(), String> {
-    let target = open_direct(target, OpenOptions::new().write(true))?;
+fn open_with(path: &str, options: &mut OpenOptions, flags: OFlags) -> Result<File, String> {
+    options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn write(target: &File, offset: u64, slots: u64, depth: u64, pace: Duration) -> Result<(), String> {
     let shared = Shared { progress: Mutex::default(), turned: Condvar::new() };
     std::thread::scope(|scope| {
         let writers: Vec<_> =
-            (0..depth).map(|_| scope.spawn(|| writer(&shared, &target, offset, slots))).collect();
+            (0..depth).map(|_| scope.spawn(|| writer(&shared, target, offset, slots, pace))).collect();
         for line in std::io::stdin().lock().lines() {
             let line = line.unwrap_or_else(|_| "stop".to_owned());
             let mut progress = shared.progress.lock().expect("no writer panics");
@@ -225,7 +236,14 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let numbers: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let outcome = match (&words[..], &numbers[..]) {
-        (["write", target, _, _, _], [offset, slots, depth]) => write(target, *offset, *slots, *depth),
+        (["write", target, _, _, _], [offset, slots, depth]) => {
+            open_direct(target, OpenOptions::new().write(true))
+                .and_then(|target| write(&target, *offset, *slots, *depth, Duration::ZERO))
+        }
+        (["sync", target, _, _, _, _], [offset, slots, depth, pace]) => {
+            open_with(target, OpenOptions::new().write(true), OFlags::DIRECT | OFlags::DSYNC)
+                .and_then(|target| write(&target, *offset, *slots, *depth, Duration::from_millis(*pace)))
+        }
         (["check", copy, _, _, _, _], [offset, slots, low, high]) => {
             check(copy, *offset, *slots, *low, *high)
         }

@@ -378,7 +378,8 @@ fn pages_swapped_foreign_lost_or_filled_are_never_believed() {
         };
         let headers = Slot::BOTH.map(|slot| Zone::Header { slot }.offset());
         // Everything in the wrong place: neither slot of either page can be believed.
-        let whole: [(&str, &dyn Fn(&Memory)); 3] = [
+        type Spoil<'a> = &'a dyn Fn(&Memory);
+        let whole: [(&str, Spoil); 3] = [
             ("pages swapped", &|medium| {
                 Slot::BOTH.iter().for_each(|&slot| swap(medium, block(0, slot), block(1, slot)))
             }),

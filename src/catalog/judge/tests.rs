@@ -44,7 +44,7 @@ fn every_state_has_a_class() {
 }
 
 /// A started volume of two plexes.
-fn pair() -> Group {
+pub(super) fn pair() -> Group {
     let mut ids = Ids::from_seed([1; 32]);
     let group = change::create_group("dg", &[], &mut ids).unwrap();
     let site = |path| Site::NewFile { path: MediumPath::new(path).unwrap(), sparse: false };
@@ -61,7 +61,7 @@ fn pair() -> Group {
     change::start(&group, &args, &mut ids).unwrap().group
 }
 
-fn own(group: &Group, at: usize) -> Label {
+pub(super) fn own(group: &Group, at: usize) -> Label {
     let volume = group.volume("v").unwrap();
     let plex = &volume.plexes()[at];
     Label {
@@ -128,7 +128,7 @@ fn a_label_of_an_earlier_run_than_its_peers_is_behind() {
     let group = pair();
     let old = Label { run: Generation(0), ..own(&group, 1) };
     let seen = verdicts(&group, [found(&own(&group, 0)), found(&old)]).unwrap();
-    assert_eq!(seen[1], Verdict::Behind("its label is of run 0, its peers' of run 1".to_owned()));
+    assert_eq!(seen[1], Verdict::Behind("its label is of run 0, where run 1 is expected".to_owned()));
     // A crash between the commit of a start and its labels: both are of the run before.
     let first = Label { run: Generation(0), ..own(&group, 0) };
     assert_eq!(verdicts(&group, [found(&first), found(&old)]).unwrap(), [Verdict::Use, Verdict::Use]);

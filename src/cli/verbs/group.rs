@@ -1,12 +1,13 @@
 //! `cleave group`: make, remove and list groups.
 
+use super::make::count;
 use crate::base::units::human_bytes;
 use crate::base::{Kind, Refusal, Refused};
-use crate::cli::answer::{Answer, clean, table, to_json};
+use crate::cli::answer::{Answer, VolumeWithPlexes, clean, table, to_json, volume_json, volumes};
 use crate::cli::plan::Action;
 use crate::cli::session::Answered;
 use crate::cli::words;
-use crate::control::request::{GroupCreate, GroupDestroy, MediumSpec};
+use crate::control::request::{GroupCreate, GroupDestroy, GroupImport, MediumSpec};
 use crate::control::row::{GroupRow, MediumRow};
 use crate::control::{Reply, Request, Row};
 use clap::Subcommand;
@@ -31,6 +32,12 @@ pub enum GroupVerb {
         #[arg(value_name = "GROUP")]
         name: String,
     },
+    /// Take a group in whose state directory is lost, or that comes from another host
+    Import {
+        /// The files and block devices that carry its plexes, all there are
+        #[arg(value_name = "MEDIUM", required = true)]
+        media: Vec<String>,
+    },
     /// List groups and their media
     List,
 }
@@ -53,9 +60,26 @@ impl GroupVerb {
                 let text = format!("{group}: removed");
                 Action::ask(Request::GroupDestroy(GroupDestroy { group }), move |a| changed(&a, &text))
             }
+            Self::Import { media } => {
+                let request = GroupImport { media: words::paths(&media)? };
+                Action::ask(Request::GroupImport(request), |answered| imported(&answered))
+            }
             Self::List => Action::ask(Request::GroupList, |answered| Ok(show(&answered))),
         })
     }
+}
+
+fn imported(answered: &Answered) -> Result<Answer, Refused> {
+    let Reply::Changed(reply) = &answered.reply else { return Err(Answered::unfitting()) };
+    let volumes = volumes(&answered.rows);
+    let mut json = to_json(reply);
+    json["volumes"] = volumes.iter().map(volume_json).collect::<Value>();
+    let line = |(volume, plexes): &VolumeWithPlexes<'_>| {
+        let plexes = count(plexes.len(), "plex");
+        format!("{} of group {}: taken in, {} with {plexes}\n", volume.volume, volume.group, volume.state)
+    };
+    let text: String = volumes.iter().map(line).collect();
+    Ok(Answer::done(json, if text.is_empty() { "taken in, without volumes\n".to_owned() } else { text }))
 }
 
 fn medium(word: &str) -> Result<MediumSpec, Refused> {

@@ -11,6 +11,7 @@ pub mod plex;
 pub mod print;
 pub mod remove_mirror;
 pub mod rm;
+pub mod scrub;
 pub mod set;
 pub mod show;
 pub mod snapabort;

@@ -74,6 +74,7 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     }
     lines.extend(volume.links.iter().map(|link| format!("link     {}", clean(link.display()))));
     lines.extend(plexes.iter().map(|plex| about_plex(plex, volume.region_bytes)));
+    lines.extend(volume.scrub.iter().flat_map(|scrub| super::scrub::about(scrub, volume.length_bytes)));
     let own = tasks.iter().filter(|task| task.volume == volume.volume && task.group == volume.group);
     lines.extend(own.map(|task| format!("task {:<4}{}", task.task, Step::of_task(task).line())));
     lines.extend(volume.notes.iter().map(|note| format!("note     {}", clean(note))));

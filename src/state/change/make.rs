@@ -106,6 +106,7 @@ pub fn create_group(name: &str, media: &[PoolMedium], ids: &mut Ids) -> Result<G
         uuid: ids.uuid(),
         media: Vec::new(),
         volumes: Vec::new(),
+        leaving: Vec::new(),
     };
     for medium in media {
         group = add_medium(&group, medium.clone())?.group;

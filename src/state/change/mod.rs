@@ -11,22 +11,28 @@
 
 mod by_hand;
 mod cut;
+mod import;
 mod make;
 mod mirror;
 mod remove;
 mod run;
+mod scrub;
 mod snapback;
 
 pub use by_hand::{
     attach_plex, bring_online, detach_plex, finish_replace, replace_plex, replaced_plexes, set, take_offline,
 };
 pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
+pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
 pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
-pub use remove::{RemoveArgs, abandon_make, remove_volume, snapclear};
+pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
 pub use run::{
     Presence, StartArgs, after_restart, assign_device, crashed, note_media, recover, resync_done,
     set_intent_lost, set_read_policy, start, stop,
+};
+pub use scrub::{
+    RepairWish, scrub_begin, scrub_count_anew, scrub_end, scrub_progress, scrub_repair, scrub_schedule,
 };
 pub use snapback::{SnapbackArgs, snapback};
 
@@ -36,7 +42,9 @@ use std::collections::BTreeSet;
 use super::group::{Group, Plex, PlexMedium, Volume};
 use super::ids::Ids;
 use super::plex::{PlexAction, PlexEvent};
+use super::recovery::Leaving;
 use super::refuse;
+use super::volume::VolumeEvent;
 use crate::base::museum::{self, Exhibit};
 use crate::base::{Name, Refused, Uuid};
 
@@ -106,7 +114,8 @@ pub enum Effect {
         /// Bytes that the medium must have: data and label areas.
         bytes: u64,
     },
-    /// A plex is given up: remove the file that Cleave made; on any other medium erase Cleave's labels alone.
+    /// A plex is given up: remove the file that Cleave made; on any other medium erase Cleave's labels alone. The record
+    /// keeps it as leaving until `released` says that this is done.
     Release {
         /// The plex.
         plex: Uuid,
@@ -245,6 +254,7 @@ impl<'a> Draft<'a> {
                         false => &mut self.after,
                     };
                     effects.push(Effect::Release { plex, medium: medium.clone(), length });
+                    self.group.leaving.push(Leaving { plex, medium: medium.clone(), length });
                 }
             }
         }
@@ -297,6 +307,12 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// No change: to see whether one could be recorded.
+#[must_use]
+pub fn nothing(group: &Group) -> Change {
+    Change { group: group.clone(), before_commit: Vec::new(), after_commit: Vec::new() }
+}
+
 /// A change that only edits records.
 fn edit(
     group: &Group,
@@ -342,4 +358,4 @@ mod cut_tests;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::state) mod tests;

@@ -59,6 +59,17 @@ pub fn abandon_make(group: &Group, volume: Uuid, ids: &mut Ids) -> Result<Change
     draft.finish()
 }
 
+/// The media of `plexes`, which were given up, are freed, or there is nothing to free any more.
+///
+/// # Errors
+/// None that a sound group can cause.
+pub fn released(group: &Group, plexes: &[Uuid]) -> Result<Change, Refused> {
+    let mut group = group.clone();
+    group.leaving.retain(|leaving| !plexes.contains(&leaving.plex));
+    group.check()?;
+    Ok(Change { group, before_commit: Vec::new(), after_commit: Vec::new() })
+}
+
 /// The relation of a snapshot volume to its origin ends: no more tracking, both are independent.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::group::{Group, Noted, Plex, ReadPolicy, Volume};
 use super::super::ids::Ids;
 use super::super::plex::{PlexEvent, PlexState};
+use super::super::recovery;
 use super::super::refuse;
 use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
@@ -121,17 +122,24 @@ pub fn recover(
 }
 
 /// What the records say after a restart of the machine or the daemon: a started volume whose device is not among the
-/// `living` becomes NEEDSYNC; a volume that was never completely made is removed with its media.
+/// `living` becomes NEEDSYNC; a volume that was never completely made is removed with its media, and so is a plex whose
+/// medium was being made.
 ///
 /// # Errors
 /// None that a sound group can cause.
 pub fn after_restart(group: &Group, living: &[Uuid], ids: &mut Ids) -> Result<Change, Refused> {
     let mut draft = Draft::new(group, ids);
     for volume in group.volumes() {
-        if volume.state() == VolumeState::Empty {
+        if recovery::was_never_started(volume) {
             draft.drop_volume(volume.uuid)?;
-        } else if !living.contains(&volume.uuid) {
-            draft.volume(volume.uuid)?.step(VolumeEvent::Crash)?;
+        } else {
+            if !living.contains(&volume.uuid) {
+                draft.volume(volume.uuid)?.step(VolumeEvent::Crash)?;
+            }
+            let being_made = |state| matches!(state, PlexState::Temp | PlexState::SnapTmp);
+            for plex in volume.plexes.iter().filter(|plex| being_made(plex.state())) {
+                draft.step(volume.uuid, plex.uuid, PlexEvent::Remove, Route::Whole)?;
+            }
         }
     }
     draft.finish()

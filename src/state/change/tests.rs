@@ -63,7 +63,7 @@ pub(super) fn start_with(
     start(group, &StartArgs { volume: name, media, source, unix_s: 1_000 }, &mut ids(4))
 }
 
-pub(super) fn pair() -> Group {
+pub(in crate::state) fn pair() -> Group {
     started(&make(&empty_group(), "v", &[below("/a"), below("/b")]), "v")
 }
 

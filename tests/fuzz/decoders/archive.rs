@@ -83,7 +83,7 @@ fn check(data: &[u8]) -> bool {
     SCRATCH.with(|(_, path)| assert!(verify(path, &told, &digest).is_ok()));
     // Cut anywhere in its trailer it is none.
     for end in [bytes.len() - 1, bytes.len() - TRAILER_BYTES] {
-        refused(&read(&bytes[..end]).err().expect("it is cut off"));
+        refused(&read(&bytes[..end]).expect_err("it is cut off"));
     }
     true
 }

@@ -1,0 +1,205 @@
+//! A group is taken in from the labels on its media, when its state directory is lost or on another host.
+
+use std::rc::Rc;
+
+use crate::base::{Errno, Kind, Refusal, Refused};
+use crate::catalog::Catalog;
+use crate::catalog::labels::{self, Found};
+use crate::control::reply::Changed;
+use crate::control::{Reply, request};
+use crate::device::Host;
+use crate::format::config;
+use crate::format::label::Label;
+use crate::ring::{MediaKind, Opening};
+use crate::state::change::{self, Carrier};
+use crate::state::{Group, MediumPath, refuse};
+
+use super::machine::{Machine, OpenMedium, Ring};
+use super::media::medium_path;
+use super::owner::Owner;
+use super::server::Answer;
+
+/// A medium that bears a label.
+#[derive(Debug)]
+struct Labelled {
+    path: MediumPath,
+    block: bool,
+    label: Box<Label>,
+}
+
+impl<M: Machine> Owner<M> {
+    pub(super) async fn group_import(
+        self: &Rc<Self>,
+        request: request::GroupImport,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
+        let mut found = Vec::new();
+        for path in &request.media {
+            found.push(self.labelled(medium_path(path)?).await?);
+        }
+        let (newest, labelled) = newest(&found)?;
+        if self.groups.borrow().contains_key(labelled.name()) {
+            return Err(refuse::group_exists(labelled.name()));
+        }
+        for one in &found {
+            if labelled.plex_by_id(one.label.plex).is_none() {
+                return Err(Refusal::new(
+                    Kind::Medium,
+                    "import.no-member",
+                    &one.path,
+                    format!("it carries a plex that group {} has given up since", labelled.name()),
+                    "leave it out",
+                ));
+            }
+        }
+        let carriers: Vec<_> = found
+            .iter()
+            .map(|one| Carrier { plex: one.label.plex, path: one.path.clone(), block: one.block })
+            .collect();
+        let record = change::import_group(&labelled, &carriers)?;
+        let directory = self.root.join(record.name().as_str());
+        let generation = newest.label.config_generation;
+        let (files, taken) = (self.machine.create_files(&directory).await?, record.clone());
+        let imported = self.machine.worker(move || Catalog::import_on(files, &taken, generation));
+        let (catalog, generation) = imported.await?;
+        tracing::warn!(group = %record.name(), %generation, from = %newest.path, "group taken in from labels");
+        let group = self.adopt(&directory, catalog, record, generation.0);
+        for volume in group.record().volumes() {
+            self.answer_volume(&group, volume.uuid(), answer).await;
+        }
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
+        let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        let block = opened.kind() == MediaKind::Disk;
+        let read = self
+            .keepers
+            .run(move |host| async move { labels::read_label(&host.open(&opened), None).await })
+            .await;
+        let unfit = |reason: String| {
+            Err(Refusal::new(
+                Kind::Medium,
+                "import.unlabelled",
+                &path,
+                reason,
+                "name media that carry plexes",
+            ))
+        };
+        match read.unwrap_or(Err(Errno::IO)) {
+            Ok(Found::Label(label)) => Ok(Labelled { path, block, label }),
+            Ok(Found::None) => unfit("it bears no label of Cleave".to_owned()),
+            Ok(Found::Damaged(_)) => unfit("its label cannot be believed".to_owned()),
+            Err(errno) => unfit(format!("its label cannot be read: {errno}")),
+        }
+    }
+}
+
+/// The newest of the labels and the group that it carries.
+fn newest(found: &[Labelled]) -> Result<(&Labelled, Group), Refused> {
+    let newest = found.iter().max_by_key(|one| one.label.config_generation).ok_or_else(|| {
+        Refusal::new(
+            Kind::Usage,
+            "import.nothing",
+            "group import",
+            "names no medium",
+            "name the media of the group",
+        )
+    })?;
+    let text = &newest.label.configuration;
+    let damaged = |what: String| {
+        Refusal::new(Kind::Damaged, "group.damaged", &newest.path, what, "leave the medium out")
+    };
+    let (_, group) = config::decode::<Group>(text)
+        .map_err(|error| damaged(format!("the configuration on its label {error}")))?;
+    group.check().map_err(|refused| damaged(refused.to_string()))?;
+    for one in found {
+        if one.label.group != newest.label.group {
+            return Err(Refusal::new(
+                Kind::Medium,
+                "import.unrelated",
+                &one.path,
+                format!(
+                    "it belongs to group {}, {} belongs to {} ({})",
+                    one.label.group,
+                    newest.path,
+                    newest.label.group,
+                    group.name()
+                ),
+                "take in one group at a time",
+            ));
+        }
+        let twin = one.label.config_generation == newest.label.config_generation;
+        if twin && one.label.configuration != *text {
+            return Err(Refusal::new(
+                Kind::Damaged,
+                "group.two-heads",
+                &one.path,
+                format!(
+                    "its label and that of {} both carry generation {}, with different content",
+                    newest.path, newest.label.config_generation
+                ),
+                "leave the wrong one out",
+            ));
+        }
+    }
+    Ok((newest, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Generation;
+    use crate::catalog::Committed;
+    use crate::catalog::labels::label_of;
+    use crate::state::Ids;
+    use crate::state::change::{Made, MakeArgs, Site};
+
+    fn path(text: &str) -> MediumPath {
+        MediumPath::new(text).unwrap()
+    }
+
+    fn group(seed: u8) -> Group {
+        let mut ids = Ids::from_seed([seed; 32]);
+        let group = change::create_group("dg", &[], &mut ids).unwrap();
+        let sites = ["/m/a", "/m/b"].map(|at| Site::NewFile { path: path(at), sparse: false });
+        let args = MakeArgs { name: "v", length: 16 << 20, region_size: None, sites: &sites };
+        let group = change::make_volume(&group, &args, &mut ids).unwrap().group;
+        let volume = group.volume("v").unwrap();
+        let made = |plex: &crate::state::Plex| Made {
+            plex: plex.uuid(),
+            bytes: 18 << 20,
+            block_size: 512,
+            memory_alignment: 4,
+        };
+        let made: Vec<_> = volume.plexes().iter().map(made).collect();
+        change::finish_make(&group, volume.uuid(), &made, false, &mut ids).unwrap().group
+    }
+
+    fn labelled(group: &Group, at: usize, generation: u64) -> Labelled {
+        let generation = Generation(generation);
+        let text = config::encode(generation, group).unwrap();
+        let volume = group.volume("v").unwrap();
+        let label = label_of(group, &Committed { generation, text }, volume, &volume.plexes()[at]);
+        Labelled { path: path(&format!("/dev/{at}")), block: true, label: Box::new(label) }
+    }
+
+    #[test]
+    fn the_newest_label_counts_and_strangers_are_refused() {
+        let first = group(1);
+        let volume = first.volume("v").unwrap().uuid();
+        let second = change::assign_device(&first, volume, Some(7)).unwrap().group;
+        let found = [labelled(&first, 0, 5), labelled(&second, 1, 6)];
+        let (newest_of, taken) = newest(&found).unwrap();
+        assert_eq!((newest_of.path.as_str(), &taken), ("/dev/1", &second));
+        assert_eq!(newest(&[]).unwrap_err().id, "import.nothing");
+        let strange = [labelled(&first, 0, 5), labelled(&group(2), 1, 3)];
+        let refused = newest(&strange).unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.object.as_str()), ("import.unrelated", "/dev/1"));
+        let heads = [labelled(&first, 0, 5), labelled(&second, 1, 5)];
+        assert_eq!(newest(&heads).unwrap_err().id, "group.two-heads");
+        let mut torn = [labelled(&first, 0, 5)];
+        torn[0].label.configuration[200] ^= 1;
+        assert_eq!(newest(&torn).unwrap_err().id, "group.damaged");
+    }
+}

@@ -1,0 +1,238 @@
+//! What interrupted verbs left is settled when the daemon starts: rolled back or completed, with one line in the log for
+//! each ([`crate::state::recovery`] has the table). And the media of plexes that were given up are freed.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{Errno, Refused, Uuid};
+use crate::catalog::labels::{self, Found};
+use crate::catalog::{StateFiles, settle_remains};
+use crate::device::Host;
+use crate::ring::{Fault, Opening};
+use crate::state::change;
+use crate::state::{MediumKind, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
+
+use super::machine::{Machine, OpenMedium, Ring};
+use super::owner::{GroupHandle, Owner, system};
+
+/// How long a medium that is given up may take to show or lose its label before it is left as it is.
+const LABEL_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is known of the place of a plex that was given up by a daemon that is gone.
+enum Remains<D> {
+    /// Nothing of ours is there.
+    Nothing,
+    /// It bears the plex's label.
+    Labelled(D),
+    /// A file that nothing was ever written to.
+    Blank,
+    /// It is there and not known to be ours; the reason as a person is told.
+    Doubtful(String),
+}
+
+/// Tell what was interrupted and what became of it.
+pub(super) fn tell(unfinished: &[Unfinished]) {
+    for one in unfinished {
+        tracing::warn!("{one}");
+    }
+}
+
+impl<M: Machine> Owner<M> {
+    /// What `work` came to, unless it takes longer than `limit`; it goes on then where it runs.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            outcome = work => Some(outcome),
+            () = self.machine.sleep(limit) => None,
+        }
+    }
+
+    /// Settle what interrupted verbs left of groups that were being made or removed.
+    pub(super) async fn settle_directories(self: &Rc<Self>) {
+        let unsettled = self.machine.unsettled_directories(&self.root).await.unwrap_or_else(|refused| {
+            tracing::error!("{refused}");
+            Vec::new()
+        });
+        for directory in unsettled {
+            let files = match self.machine.open_files(&directory).await {
+                Ok(files) => files,
+                Err(refused) => {
+                    tracing::error!("{refused}");
+                    continue;
+                }
+            };
+            let settled = self.machine.worker(move || {
+                let settled = settle_remains(&files)?;
+                if settled.is_some() {
+                    files.clear()?;
+                }
+                Ok::<_, std::io::Error>(settled)
+            });
+            match settled.await {
+                Ok(settled) => tell(settled.as_slice()),
+                Err(error) => tracing::error!(
+                    "{}",
+                    system(directory.display(), "what an interrupted verb left stays", error.into())
+                ),
+            }
+        }
+    }
+
+    /// Settle what interrupted verbs left in the records of `group`; `living` are its volumes whose devices live. The
+    /// volumes themselves are settled as they come up.
+    ///
+    /// # Errors
+    /// The commit that says so.
+    pub(super) async fn settle_records(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        living: &[Uuid],
+    ) -> Result<(), Refused> {
+        let leaving = group.record().leaving().to_vec();
+        let committed = self.transact(group, |group, ids| change::after_restart(group, living, ids)).await?;
+        tell(&recovery::at_restart(&committed.before, living));
+        let mut gone = Vec::new();
+        for one in leaving {
+            if self.release_left(one.plex, &one.medium, one.length).await {
+                gone.push(one.plex);
+            }
+        }
+        if !gone.is_empty() {
+            self.transact_quietly(group, |group| change::released(group, &gone)).await?;
+        }
+        self.make_own_media(group).await;
+        Ok(())
+    }
+
+    /// Remove the maps that no record of `group` names: their verbs were interrupted before or after their commits.
+    pub(super) async fn remove_orphans(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) {
+        let _turn = group.turn.lock().await;
+        let record = (*group.record()).clone();
+        let found = self.on_catalog(group, move |catalog| catalog.orphans(&record)).await;
+        for name in found.unwrap_or_else(|refused| {
+            tracing::error!("{refused}");
+            Vec::new()
+        }) {
+            let path = group.file(&name);
+            let place = path.display().to_string();
+            match self.machine.remove_durably(&path).await {
+                Ok(()) => tell(&[Unfinished::Orphan { place }]),
+                Err(error) => tracing::warn!(path = place, %error, "a state file cannot be removed"),
+            }
+        }
+    }
+
+    /// Tell what the start or recovery of `volume` settles, once that is durable.
+    pub(super) fn tell_start(volume: &Volume, living: bool) {
+        tell(&recovery::at_start(volume, living));
+    }
+
+    /// The directory of a group's own media was to be made right after its configuration.
+    async fn make_own_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) {
+        let own = group.directory.join("media");
+        let named = group.record().media().iter().any(|medium| !medium.block && medium.path.as_path() == own);
+        if !named {
+            return;
+        }
+        if self.machine.standing(&own).await.is_ok() {
+            return;
+        }
+        let place = own.display().to_string();
+        match self.machine.make_directory(&own).await {
+            Ok(()) => tell(&[Unfinished::GroupMedia { place }]),
+            Err(refused) => tracing::warn!("{refused}"),
+        }
+    }
+
+    /// Free the medium of a plex that was given up just now: a file that Cleave made is removed, any other medium loses
+    /// Cleave's labels. False when that has to be tried again at the next start.
+    pub(super) async fn release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        let open = self.media.borrow_mut().remove(&plex);
+        let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
+        if self.never_made.borrow_mut().remove(&plex) {
+            // Nothing of ours stands there.
+            return true;
+        }
+        if medium.kind == MediumKind::Made {
+            drop(open);
+            return self.remove_file(medium.path.as_path()).await;
+        }
+        match open {
+            Some(open) if !unlabelled => self.erase_within_limit(open, length).await,
+            Some(_) => {}
+            None => match self.remains(plex, medium, length).await {
+                Remains::Labelled(open) => self.erase_within_limit(open, length).await,
+                Remains::Nothing | Remains::Blank => {}
+                Remains::Doubtful(why) => {
+                    tracing::warn!(path = %medium.path, "its labels are not erased: {why}")
+                }
+            },
+        }
+        true
+    }
+
+    /// [`Self::release`] for what an earlier daemon gave up: what stands there now is looked at first, because it may have
+    /// been replaced meanwhile.
+    async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        match (self.remains(plex, medium, length).await, medium.kind) {
+            (Remains::Nothing, _) | (Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
+            (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
+                self.erase_within_limit(open, length).await;
+                true
+            }
+            (Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
+                self.remove_file(medium.path.as_path()).await
+            }
+            (Remains::Doubtful(why), _) => {
+                tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
+                true
+            }
+        }
+    }
+
+    async fn remove_file(self: &Rc<Self>, path: &Path) -> bool {
+        let removed = self.machine.remove_durably(path).await;
+        if let Err(error) = &removed {
+            tracing::warn!(path = %path.display(), %error, "the file of a plex cannot be removed; it is tried again at the next start");
+        }
+        removed.is_ok()
+    }
+
+    /// A medium that hangs keeps no transaction waiting.
+    async fn erase_within_limit(self: &Rc<Self>, open: M::Medium, length: u64) {
+        let shown = open.path().display().to_string();
+        if self.within(LABEL_LIMIT, self.erase_labels(open, length)).await.is_none() {
+            tracing::warn!(path = shown, "the labels of a plex that was given up are still being erased");
+        }
+    }
+
+    async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
+        let (path, kind) = (medium.path.as_path(), medium.kind);
+        let open = match self.machine.open(path, Opening::WRITE).await {
+            Ok(open) => open,
+            Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
+            Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
+        };
+        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
+        if open.length() < medium_bytes(length) {
+            return if blank { Remains::Blank } else { Remains::Doubtful("its size differs".to_owned()) };
+        }
+        let device = open.clone();
+        let read = self
+            .keepers
+            .run(move |host| async move { labels::read_label(&host.open(&device), Some(length)).await });
+        let read = match self.within(LABEL_LIMIT, read).await {
+            Some(read) => read.unwrap_or(Err(Errno::IO)),
+            None => Err(Errno::TIMED_OUT),
+        };
+        match read {
+            Ok(Found::Label(label)) if label.plex == plex => Remains::Labelled(open),
+            Ok(Found::Label(label)) => Remains::Doubtful(format!("it carries plex {}", label.plex)),
+            Ok(Found::None | Found::Damaged(_)) if blank => Remains::Blank,
+            Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
+            Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),
+            Ok(Found::Damaged(_)) => Remains::Doubtful("its label cannot be read".to_owned()),
+            Err(errno) => Remains::Doubtful(format!("its label cannot be read: {errno}")),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A group is taken in from what the labels on its media carry: its state directory is lost, or it moved to another host.
+
+use super::super::group::{Group, MediumKind, MediumPath, Plex};
+use super::super::plex::{PlexEvent, PlexState};
+use super::super::recovery;
+use super::super::volume::VolumeState;
+use super::VolumeEvent;
+use crate::base::{Refused, Uuid};
+
+/// A medium that bears the label of a plex.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Carrier {
+    /// The plex.
+    pub plex: Uuid,
+    /// Where the medium is now.
+    pub path: MediumPath,
+    /// Whether it is a block device.
+    pub block: bool,
+}
+
+/// The group as it is taken in, from the configuration of the newest label. Nothing but the labels is left of it: its maps
+/// are gone, so every volume has to be made equal throughout, whether it was stopped in good order or not. Volumes that
+/// were never started are forgotten, and so are device numbers and what was still to be freed: nothing is removed.
+///
+/// # Errors
+/// `group.inconsistent`, when two media would stand at one path.
+pub fn import_group(labelled: &Group, carriers: &[Carrier]) -> Result<Group, Refused> {
+    let mut group = labelled.clone();
+    group.leaving.clear();
+    group.volumes.retain(|volume| !recovery::was_never_started(volume));
+    for volume in &mut group.volumes {
+        volume.device = None;
+        volume.scrub.run = None;
+        for plex in &mut volume.plexes {
+            plex.noted = None;
+            if let Some(carrier) = carriers.iter().find(|carrier| carrier.plex == plex.uuid) {
+                move_to(plex, carrier);
+            }
+        }
+        if volume.state() == VolumeState::Clean {
+            volume.step(VolumeEvent::Start)?;
+            for plex in volume.plexes.iter_mut().filter(|plex| plex.state() == PlexState::Clean) {
+                plex.step(PlexEvent::Start)?;
+            }
+        }
+        volume.step(VolumeEvent::Crash)?;
+    }
+    group.check()?;
+    Ok(group)
+}
+
+fn move_to(plex: &mut Plex, carrier: &Carrier) {
+    plex.medium.path = carrier.path.clone();
+    plex.medium.kind = match (carrier.block, plex.medium.kind) {
+        (true, _) => MediumKind::Block,
+        (false, MediumKind::Made) => MediumKind::Made,
+        (false, MediumKind::Foreign | MediumKind::Block) => MediumKind::Foreign,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{all_present, cut, ids, pair, path, ready_to_cut};
+    use super::super::{Effect, StartArgs, remove_plex, snapstart, start, stop};
+    use super::*;
+
+    #[test]
+    fn what_is_taken_in_is_made_equal_throughout_wherever_its_media_are_now() {
+        let running = cut(&ready_to_cut(10), "v", Some("tmp"), 30);
+        let running =
+            snapstart(&running, "v", &[super::super::tests::below("/a")], &mut ids(40)).unwrap().group;
+        let stopped = stop(&running, "v", &[], &mut ids(41)).unwrap().group;
+        for group in [running, stopped] {
+            let plex = group.volume("v").unwrap().plexes()[0].uuid();
+            let carriers = [Carrier { plex, path: path("/dev/new"), block: true }];
+            let taken = import_group(&group, &carriers).unwrap();
+            let volume = taken.volume("v").unwrap();
+            assert_eq!((volume.state(), volume.device()), (VolumeState::NeedSync, None));
+            assert_eq!(volume.plexes()[0].medium().path, path("/dev/new"));
+            assert_eq!(volume.plexes()[0].medium().kind, MediumKind::Block);
+            assert_eq!(taken.volume("tmp").unwrap().state(), VolumeState::NeedSync);
+            assert_eq!(taken.volume("v").unwrap().snapshots().len(), 1, "the relation stays");
+            let media = all_present(&taken, "v");
+            let args = StartArgs { volume: "v", media: &media, source: None, unix_s: 1 };
+            start(&taken, &args, &mut ids(42)).unwrap();
+        }
+        let two = import_group(&stop(&pair(), "v", &[], &mut ids(5)).unwrap().group, &[]).unwrap();
+        let media = all_present(&two, "v");
+        let args = StartArgs { volume: "v", media: &media, source: Some("v-02"), unix_s: 1 };
+        let started = start(&two, &args, &mut ids(6)).unwrap();
+        assert!(started.after_commit.iter().any(|effect| matches!(effect, Effect::Resync { .. })));
+    }
+
+    #[test]
+    fn nothing_is_removed_by_taking_in() {
+        let group = remove_plex(&pair(), "v", "v-02", &mut ids(9)).unwrap().group;
+        assert_eq!(group.leaving().len(), 1);
+        assert_eq!(import_group(&group, &[]).unwrap().leaving(), []);
+        let plexes = pair().volume("v").unwrap().plexes().iter().map(Plex::uuid).collect::<Vec<_>>();
+        let twice = plexes.iter().map(|plex| Carrier { plex: *plex, path: path("/x"), block: false });
+        let refused = import_group(&pair(), &twice.collect::<Vec<_>>()).unwrap_err();
+        assert_eq!(refused.id, "group.inconsistent");
+    }
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The state directory is full, cannot be written any more, is lost: changing commands are refused in one line and change
+# nothing, running volumes go on, and a lost group is taken in again from the labels of its media.
+# timeout: 600
+. "$(dirname "$0")/cleave.sh"
+
+need_state_disk 48M
+mkdir media
+start_daemon
+step 30 cleave group create g "$PWD/media"
+step 60 cleave -g g make v 32m -n 2
+node=$(device_of g/v)
+step 60 dd if=/dev/urandom of="$node" bs=1M count=4 oflag=direct status=none
+
+# refused PATTERN WORDS...: the command is refused in one line, and the group is as it was.
+refused() {
+    local pattern=$1 before after
+    shift
+    before=$(cleave -g g --json list | jq -c .)
+    expect_fail "$pattern" cleave -g g "$@"
+    after=$(cleave -g g --json list | jq -c .)
+    assert_eq "$before" "$after" "the group after a refused: cleave $*"
+}
+
+echo "== full"
+dd if=/dev/zero of="$CLEAVE_TEST_STATE/filler" bs=64k status=none 2>/dev/null || true
+dd if=/dev/zero of="$CLEAVE_TEST_STATE/filler2" bs=512 status=none 2>/dev/null || true
+full='No space left on device; see to the disk below the state directory'
+refused "$full" make w 8m
+refused "$full" mirror v
+refused "$full" snapstart v
+refused "$full" stop v
+refused "$full" remove-mirror v
+refused "$full" rm -f v
+assert_eq "$node" "$(device_of g/v)" "the node of a running volume"
+step 60 dd if=/dev/urandom of="$node" bs=1M count=4 seek=12 oflag=direct conv=fsync status=none
+assert_eq 2 "$(find media -name '*.img' | wc -l)" "plex files"
+rm "$CLEAVE_TEST_STATE"/filler*
+assert_equal_plexes g/v 2 2>/dev/null || { said=$(step 120 cleave -g g verify v) && [[ $said == *'2 plexes equal'* ]]; }
+step 60 cleave -g g snapstart v
+step 60 cleave -g g stop v
+step 60 cleave -g g start v
+
+echo "== read-only after an error of its file system"
+disk=$(findmnt -n -o SOURCE "$CLEAVE_TEST_STATE")
+mount -o remount,errors=remount-ro "$CLEAVE_TEST_STATE"
+echo 1 >"/sys/fs/ext4/${disk##*/}/trigger_fs_error"
+wait_for 10 bash -c "findmnt -n -o FS-OPTIONS '$CLEAVE_TEST_STATE' | grep -qw ro || ! touch '$CLEAVE_TEST_STATE/x' 2>/dev/null"
+refused 'Read-only file system|Input/output error' make w 8m
+refused 'Read-only file system|Input/output error' stop v
+step 60 dd if=/dev/urandom of="$node" bs=1M count=4 seek=20 oflag=direct conv=fsync status=none
+good=$(sha256sum <"$node")
+
+echo "== lost, and taken in from the labels"
+kill_daemon
+umount "$CLEAVE_TEST_STATE"
+step 60 mkfs.ext4 -q -F "$disk"
+mount "$disk" "$CLEAVE_TEST_STATE"
+spawn_daemon
+daemon_answers
+expect_fail 'g: no such group|unknown' cleave -g g list
+number=${node##*/ublkb}
+files=(media/*.img)
+truncate -s 8M plain
+expect_fail 'plain: it bears no label of Cleave; name media that carry plexes' cleave group import "${files[0]}" plain
+step 60 cleave group import "${files[@]}"
+expect_fail 'g' cleave group import "${files[@]}"
+cleave -g g list | grep -q NEEDSYNC || die "$(cleave -g g list)"
+step 60 cleave -g g start v
+step 120 cleave task watch
+assert_eq "$good" "$(sha256sum <"$(device_of g/v)")" "the volume that was taken in"
+[[ $(step 120 cleave -g g verify v) == *equal* ]] || die "plexes differ"
+# The device of the daemon that lost its directory belongs to nobody any more.
+if [[ -e /dev/ublkc$number && $(device_of g/v) != "$node" ]]; then
+    grep -q "device $number: no volume has it" "$CLEAVE_TEST_LOG" || die "device $number stays and nothing is said"
+fi
