@@ -111,8 +111,8 @@ impl<M: Machine> Owner<M> {
             }
         }
         jobs.extend(self.attach_stale(group, uuid).await);
-        self.resume_scrub(group, &live);
         self.finish_replacements(group, uuid).await;
+        self.resume_scrub(group, &live);
         Ok(jobs)
     }
 

@@ -17,7 +17,7 @@ use crate::mover::{self, Control, Decide, Ended, Flaw, ScrubPlan, ScrubReport, T
 use crate::state::change::{self, Loss, RepairWish};
 use crate::state::scrub::{Due, Hours, Repair, Schedule, ScrubRun, ScrubTally};
 use crate::state::{Group, Volume as Record, VolumeState, refuse};
-use crate::volume::{RoutePlex, Volume};
+use crate::volume::{PlexDevice, RoutePlex, Volume};
 
 use super::jobs;
 use super::live::Live;
@@ -283,7 +283,10 @@ impl<M: Machine> Owner<M> {
         let told = Arc::new(Mutex::new(gone_on(&run.tally)));
         let (volume, plexes, tell) = (Arc::clone(&live.volume), plexes.to_vec(), Arc::clone(&told));
         let mut report = self.movers.run(move |host| async move {
-            let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
+            let open = |plex: &RoutePlex<M::Medium>| {
+                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            };
+            let devices: Vec<_> = plexes.iter().map(open).collect();
             let counters = volume.counters();
             let plan = ScrubPlan {
                 devices: &devices,

@@ -286,7 +286,7 @@ mod tests {
 
     /// Notes the operations that it is given, and answers that each moved all its bytes.
     #[derive(Clone, Default)]
-    struct Recorder(Rc<RefCell<Vec<u32>>>);
+    struct Recorder(Rc<RefCell<Vec<u32>>>, Rc<Cell<u64>>);
 
     impl Submitter for Recorder {
         unsafe fn submit(&self, entry: squeue::Entry, held: Held) -> impl Future<Output = i32> + 'static {
@@ -300,8 +300,51 @@ mod tests {
             false
         }
         fn turn(&self) -> u64 {
-            0
+            self.1.replace(self.1.get() + 1)
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_gone_until_it_is_whole_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m");
+        let medium = Medium::create_file(&path, MIB, Allocation::Full).unwrap();
+        let device = RingDevice::new(medium.clone(), Recorder::default());
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let submit =
+            |request| match pin!(device.submit(request)).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => result,
+                Poll::Pending => panic!("the recorder answers at once"),
+            };
+        let (range, space, durability) = (ByteRange::new(0, 4096), Space::Keep, Durability::Volatile);
+        let buffer = || OwnedBuffer::zeroed(4096).into();
+        for (size, expected) in
+            [(MIB, Ok(())), (MIB - 4096, Err(Errno::GONE)), (0, Err(Errno::GONE)), (MIB, Ok(()))]
+        {
+            file.set_len(size).unwrap();
+            // Wherever it goes: a hole that was made behind the cut reads as zero, and that is no data.
+            assert_eq!(submit(Request::Read { offset: 0, buffer: buffer() }), expected, "{size}");
+            assert_eq!(
+                submit(Request::Write { offset: 0, buffer: buffer(), durability }),
+                expected,
+                "{size}"
+            );
+            assert_eq!(submit(Request::WriteZeroes { range, space, durability }), expected, "{size}");
+            assert_eq!(medium.next_data(range).map(drop), expected, "{size}: no data is no proof of zeroes");
+            assert_eq!(medium.size_now(), Ok(size));
+        }
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_is_told_from_one_that_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m");
+        let medium = Medium::create_file(&path, MIB, Allocation::Full).unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Its));
+        std::fs::rename(&path, directory.path().join("n")).unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Gone));
+        std::fs::write(&path, "another").unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Another));
     }
 
     #[test]

@@ -53,6 +53,12 @@ impl OpenMedium for SimMedium {
     fn memory_alignment(&self) -> u32 {
         self.disk.geometry().memory_alignment
     }
+    fn size_now(&self) -> Result<u64, Errno> {
+        Ok(self.length())
+    }
+    fn name_now(&self) -> Result<cleave::ring::Name, Errno> {
+        Ok(cleave::ring::Name::Its)
+    }
 }
 
 /// A thread of the daemon.
@@ -635,7 +641,8 @@ impl Machine for SimMachine {
         Ok(Duration::ZERO)
     }
 
-    async fn thaw_left_over(&self, _number: u32) {
+    async fn thaw_left_over(&self, _number: u32) -> Vec<PathBuf> {
         self.pause().await;
+        Vec::new()
     }
 }
