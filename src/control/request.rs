@@ -689,7 +689,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 35] = [
+    const ALL: [(&str, Access); 39] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -737,6 +737,10 @@ mod tests {
         (r#"{"task-abort":{"task":1}}"#, Access::Change),
         (r#"{"task-throttle":{"task":1}}"#, Access::Change),
         (r#""status""#, Access::Read),
+        (r#"{"overview":{"events":1}}"#, Access::Read),
+        (r#"{"force-stop":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"upgrade":{}}"#, Access::Change),
+        (r#"{"events":{"last":1,"follow":false}}"#, Access::Read),
         (r#"{"shutdown":{"stop_volumes":false}}"#, Access::Change),
     ];
 

@@ -6,6 +6,8 @@
 . "$(dirname "$0")/cleave.sh"
 unset CLEAVE_SOCKET
 package=/cleave/package
+# told WHAT: how far the test has come, for one that is cut off.
+told() { echo "$SECONDS s: $*"; }
 
 # The disk drivers that media need come before the daemon: its device rules are made from what the kernel has.
 need_module loop
@@ -30,6 +32,7 @@ step 10 cleave daemon status >/dev/null
 main() { systemctl show -P MainPID cleaved; }
 
 first=$(main)
+told "the unit is up"
 assert_protected "$first"
 assert_eq 1 "$(sed -n 's/^NoNewPrivs:\t//p' "/proc/$first/status")" "NoNewPrivs"
 assert_eq 2 "$(sed -n 's/^Seccomp:\t//p' "/proc/$first/status")" "Seccomp"
@@ -63,11 +66,11 @@ rw=randwrite
 verify=crc32c
 verify_fatal=1
 [blocks]
-size=16m
+size=6m
 bssplit=4k/60:16k/30:64k/10
 iodepth=16
 [synced]
-size=2m
+size=512k
 bs=4k
 fsync=8
 iodepth=4
@@ -93,6 +96,7 @@ moves_on() {
     done
 }
 
+told "mounted"
 # A snapshot of the mounted file system is frozen from inside the sandbox.
 moves_on
 step 60 cleave --quiet snapstart v
@@ -100,6 +104,7 @@ said=$(step 60 cleave --json snapshot v snap)
 grep -q '"grade":"fs"' <<<"$said" || die "the file system was not frozen for the snapshot: $said"
 step 60 e2fsck -fn /dev/vx/rdsk/snap >checked 2>&1 || die "the snapshot is not clean: $(<checked)"
 
+told "a snapshot was taken"
 # Killed under fio, it comes back by itself.
 moves_on
 began=$(now_ms)
@@ -112,6 +117,7 @@ wait_for 60 came_back
 assert_eq 1 "$(systemctl show -P NRestarts cleaved)" "the number of restarts"
 assert_eq "$node" "$(device_of v)" "the node after the kill"
 assert_protected "$(main)"
+told "protected again"
 touch passed
 passed=$(wc -l <passed)
 more() { (($(wc -l <passed) > passed)); }
@@ -134,6 +140,7 @@ step 60 systemctl start cleaved
 wait_child $late 30 "a write that was asked while no daemon ran"
 kill $sleeper
 
+told "stopped and started under the mount"
 # The daemon was started under the mount: it must not hold on to it after the host has let go.
 step 30 umount $mnt
 step 30 cleave --quiet stop v
@@ -142,6 +149,7 @@ assert_equal_plexes v 2
 step 60 e2fsck -fn "$(device_of v)" >checked 2>&1 || die "not clean: $(<checked)"
 if journal | grep -E ' ERROR |panicked|not granted'; then die "cleaved reported errors"; fi
 
+told "unmounted, equal, clean"
 # Bad words are not tried again and again.
 mkdir -p /run/systemd/system/cleaved.service.d
 printf '[Service]\nExecStart=\nExecStart=cleaved --no-such-word\n' >/run/systemd/system/cleaved.service.d/bad.conf

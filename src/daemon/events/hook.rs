@@ -222,6 +222,8 @@ fn run(command: &Path, happening: &Happening, limit: Duration) -> std::io::Resul
         }
     }
     let mut child = run.spawn()?;
+    // What spares the daemon when memory is short is not for what it runs. It may have ended by now.
+    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
     let mut document = serde_json::to_vec(happening).unwrap_or_default();
     document.push(b'\n');
     if let Some(mut input) = child.stdin.take() {
