@@ -54,6 +54,11 @@ enum Verb {
     Mirror(verbs::mirror::MirrorArgs),
     /// Remove a plex of a mirrored volume
     RemoveMirror(verbs::remove_mirror::RemoveMirrorArgs),
+    /// Take single plexes out and in again, or replace them
+    #[command(subcommand)]
+    Plex(verbs::plex::PlexVerb),
+    /// Change settings of a volume
+    Set(verbs::set::SetArgs),
     /// Start volumes: their devices appear
     Start(verbs::start::StartArgs),
     /// Stop volumes: their devices go
@@ -83,6 +88,14 @@ enum Verb {
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
+    /// Show how everything is, on one screen; works without the daemon
+    Status(verbs::status::StatusArgs),
+    /// End a volume whatever hangs: what waits for it gets EIO; works without the daemon
+    ForceStop(verbs::force_stop::ForceStopArgs),
+    /// Show what can be read of configurations, labels and maps, damaged or not; needs no daemon
+    Dump(verbs::dump::DumpArgs),
+    /// Show what happened, and what happens
+    Events(verbs::events::EventsArgs),
     /// Mount a volume, with nouuid for XFS
     Mount(verbs::mount::MountArgs),
     /// Copy a snapshot or an unmounted volume to a compressed file, or check such a file
@@ -101,6 +114,8 @@ impl Verb {
             Self::Make(args) => args.action(options),
             Self::Mirror(args) => args.action(options),
             Self::RemoveMirror(args) => args.action(options),
+            Self::Plex(verb) => verb.action(options),
+            Self::Set(args) => args.action(options),
             Self::Start(args) => args.action(options),
             Self::Stop(args) => args.action(options),
             Self::List(args) => args.action(options),
@@ -115,6 +130,10 @@ impl Verb {
             Self::Verify(args) => args.action(options),
             Self::Scrub(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
+            Self::Status(args) => args.action(options),
+            Self::ForceStop(args) => args.action(options),
+            Self::Dump(args) => args.action(options),
+            Self::Events(args) => args.action(options),
             Self::Mount(args) => args.action(options),
             Self::Archive(args) => args.action(options),
             Self::Unarchive(args) => args.action(options),
