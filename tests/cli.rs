@@ -167,6 +167,8 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         block_bytes: 512,
         region_bytes: 65536,
         read_policy: ReadPolicy::Select,
+        plex_timeout_s: 30,
+        dirty_extents: 1024,
         preferred_plex: None,
         device: Some("/dev/ublkb0".into()),
         links: vec![
@@ -280,6 +282,17 @@ cleave make v 1g --plex /a --plex /b --sparse -f
 cleave mirror v -b --media m1
 cleave remove-mirror v
 cleave remove-mirror v v-02
+cleave plex attach v-02
+cleave plex attach v-02 -b
+cleave -g dg plex detach v-02
+cleave plex offline v-02
+cleave plex online v-02
+cleave plex replace v-02
+cleave plex replace v-02 /dev/sdb -f -b
+cleave plex replace v-02 --media m1,m2 --sparse
+cleave set v plex-timeout=10
+cleave set v plex-timeout=90s dirty-extents=256
+cleave set v plex-timeout=none
 cleave start v w
 cleave start v --source v-02
 cleave start --all -g dg

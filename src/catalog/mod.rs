@@ -35,7 +35,7 @@ use std::io;
 use std::path::Path;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::format::config::{self, ConfigError};
 use crate::state::{Group, refuse};
 
@@ -335,13 +335,17 @@ impl<F: StateFiles> Catalog<F> {
         if !museum::shows(Exhibit::CommitAfterFailedSync) {
             synced?;
         }
+        FaultPoint::CommitWritten.reached();
         match self.head {
             Some(head) => self.files.link(HEAD, &past_name(head))?,
             None => self.files.rename_if_there(HEAD, DAMAGED)?,
         }
+        FaultPoint::CommitLinked.reached();
         self.files.rename_if_there(NEXT, HEAD)?;
         self.head = Some(generation);
+        FaultPoint::CommitRenamed.reached();
         self.files.sync_directory()?;
+        FaultPoint::CommitDurable.reached();
         self.forget_oldest();
         Ok(())
     }

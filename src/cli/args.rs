@@ -54,6 +54,11 @@ enum Verb {
     Mirror(verbs::mirror::MirrorArgs),
     /// Remove a plex of a mirrored volume
     RemoveMirror(verbs::remove_mirror::RemoveMirrorArgs),
+    /// Take single plexes out and in again, or replace them
+    #[command(subcommand)]
+    Plex(verbs::plex::PlexVerb),
+    /// Change settings of a volume
+    Set(verbs::set::SetArgs),
     /// Start volumes: their devices appear
     Start(verbs::start::StartArgs),
     /// Stop volumes: their devices go
@@ -109,6 +114,8 @@ impl Verb {
             Self::Make(args) => args.action(options),
             Self::Mirror(args) => args.action(options),
             Self::RemoveMirror(args) => args.action(options),
+            Self::Plex(verb) => verb.action(options),
+            Self::Set(args) => args.action(options),
             Self::Start(args) => args.action(options),
             Self::Stop(args) => args.action(options),
             Self::List(args) => args.action(options),

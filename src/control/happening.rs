@@ -139,9 +139,17 @@ happenings! {
     /// The last plex of a volume failed a request: the application saw an error.
     VolumeFailed = "volume.failed", Error, "see to its medium: cleave show VOL";
     /// A plex left its volume; what it misses is tracked.
-    PlexLost = "plex.lost", Error, "mend its medium, then stop and start VOL: it is copied what it misses";
+    PlexLost = "plex.lost", Error, "mend its medium, then: cleave plex attach VOL PLEX";
     /// A plex did not answer in time and left its volume; what it misses is tracked.
-    PlexHung = "plex.hung", Error, "mend its medium, then stop and start VOL: it is copied what it misses";
+    PlexHung = "plex.hung", Error, "mend its medium, then: cleave plex attach VOL PLEX";
+    /// A plex has not answered a request for a while; reads go to the others.
+    PlexSilent = "plex.silent", Warning, "see to the medium of PLEX; cleave set VOL says when it has to leave";
+    /// A plex that did not answer does again.
+    PlexAnswers = "plex.answers", Info, "";
+    /// The file of a plex has another name or none: it serves on, and the next start will not find it.
+    PlexUnlinked = "plex.unlinked", Error, "add a copy before VOL stops: cleave mirror VOL";
+    /// The medium of a plex is shorter than it was.
+    PlexShortened = "plex.shortened", Error, "bring its medium back, then: cleave plex attach VOL PLEX";
     /// A plex has everything again.
     PlexInStep = "plex.in-step", Info, "";
     /// A plex came to its volume, or changed its state as it was told to.
@@ -154,6 +162,8 @@ happenings! {
     MirrorRolledBack = "mirror.rolled-back", Warning, "add it again";
     /// A label cannot be written on a plex.
     LabelFailing = "label.failing", Warning, "see to the medium of PLEX";
+    /// A plex could not read a part of its medium; another plex served it.
+    ReadFailed = "read.failed", Warning, "watch the medium of PLEX: it begins to fail";
     /// A plex could not read a part of its medium; it was rewritten from another plex.
     ReadMended = "read.mended", Warning, "watch the medium of PLEX: it begins to fail";
     /// A plex could not read a part of its medium, and no other plex could be read there to mend it.

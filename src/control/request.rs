@@ -32,6 +32,18 @@ pub enum Request {
     Mirror(Mirror),
     /// Removes a plex of a mirror. Answer: [`Removed`](super::Reply::Removed).
     RemoveMirror(RemoveMirror),
+    /// Takes a STALE plex in again. Answer: events, [`Attached`](super::Reply::Attached).
+    PlexAttach(PlexAttach),
+    /// Takes a plex out. Answer: [`Changed`](super::Reply::Changed).
+    PlexDetach(PlexRef),
+    /// Takes a plex out and forgets what it misses. Answer: [`Changed`](super::Reply::Changed).
+    PlexOffline(PlexRef),
+    /// Takes an offline plex in again. Answer: events, [`Attached`](super::Reply::Attached).
+    PlexOnline(PlexAttach),
+    /// Puts a new plex in the place of another. Answer: events, [`Attached`](super::Reply::Attached) with the new one.
+    PlexReplace(PlexReplace),
+    /// Changes settings of a volume. Answer: [`Changed`](super::Reply::Changed).
+    Set(Set),
     /// Starts a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
     Start(Start),
     /// Stops a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
@@ -100,6 +112,12 @@ impl Request {
             Self::Make(_) => "make",
             Self::Mirror(_) => "mirror",
             Self::RemoveMirror(_) => "remove-mirror",
+            Self::PlexAttach(_) => "plex-attach",
+            Self::PlexDetach(_) => "plex-detach",
+            Self::PlexOffline(_) => "plex-offline",
+            Self::PlexOnline(_) => "plex-online",
+            Self::PlexReplace(_) => "plex-replace",
+            Self::Set(_) => "set",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::StartAll(_) => "start-all",
@@ -151,6 +169,12 @@ impl Request {
             | Self::Make(_)
             | Self::Mirror(_)
             | Self::RemoveMirror(_)
+            | Self::PlexAttach(_)
+            | Self::PlexDetach(_)
+            | Self::PlexOffline(_)
+            | Self::PlexOnline(_)
+            | Self::PlexReplace(_)
+            | Self::Set(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::StartAll(_)
@@ -289,6 +313,65 @@ pub struct RemoveMirror {
     /// The plex; the newest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plex: Option<Name>,
+}
+
+/// A plex by its name, which no other of its group has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexRef {
+    /// The group.
+    pub group: Name,
+    /// The plex.
+    pub plex: Name,
+}
+
+/// See [`Request::PlexAttach`] and [`Request::PlexOnline`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexAttach {
+    /// The group.
+    pub group: Name,
+    /// The plex.
+    pub plex: Name,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+}
+
+/// See [`Request::PlexReplace`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlexReplace {
+    /// The group.
+    pub group: Name,
+    /// The plex that goes.
+    pub plex: Name,
+    /// A file or block device for the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Media to choose from when there is no path; all of the group when empty.
+    pub media: Vec<Name>,
+    /// Whether a new plex file is left sparse.
+    pub sparse: bool,
+    /// Whether to answer as soon as the copy has begun.
+    pub background: bool,
+    /// Whether a device that carries a foreign file system may be used.
+    pub force: bool,
+}
+
+/// See [`Request::Set`]: what is absent stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Seconds that a plex may take for a request while others have answered; 0 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plex_timeout_s: Option<u32>,
+    /// Extents that may count as dirty at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty_extents: Option<u32>,
 }
 
 /// See [`Request::Start`].
@@ -606,7 +689,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 26] = [
+    const ALL: [(&str, Access); 35] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -620,6 +703,15 @@ mod tests {
             Access::Change,
         ),
         (r#"{"remove-mirror":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"plex-attach":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (r#"{"plex-detach":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-offline":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-online":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (
+            r#"{"plex-replace":{"group":"g","plex":"p","media":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"set":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start-all":{"group":"g"}}"#, Access::Change),
@@ -635,6 +727,9 @@ mod tests {
         (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
         // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
         (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"scrub":{"group":"g","volume":"v","repair":"report","background":false}}"#, Access::Change),
+        (r#"{"scrub-schedule":{"group":"g","volume":"v","repair":"report"}}"#, Access::Change),
+        (r#"{"group-import":{"media":[]}}"#, Access::Change),
         (r#"{"task-list":{}}"#, Access::Read),
         (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
         (r#"{"task-pause":{"task":1}}"#, Access::Change),

@@ -106,6 +106,12 @@ pub struct VolumeRow {
     pub region_bytes: u64,
     /// How it chooses the plex to read from.
     pub read_policy: ReadPolicy,
+    /// Seconds that a plex is waited for while others answer; 0 for no limit.
+    #[serde(default)]
+    pub plex_timeout_s: u32,
+    /// Extents that may count as dirty at once.
+    #[serde(default)]
+    pub dirty_extents: u32,
     /// The plex preferred by [`ReadPolicy::Prefer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_plex: Option<Name>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
-use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
@@ -26,6 +26,7 @@ use super::keepers::KeeperHandle;
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::owner::{GroupHandle, Owner, system};
+use super::plexes::put_in_force;
 
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -110,7 +111,9 @@ impl<M: Machine> Owner<M> {
         let record = snapshot.volume_by_id(uuid).ok_or_else(|| gone(uuid))?;
         let fence = matches!(face, Face::TakeOver(_));
         let (intent_file, durable, worth) = self.load_intent(group, record, ending, fence).await?;
+        FaultPoint::StartIntentLoaded.reached();
         let maps = self.load_maps(group, &snapshot, record, ending, &durable, fence).await?;
+        FaultPoint::StartMapsLoaded.reached();
         let resync = record.resync().map(|resync| resync.source);
         let route = self.make_route(&snapshot, record, &durable).await?;
         let shape = Shape {
@@ -146,7 +149,9 @@ impl<M: Machine> Owner<M> {
             failed: Cell::new(None),
             stopping: Cell::new(false),
         });
+        put_in_force(&live, record.settings());
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
+        FaultPoint::StartKept.reached();
         if let Err(refused) = self.show(group, &live, record, face).await {
             self.live.borrow_mut().remove(&uuid);
             // The run ends as a crash would end it: its bits stay.
@@ -334,6 +339,7 @@ impl<M: Machine> Owner<M> {
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
+        FaultPoint::StartShown.reached();
         if record.device() != Some(number) {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
@@ -341,6 +347,7 @@ impl<M: Machine> Owner<M> {
         let refused = self.machine.make_links(&group.name, record.name(), number, NODE_LIMIT).await?;
         // The node serves; a link that something stands in the way of is no reason to take it down.
         refused.iter().for_each(|refused| tracing::warn!("{refused}"));
+        FaultPoint::StartLinked.reached();
         Ok(())
     }
 
@@ -362,10 +369,12 @@ impl<M: Machine> Owner<M> {
         if let Err(refused) = self.machine.remove_links(&live.group, &live.name).await {
             tracing::warn!("{refused}");
         }
+        FaultPoint::StopLinksRemoved.reached();
         let device = live.device.borrow_mut().take();
         let ended = match device {
             Some(device) => {
                 self.machine.stop(device, STOP_LIMIT).await?;
+                FaultPoint::StopDeviceEnded.reached();
                 live.keeper.stop(stop).await
             }
             // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
@@ -384,6 +393,7 @@ impl<M: Machine> Owner<M> {
                 live.keeper.stop(None).await.and(Err(Errno::TIMED_OUT))
             }
         };
+        FaultPoint::StopKeeperEnded.reached();
         self.live.borrow_mut().remove(&live.volume.shape().uuid);
         ended.map_err(|errno| {
             Refusal::new(

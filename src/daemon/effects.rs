@@ -46,10 +46,8 @@ impl<M: Machine> Owner<M> {
             // The first one takes out all that leave the volume in this transaction.
             Effect::Detach { volume, .. } => match self.live(*volume) {
                 Some(live) if detached(done, *volume).is_empty() => {
-                    let leaving = detached(&change.before_commit, *volume);
-                    live.detach(&self.keepers, leaving).await.map_err(|errno| {
-                        system(&live.name, "the plex cannot be taken out of the write path", errno)
-                    })
+                    live.detach(&detached(&change.before_commit, *volume));
+                    Ok(())
                 }
                 Some(_) | None => Ok(()),
             },
@@ -124,6 +122,21 @@ impl<M: Machine> Owner<M> {
 
     /// Plexes that were taken out in the transaction and have no map are not tracked any more; the others are recorded.
     pub(super) fn settle_absent(self: &Rc<Self>, before: &Group, after: &Group) {
+        // The keeper learns that what was taken out is in the record, also where no write makes it ask.
+        for live in self.live.borrow().values().filter(|live| live.volume.route().has_unrecorded()) {
+            live.volume.settle();
+        }
+        // Nor are those that are OFFLINE or IOFAIL. One that its keeper has just taken out is in the record as it was.
+        for volume in after.volumes() {
+            let is_out = |plex: Uuid| {
+                volume.plex_by_id(plex).is_some_and(|plex| plex.map().is_none() && !plex.is_attached())
+            };
+            if let Some(live) = self.live(volume.uuid())
+                && live.volume.route().absent.iter().any(|plex| is_out(plex.uuid))
+            {
+                live.volume.forget_absent(is_out);
+            }
+        }
         let gone: BTreeSet<Uuid> = before
             .volumes()
             .iter()

@@ -1,12 +1,13 @@
 //! Jobs of the mover on started volumes: copies to plexes that lack something, the resync after a crash, comparisons.
 //! Each is a task; what its end means for the records is decided here.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
@@ -16,13 +17,14 @@ use crate::mover::{
 };
 use crate::state::change::{self, Loss};
 use crate::state::{Group, MediumKind, Plex, PlexState};
-use crate::volume::{Role, Route, RoutePlex, Volume, VolumeQueue};
+use crate::volume::{PlexDevice, Role, Route, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
 use super::events::{Cause, News};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner, system};
+use super::plex_faults::PlexFault;
 
 /// Differences that one comparison lists; all are counted.
 const DIFFERENCES_LISTED: usize = 64;
@@ -130,8 +132,8 @@ impl<M: Machine> Owner<M> {
     ) -> Result<CopyReport, Refused> {
         let report = self.movers.run(move |host| async move {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
-            let device = host.open(&plan.target.medium);
             let uuid = plan.target.uuid;
+            let device = PlexDevice::new(&host, Arc::clone(&volume), uuid, &plan.target.medium);
             let copy = CopyPlan {
                 source: &source,
                 target: &device,
@@ -168,6 +170,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
         live.keeper.persist().await.map_err(failed("a change map cannot be written"))?;
+        FaultPoint::StepPersisted.reached();
         let kept = |record: &Plex| record.state().has_map();
         let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
         if !has_map {
@@ -178,17 +181,22 @@ impl<M: Machine> Owner<M> {
         live.give_role(&self.keepers, plex, Role::Joining)
             .await
             .map_err(failed("the plex cannot be given its role"))?;
+        FaultPoint::StepJoined.reached();
         live.keeper.flush().await.map_err(failed("the plexes cannot be flushed"))?;
+        FaultPoint::StepFlushed.reached();
         if live.volume.route().plex(plex).is_none_or(|plex| !plex.behind.is_clean()) {
             return Err(plex_gone(plex));
         }
         let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
+        FaultPoint::StepRecorded.reached();
         let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
         if let Some(state) = state {
             // Without it the plex is believed and gets everything, and serves no read.
             live.give_role(&self.keepers, plex, role(state))
                 .await
                 .map_err(failed("the plex cannot be given its role"))?;
+            // Only now does it serve in the place of the other.
+            self.finish_replacements(group, live.volume.shape().uuid).await;
         }
         Ok(())
     }
@@ -315,6 +323,7 @@ impl<M: Machine> Owner<M> {
     /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
     /// lost.
     pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange, errno: Errno) {
+        self.plex_fault(volume, plex, &PlexFault::ReadFailed(range, errno));
         let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
         let Some(target) = live.volume.route().plex(plex).cloned() else { return };
         // What is not mended now is told again by the next read of it.
@@ -325,16 +334,13 @@ impl<M: Machine> Owner<M> {
         let shared = Arc::clone(&live.volume);
         let mended = self.movers.run(move |host| async move {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&shared))?.avoiding(plex);
-            Some(mover::repair(&source, &host.open(&target.medium), &shared, range).await)
+            let device = PlexDevice::new(&host, Arc::clone(&shared), plex, &target.medium);
+            Some(mover::repair(&source, &device, &shared, range).await)
         });
         let mended = mended.await;
         drop(at_work);
         match mended {
-            Ok(Some(Ok(()))) => {
-                let text =
-                    format!("could not be read at {range} ({errno}), and was rewritten from another plex");
-                self.events.raise(self.news_about(News::new(What::ReadMended, text), volume, Some(plex)));
-            }
+            Ok(Some(Ok(()))) => self.plex_fault(volume, plex, &PlexFault::Mended(range)),
             Ok(Some(Err(error @ MoverError::Read { .. }))) => {
                 let text = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
                 self.events.raise(self.news_about(News::new(What::ReadNotMended, text), volume, Some(plex)));
@@ -348,28 +354,24 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), and record that they are.
+    /// Make the plexes of a volume equal that came up after a crash (ordering rule 14), one after the other, and record that
+    /// they are. The job of the first.
     pub(super) fn resync(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, live: &Rc<Live<M>>) -> Vec<Job> {
-        let route = live.volume.route();
-        let relied: Vec<Uuid> = relied_on(&group.record(), &route);
-        let unequal = |plex: &&RoutePlex<M::Medium>| relied.contains(&plex.uuid) && !plex.behind.is_clean();
-        let targets: Vec<_> = route.plexes.iter().filter(unequal).map(|plex| plex.uuid).collect();
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
-        let mut jobs = Vec::new();
-        let mut reports = Vec::new();
-        for plex in targets {
-            if let Ok(Job { task, outcome }) = self.copy_to(group, live, plex, purpose) {
-                let (tell, told) = oneshot::channel();
-                jobs.push(Job { task, outcome: told });
-                reports.push((outcome, tell));
-            }
-        }
+        let mut tried = BTreeSet::new();
+        let first = self.resync_next(group, live, &mut tried);
+        let (tell, told) = oneshot::channel();
+        let shown = first.as_ref().map(|job| Job { task: job.task, outcome: told });
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         self.machine.spawn(async move {
-            for (outcome, tell) in reports {
-                let end = outcome.await.unwrap_or_else(|_| Err(ending_daemon()));
-                // Who asked may have gone.
-                let _ = tell.send(end);
+            let mut next = first;
+            let mut tell = Some(tell);
+            while let Some(job) = next {
+                let end = job.ended().await;
+                if let Some(tell) = tell.take() {
+                    // Who asked may have gone.
+                    let _ = tell.send(end);
+                }
+                next = owner.resync_next(&group, &live, &mut tried);
             }
             let uuid = live.volume.shape().uuid;
             // A plex that could not be made equal has left.
@@ -381,14 +383,38 @@ impl<M: Machine> Owner<M> {
                 owner.events.raise(news.of_volume(&live.group, &live.name));
                 return;
             }
+            FaultPoint::ResyncEqual.reached();
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
-                Ok(_) => live.volume.intent().unpin(),
+                Ok(_) => {
+                    FaultPoint::ResyncRecorded.reached();
+                    live.volume.intent().unpin();
+                    owner.finish_replacements(&group, uuid).await;
+                }
                 Err(refused) => {
                     tracing::warn!(volume = %live.name, "the end of a resync cannot be recorded: {refused}")
                 }
             }
         });
-        jobs
+        shown.into_iter().collect()
+    }
+
+    /// Begin to make the next plex equal; each is tried once.
+    fn resync_next(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
+        tried: &mut BTreeSet<Uuid>,
+    ) -> Option<Job> {
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        loop {
+            let relied = relied_on(&group.record(), &live.volume.route());
+            let plex = live.volume.next_unequal(|plex| relied.contains(&plex) && !tried.contains(&plex))?;
+            tried.insert(plex);
+            match self.copy_to(group, live, plex, purpose) {
+                Ok(job) => return Some(job),
+                Err(refused) => tracing::warn!("{refused}"),
+            }
+        }
     }
 
     /// Compare all plexes of the volume that are in step, over all of it.
@@ -415,7 +441,10 @@ impl<M: Machine> Owner<M> {
         let at_work = live.at_work(uuid, control.clone());
         let volume = Arc::clone(&live.volume);
         let report = self.movers.run(move |host| async move {
-            let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
+            let open = |plex: &RoutePlex<M::Medium>| {
+                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            };
+            let devices: Vec<_> = plexes.iter().map(open).collect();
             let whole = [ByteRange::new(0, length)];
             let plan = ComparePlan {
                 devices: &devices,

@@ -64,6 +64,20 @@ pub enum Plea {
         /// How.
         errno: Errno,
     },
+    /// A plex does not answer.
+    Hangs {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+    },
+    /// A plex that did not answer has done so.
+    Answers {
+        /// The volume.
+        volume: Uuid,
+        /// The plex.
+        plex: Uuid,
+    },
 }
 
 /// The ledger of one volume: every question goes to the owner.
@@ -104,6 +118,14 @@ impl Ledger for OwnersLedger {
     fn last_plex_failed(&self, plex: Uuid, errno: Errno) {
         let _ = self.pleas.send(Plea::LastPlexFailed { volume: self.volume, plex, errno });
     }
+
+    fn plex_hangs(&self, plex: Uuid) {
+        let _ = self.pleas.send(Plea::Hangs { volume: self.volume, plex });
+    }
+
+    fn plex_answers(&self, plex: Uuid) {
+        let _ = self.pleas.send(Plea::Answers { volume: self.volume, plex });
+    }
 }
 
 /// Who waits for the end of a command.
@@ -114,6 +136,7 @@ enum Command<D> {
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: Done },
     Flush { done: Done },
+    Lose { plex: Uuid, errno: Errno, done: Done },
     Stop { stop: Option<Generation>, done: Done },
 }
 
@@ -182,6 +205,14 @@ impl<M: Machine> KeeperHandle<M> {
         self.ask(|done| Command::Flush { done }).await
     }
 
+    /// Take `plex` out of the write path as by a failed request.
+    ///
+    /// # Errors
+    /// It is the last one that can be read, or its loss cannot be recorded.
+    pub async fn lose(&self, plex: Uuid, errno: Errno) -> Result<(), Errno> {
+        self.ask(|done| Command::Lose { plex, errno, done }).await
+    }
+
     /// End the keeper after the last request, with everything flushed and intent clear; with a stop generation, all
     /// map files carry it then.
     ///
@@ -240,6 +271,10 @@ fn obey_one<H: Host>(
         Command::Flush { done } => {
             let keeper = keeper.clone();
             host.spawn(async move { answer(done, keeper.flush_plexes().await) });
+        }
+        Command::Lose { plex, errno, done } => {
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.lose(plex, errno).await) });
         }
         Command::Stop { stop, done } => return Some((stop, done)),
     }

@@ -167,21 +167,12 @@ impl<M: Machine> Live<M> {
         self.reroute(ring, change).await
     }
 
-    /// Take `plexes` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3):
-    /// whatever is written from then on stays in flight, so that a second swap before the record would never drain.
-    ///
-    /// # Errors
-    /// As [`Live::swap`].
-    pub async fn detach(self: &Rc<Self>, ring: &M::Ring, plexes: Vec<Uuid>) -> Result<(), Errno> {
-        // What the keeper has taken out after a failure is out already, and the failed requests wait for the record: they
-        // would never drain.
-        if plexes.iter().all(|plex| self.volume.route().plex(*plex).is_none()) {
-            return Ok(());
+    /// Take `plexes` out of the write path. Until the record says so too, nothing is acknowledged (ordering rule 3). Nothing
+    /// is waited for: a write that fails on one of them waits for the very record that is in the making.
+    pub fn detach(&self, plexes: &[Uuid]) {
+        for plex in plexes {
+            self.volume.part_with(*plex, Errno::GONE);
         }
-        self.reroute(ring, move |route| {
-            plexes.iter().fold(route.clone(), |route, plex| route.without(*plex, Errno::GONE))
-        })
-        .await
     }
 
     /// Mark every write in `map` too, from a moment at which none is in flight.

@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Name, Refused};
+use crate::base::{Errno, Name, Refused};
 use crate::catalog::StateFiles;
 use crate::device::{Host, Moment};
-use crate::export::ublk::{DataMode, DeviceOptions, Existing};
+use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -49,6 +49,16 @@ pub trait OpenMedium: Clone + Send + Sync + 'static {
     fn block_size(&self) -> u32;
     /// Alignment that memory needs, in bytes.
     fn memory_alignment(&self) -> u32;
+    /// Bytes that it has now.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn size_now(&self) -> Result<u64, Errno>;
+    /// What stands at its path now.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn name_now(&self) -> Result<crate::ring::Name, Errno>;
     /// Whether it is a file or a disk.
     fn kind(&self) -> MediaKind {
         match self.identity() {
@@ -64,6 +74,17 @@ pub trait Shown: 'static {
     fn id(&self) -> u32;
     /// How its data travel.
     fn data(&self) -> DataMode;
+}
+
+/// A device that there is, whoever made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Living {
+    /// N of `/dev/ublkbN`.
+    pub id: u32,
+    /// Bytes that it has; 0 before it was given its size.
+    pub length: u64,
+    /// Whether it can be taken over: it is served, or waits for somebody to serve it.
+    pub recoverable: bool,
 }
 
 /// What stands at a path.
@@ -170,7 +191,7 @@ pub trait Machine: Clone + 'static {
     ///
     /// # Errors
     /// The driver cannot be asked.
-    fn devices(&self) -> impl Future<Output = Result<Vec<Existing>, Refused>>;
+    fn devices(&self) -> impl Future<Output = Result<Vec<Living>, Refused>>;
     /// Remove the devices of the daemon before this one that are not among the `known` and that nobody has open; their
     /// numbers. None where it is not known whose a device was.
     fn remove_strays(&self, _known: BTreeSet<u32>) -> impl Future<Output = Vec<u32>> {

@@ -1,9 +1,8 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
 use crate::control::words::{DataPath, Init, TaskKind};
 use crate::control::{Reply, Row, request};
@@ -19,9 +18,6 @@ use super::media::{Wanted, medium_path};
 use super::owner::{Committed, GroupHandle, Owner, system};
 use super::rows;
 use super::server::Answer;
-
-/// How long a write to a plex that was left behind may take before no plex is attached for it.
-const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What kind of plexes a change adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,8 +135,10 @@ impl<M: Machine> Owner<M> {
         };
         let committed = self.transact(&group, |group, ids| change::make_volume(group, &args, ids)).await?;
         let volume = committed.after.volume(request.volume.as_str())?.uuid();
+        FaultPoint::MakeRecorded.reached();
         let finished = async {
             let made = self.allocate(&committed.effects, request.force).await?;
+            FaultPoint::MakeAllocated.reached();
             if request.init == Init::Zero {
                 self.zero_media(&committed.after, volume).await?;
             }
@@ -155,6 +153,7 @@ impl<M: Machine> Owner<M> {
             }
             return Err(refused);
         }
+        FaultPoint::MakeFinished.reached();
         let jobs = match self.start_volume(&group, &request.volume, None).await {
             Ok(jobs) => jobs,
             Err(refused) => {
@@ -197,6 +196,21 @@ impl<M: Machine> Owner<M> {
                 Added::Snapshots => change::snapstart(group, volume, &sites, ids),
             })
             .await?;
+        let kind = match added {
+            Added::Mirrors => TaskKind::Mirror,
+            Added::Snapshots => TaskKind::SnapStart,
+        };
+        self.fill_new(group, wanted, committed, kind).await
+    }
+
+    /// Make the media of plexes that a committed change has added, and begin to copy to them.
+    pub(super) async fn fill_new(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        wanted: &Wanted<'_>,
+        committed: Committed,
+        kind: TaskKind,
+    ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
         let plexes: Vec<Uuid> = committed
             .effects
             .iter()
@@ -205,6 +219,7 @@ impl<M: Machine> Owner<M> {
                 _ => None,
             })
             .collect();
+        FaultPoint::AttachRecorded.reached();
         let allocated = async {
             let made = self.allocate(&committed.effects, wanted.force).await?;
             self.label_new(group, &plexes).await?;
@@ -219,11 +234,8 @@ impl<M: Machine> Owner<M> {
                 return Err(refused);
             }
         };
-        let kind = match added {
-            Added::Mirrors => TaskKind::Mirror,
-            Added::Snapshots => TaskKind::SnapStart,
-        };
         let (mut names, mut jobs) = (Vec::new(), Vec::new());
+        FaultPoint::AttachAllocated.reached();
         for one in &made {
             let ready = self.transact(group, |group, ids| change::plex_ready(group, one, ids)).await;
             let committed = match ready {
@@ -236,6 +248,7 @@ impl<M: Machine> Owner<M> {
             if let Some((_, plex)) = committed.after.plex_by_id(one.plex) {
                 names.push(plex.name().clone());
             }
+            FaultPoint::AttachReady.reached();
             match self.attach_and_copy(group, committed, kind, true).await {
                 Ok(more) => jobs.extend(more),
                 Err(refused) => {
@@ -281,19 +294,7 @@ impl<M: Machine> Owner<M> {
                             record.region_size(),
                         ))
                     });
-                    let deadline = self.machine.now().after(STRAGGLER_LIMIT);
-                    while live.volume.stragglers() > 0 {
-                        if self.machine.now() > deadline {
-                            return Err(Refusal::new(
-                                Kind::TimedOut,
-                                "plex.write-in-flight",
-                                &live.name,
-                                "a write to a plex that was too slow has still not ended",
-                                "see to its medium, then try again",
-                            ));
-                        }
-                        self.machine.sleep(Duration::from_millis(10)).await;
-                    }
+                    self.wait_for_stragglers(&live, plex_record).await?;
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
                         medium,
@@ -303,6 +304,7 @@ impl<M: Machine> Owner<M> {
                     live.attach(&self.keepers, route_plex).await.map_err(|errno| {
                         system(&live.name, "the plex cannot be taken into the write path", errno)
                     })?;
+                    FaultPoint::AttachJoined.reached();
                 }
                 Effect::Copy { volume, plex } => {
                     let Some(live) = self.live(volume) else { continue };
@@ -384,11 +386,13 @@ impl<M: Machine> Owner<M> {
         if live.is_some() {
             self.stop_alone(&group, &request.object).await?;
         }
+        FaultPoint::RemoveStopped.reached();
         let args = RemoveArgs { holders: &[], ..args };
         self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
             change::remove_volume(group, &args, ids)
         })
         .await?;
+        FaultPoint::RemoveRecorded.reached();
         Ok(Reply::Removed(Removed {
             volume: Some(request.object),
             plexes,

@@ -36,6 +36,8 @@ pub mod offline;
 mod overview;
 pub mod owner;
 pub mod permission;
+mod plex_faults;
+mod plexes;
 pub mod process;
 mod recovery;
 pub mod rows;
@@ -50,5 +52,6 @@ pub mod takeover;
 pub mod tasks;
 pub mod this_host;
 pub mod upgrade;
+mod vigil;
 
 pub use startup::{Options, run};

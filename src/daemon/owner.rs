@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::device::Moment;
@@ -105,6 +105,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) verbs: RefCell<BTreeMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
     /// Plexes whose files could not be made: nothing at their paths is ours.
     pub(super) never_made: RefCell<BTreeSet<Uuid>>,
+    /// What was told of plexes lately.
+    pub(super) told: super::plex_faults::Told,
     /// When the daemon started.
     pub started: Moment,
     /// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
@@ -164,6 +166,7 @@ impl<M: Machine> Owner<M> {
             maps: Default::default(),
             verbs: Default::default(),
             never_made: Default::default(),
+            told: Default::default(),
             started: machine.now(),
             holds: Rc::default(),
             binary: super::upgrade::own_binary(),
@@ -243,6 +246,18 @@ impl<M: Machine> Owner<M> {
         self.live.borrow().get(&volume).cloned()
     }
 
+    /// The change map, if it is in memory.
+    #[must_use]
+    pub fn change_map(&self, map: Uuid) -> Option<Arc<ChangeMap>> {
+        self.maps.borrow().get(&map).cloned()
+    }
+
+    /// All started volumes, in the order of their identities.
+    #[must_use]
+    pub fn all_live(&self) -> Vec<Rc<Live<M>>> {
+        self.live.borrow().values().cloned().collect()
+    }
+
     /// Wait until no other verb is at work on `volumes`, and keep others from beginning while the answer lives. Taken before
     /// a group's turn, never within it; jobs of the mover do not take it.
     pub(super) async fn alone(&self, volumes: impl IntoIterator<Item = Uuid>) -> Vec<OwnedMutexGuard<()>> {
@@ -302,6 +317,10 @@ impl<M: Machine> Owner<M> {
         let _turn = group.turn.lock().await;
         let before = group.record();
         let change = plan(&before, &mut self.dice()?)?;
+        if self.takes_out_a_plex(&change) {
+            // What is taken out before a commit that does not come cannot be put back: nothing would be acknowledged then.
+            self.commit_quietly(group, (*before).clone()).await?;
+        }
         let mut done = Vec::new();
         for effect in &change.before_commit {
             if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
@@ -310,6 +329,7 @@ impl<M: Machine> Owner<M> {
             }
             done.push(effect.clone());
         }
+        FaultPoint::TransactionPrepared.reached();
         let committed = self.commit(group, &before, &change).await;
         self.events
             .state_directory(&group.name, committed.as_ref().map(|()| ()).map_err(|refused| &**refused));
@@ -317,6 +337,7 @@ impl<M: Machine> Owner<M> {
             self.undo(group, &done).await;
             return Err(refused);
         }
+        FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
@@ -331,8 +352,19 @@ impl<M: Machine> Owner<M> {
             tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
+        FaultPoint::TransactionDone.reached();
         news.into_iter().for_each(|news| self.events.raise(news));
         Ok(Committed { before, after, effects })
+    }
+
+    /// Whether `change` takes a plex out of the write path of a volume that runs.
+    fn takes_out_a_plex(&self, change: &Change) -> bool {
+        change.before_commit.iter().any(|effect| match effect {
+            Effect::Detach { volume, plex } => {
+                self.live(*volume).is_some_and(|live| live.volume.route().plex(*plex).is_some())
+            }
+            _ => false,
+        })
     }
 
     /// As [`Owner::transact`] for a change without effects that the labels need not carry.
@@ -375,6 +407,7 @@ impl<M: Machine> Owner<M> {
         let next = change.group.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
+        FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {

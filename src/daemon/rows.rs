@@ -128,6 +128,8 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         block_bytes: volume.block_size(),
         region_bytes: volume.region_size().bytes(),
         read_policy: policy,
+        plex_timeout_s: volume.settings().plex_timeout_s,
+        dirty_extents: volume.settings().dirty_extents,
         preferred_plex: preferred,
         device: facts.device.map(|number| links::node(dev, number)),
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),

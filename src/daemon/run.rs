@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::{Name, Refused, Uuid};
+use crate::base::{FaultPoint, Name, Refused, Uuid};
 use crate::control::words::TaskKind;
 use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
@@ -53,6 +53,7 @@ impl<M: Machine> Owner<M> {
                 return Err(refused);
             }
         };
+        FaultPoint::StartJudged.reached();
         // A newer configuration may have been adopted from a label.
         let record = group.record();
         let volume = record.volume(name.as_str())?;
@@ -71,6 +72,7 @@ impl<M: Machine> Owner<M> {
             }
         };
         Self::tell_start(volume, false);
+        FaultPoint::StartRecorded.reached();
         self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
     }
 
@@ -109,6 +111,7 @@ impl<M: Machine> Owner<M> {
             }
         }
         jobs.extend(self.attach_stale(group, uuid).await);
+        self.finish_replacements(group, uuid).await;
         self.resume_scrub(group, &live);
         Ok(jobs)
     }
@@ -192,9 +195,11 @@ impl<M: Machine> Owner<M> {
         }
         let committed =
             self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
+        FaultPoint::StopRecorded.reached();
         if let Some(volume) = committed.after.volume_by_id(uuid) {
             if volume.state() == VolumeState::Clean {
                 self.note_media(group, volume).await;
+                FaultPoint::StopNoted.reached();
             }
             self.close_media(volume);
             let mut maps = self.maps.borrow_mut();

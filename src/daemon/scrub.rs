@@ -1,6 +1,6 @@
 //! Scrubs: begun by a person or by their schedule, kept up to date in the catalogue, gone on with after a restart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::mover::{self, Control, Decide, Ended, Flaw, ScrubPlan, ScrubReport, T
 use crate::state::change::{self, Loss, RepairWish};
 use crate::state::scrub::{Due, Hours, Repair, Schedule, ScrubRun, ScrubTally};
 use crate::state::{Group, Volume as Record, VolumeState, refuse};
-use crate::volume::{RoutePlex, Volume};
+use crate::volume::{PlexDevice, RoutePlex, Volume};
 
 use super::jobs;
 use super::live::Live;
@@ -283,7 +283,10 @@ impl<M: Machine> Owner<M> {
         let told = Arc::new(Mutex::new(gone_on(&run.tally)));
         let (volume, plexes, tell) = (Arc::clone(&live.volume), plexes.to_vec(), Arc::clone(&told));
         let mut report = self.movers.run(move |host| async move {
-            let devices: Vec<_> = plexes.iter().map(|plex| host.open(&plex.medium)).collect();
+            let open = |plex: &RoutePlex<M::Medium>| {
+                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            };
+            let devices: Vec<_> = plexes.iter().map(open).collect();
             let counters = volume.counters();
             let plan = ScrubPlan {
                 devices: &devices,
@@ -307,6 +310,7 @@ impl<M: Machine> Owner<M> {
         let mut durable = run.tally;
         loop {
             tokio::select! {
+                biased;
                 report = &mut report => return report.map_err(|_| ending()),
                 () = self.machine.sleep(CHECKPOINT) => {
                     let tally = kept(&told.lock().unwrap_or_else(PoisonError::into_inner));
@@ -415,8 +419,8 @@ impl<M: Machine> Owner<M> {
 
     /// Begin and hold scrubs by their schedules, as long as the daemon lives.
     pub(super) async fn keep_scrub_schedules(self: Rc<Self>) {
-        let mut held = HashSet::new();
-        let mut refused: HashMap<Uuid, Moment> = HashMap::new();
+        let mut held = BTreeSet::new();
+        let mut refused: BTreeMap<Uuid, Moment> = BTreeMap::new();
         loop {
             self.machine.sleep(LOOK).await;
             for group in self.all_groups() {
@@ -435,8 +439,8 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         volume: &Record,
         live: &Rc<Live<M>>,
-        held: &mut HashSet<u64>,
-        refused: &mut HashMap<Uuid, Moment>,
+        held: &mut BTreeSet<u64>,
+        refused: &mut BTreeMap<Uuid, Moment>,
     ) {
         let uuid = volume.uuid();
         let now = self.unix_seconds();

@@ -33,6 +33,18 @@ impl<M: Machine> Service for Owner<M> {
                 self.watched(&answer, |owner| async move { owner.mirror(request).await }).await
             }
             Request::RemoveMirror(request) => self.remove_mirror(request).await,
+            Request::PlexAttach(request) => {
+                self.watched(&answer, |owner| async move { owner.plex_attach(request).await }).await
+            }
+            Request::PlexOnline(request) => {
+                self.watched(&answer, |owner| async move { owner.plex_online(request).await }).await
+            }
+            Request::PlexReplace(request) => {
+                self.watched(&answer, |owner| async move { owner.plex_replace(request).await }).await
+            }
+            Request::PlexDetach(request) => self.plex_detach(request).await,
+            Request::PlexOffline(request) => self.plex_offline(request).await,
+            Request::Set(request) => self.set(request).await,
             Request::Start(request) => self.start(request, &answer).await,
             Request::Stop(request) => self.stop(request, &answer).await,
             Request::StartAll(request) => self.start_all(request, &answer).await,
@@ -104,12 +116,17 @@ impl<M: Machine> Owner<M> {
         let data_path = live.as_ref().and_then(|live| {
             live.device.borrow().as_ref().map(|device| rows::data_path(device.data()).to_owned())
         });
+        let hanging = live.iter().flat_map(|live| {
+            let hangs = volume.plexes().iter().filter(|plex| live.volume.hangs(plex.uuid()));
+            hangs.map(|plex| format!("plex {} does not answer", plex.name()))
+        });
+        let hanging: Vec<_> = hanging.collect();
         let maps = self.maps.borrow();
         LiveFacts {
             device: live.and_then(|live| live.number.get()),
             data_path,
             dirty_regions: maps.iter().map(|(map, bits)| (*map, bits.dirty_regions())).collect(),
-            notes: self.notes_of(volume),
+            notes: self.notes_of(volume).into_iter().chain(hanging).collect(),
         }
     }
 

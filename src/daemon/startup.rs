@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
 use crate::control::What;
 use crate::export::ublk;
@@ -27,6 +27,7 @@ use super::keepers::Plea;
 use super::machine::Machine;
 use super::owner::{GroupHandle, Owner, system};
 use super::permission::Rules;
+use super::plex_faults::PlexFault;
 use super::takeover::take_over;
 use super::this_host::{self, ThisHost};
 use super::{notify, process, server};
@@ -39,9 +40,6 @@ const DYING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two looks at a daemon that is dying.
 const DYING_POLL: Duration = Duration::from_millis(20);
-
-/// Between two tellings that requests fail on the last plex of a volume.
-const FAILURES_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]
@@ -343,8 +341,10 @@ async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceive
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
-                    owner.last_plex_failed(volume, plex, errno);
+                    owner.plex_fault(volume, plex, &PlexFault::LastFailed(errno));
                 }
+                Plea::Hangs { volume, plex } => owner.plex_fault(volume, plex, &PlexFault::Hangs),
+                Plea::Answers { volume, plex } => owner.plex_fault(volume, plex, &PlexFault::Answers),
             }
         });
     }
@@ -357,6 +357,7 @@ impl<M: Machine> Owner<M> {
     /// The state directories cannot be listed.
     pub async fn boot(self: &Rc<Self>, pleas: mpsc::UnboundedReceiver<Plea>) -> Result<(), Refused> {
         self.machine.spawn(hear(Rc::clone(self), pleas));
+        self.machine.spawn(super::vigil::keep(Rc::clone(self)));
         self.settle_directories().await;
         let all_loaded = load_groups(self).await?;
         take_over(self).await;
@@ -400,6 +401,7 @@ impl<M: Machine> Owner<M> {
         if !attached(&record) {
             return Ok(fate(&record));
         }
+        FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
         self.events.note_cause(plex, errno);
         let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
@@ -409,6 +411,7 @@ impl<M: Machine> Owner<M> {
         }
         match lost {
             Ok(committed) => {
+                FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))
@@ -420,20 +423,6 @@ impl<M: Machine> Owner<M> {
                 tracing::error!(%volume, %plex, "the loss of a plex cannot be recorded: {refused}");
                 Err(Errno::IO)
             }
-        }
-    }
-
-    /// The application saw an error. While requests go on failing that is told once a minute.
-    fn last_plex_failed(&self, volume: Uuid, plex: Uuid, errno: Errno) {
-        let Some(live) = self.live(volume) else { return };
-        let now = self.machine.now();
-        let told = live.failed.replace(Some(now));
-        if told.is_none_or(|told| now.since(told) >= FAILURES_TOLD_EVERY) {
-            let news = News::new(What::VolumeFailed, format!("a request failed on its last plex: {errno}"));
-            self.events.raise(self.news_about(news, volume, Some(plex)));
-        } else {
-            // The first of a row counts, or a steady stream would be told once in all.
-            live.failed.set(told);
         }
     }
 

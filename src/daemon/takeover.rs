@@ -21,10 +21,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::Forced;
 use crate::control::{Reply, What, request};
-use crate::export::ublk::DeviceState;
 use crate::state::change;
 use crate::state::{Group, Ids, refuse};
 
@@ -85,15 +84,14 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
         tracing::error!("living devices cannot be listed: {error}");
         Vec::new()
     });
+    FaultPoint::RecoveryListed.reached();
     let mut living = Vec::new();
     for group in owner.all_groups() {
         let record = group.record();
         let mut here = Vec::new();
         for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
             let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device()
-                    && device.length == volume.length()
-                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
+                Some(device.id) == volume.device() && device.length == volume.length() && device.recoverable
             });
             // That one is gone is told with what else is settled.
             here.extend(device.map(|device| (volume.uuid(), device.id)));
@@ -103,6 +101,7 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
             tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
             continue;
         }
+        FaultPoint::RecoveryRolledBack.reached();
         owner.remove_orphans(&group).await;
         living.extend(here.into_iter().map(|(volume, number)| (Rc::clone(&group), volume, number)));
     }
@@ -202,6 +201,7 @@ impl<M: Machine> Owner<M> {
             }
         };
         Self::tell_start(before, true);
+        FaultPoint::RecoveryRecorded.reached();
         let jobs = self.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
         if before.prepared().is_some() {
             // Its thaw writes, so it comes after the device serves again.

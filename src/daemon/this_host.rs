@@ -20,7 +20,7 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{Machine, OpenMedium, Ring, Shown, Standing};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use super::owner::system;
 use super::{links, mounts};
 
@@ -75,6 +75,14 @@ impl OpenMedium for Medium {
 
     fn memory_alignment(&self) -> u32 {
         Self::memory_alignment(self)
+    }
+
+    fn size_now(&self) -> Result<u64, Errno> {
+        Self::size_now(self)
+    }
+
+    fn name_now(&self) -> Result<crate::ring::Name, Errno> {
+        Self::name_now(self)
     }
 }
 
@@ -261,8 +269,14 @@ impl Machine for ThisHost {
         worker(move || Directory::open(&path)).await
     }
 
-    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
-        worker(ublk::existing).await.map_err(Refused::from)
+    async fn devices(&self) -> Result<Vec<Living>, Refused> {
+        let living = |device: Existing| Living {
+            id: device.id,
+            length: device.length,
+            recoverable: matches!(device.state, DeviceState::Quiesced | DeviceState::Live),
+        };
+        let all = worker(ublk::existing).await.map_err(Refused::from)?;
+        Ok(all.into_iter().map(living).collect())
     }
 
     async fn add(&self, options: DeviceOptions, volume: Arc<Volume<Medium>>) -> Result<UblkDevice, Refused> {

@@ -1,6 +1,7 @@
 //! A medium as a block device on one thread.
 
 use io_uring::{opcode, squeue, types};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +23,14 @@ const FALLOCATE_BYTES: u64 = 64 << 20;
 /// * A discard zeroes, so that all plexes of a volume read the same after it (ordering rule 9). Space is given back only
 ///   by disks and by files that are sparse already: a fully allocated file stays so.
 /// * On a medium behind the page cache each write is durable when it completes, or its failure would be told to nobody.
+/// * A file that was cut off while it was open is [`Errno::GONE`] to reads and writes, wherever they go.
 /// * A short transfer is continued; where it ends inside a block, or at the medium's end, it is [`Errno::IO`].
 #[derive(Clone)]
 pub struct RingDevice<S> {
     medium: Medium,
     submitter: S,
+    /// The turn of the ring in which the size of the file was looked at last.
+    looked: Cell<u64>,
 }
 
 /// How a range is zeroed without being written.
@@ -74,7 +78,18 @@ impl<S: Submitter> RingDevice<S> {
     /// A handle of `medium` that submits through `submitter`.
     #[must_use]
     pub const fn new(medium: Medium, submitter: S) -> Self {
-        Self { medium, submitter }
+        Self { medium, submitter, looked: Cell::new(u64::MAX) }
+    }
+
+    /// That a file was not cut off: looked at once for all that completed together.
+    fn check_size(&self) -> Result<(), Errno> {
+        let turn = self.submitter.turn();
+        if self.looked.get() == turn {
+            return Ok(());
+        }
+        self.medium.check_size()?;
+        self.looked.set(turn);
+        Ok(())
     }
 
     /// The medium.
@@ -230,8 +245,16 @@ impl<S: Submitter> BlockDevice for RingDevice<S> {
         if request.range().end() > self.medium.length() {
             return Err(Errno::INVALID);
         }
+        if request.changes() {
+            // A write behind the end would make the file as long as it was.
+            self.check_size()?;
+        }
         match request {
-            Request::Read { offset, buffer } => self.transfer(offset, buffer, None).await,
+            Request::Read { offset, buffer } => {
+                let read = self.transfer(offset, buffer, None).await;
+                // Zeroes of a hole that a later write made behind the cut are no data; nor is an end that came too soon.
+                self.check_size().and(read)
+            }
             Request::Write { offset, buffer, durability } => {
                 self.transfer(offset, buffer, Some(durability)).await
             }
@@ -263,7 +286,7 @@ mod tests {
 
     /// Notes the operations that it is given, and answers that each moved all its bytes.
     #[derive(Clone, Default)]
-    struct Recorder(Rc<RefCell<Vec<u32>>>);
+    struct Recorder(Rc<RefCell<Vec<u32>>>, Rc<Cell<u64>>);
 
     impl Submitter for Recorder {
         unsafe fn submit(&self, entry: squeue::Entry, held: Held) -> impl Future<Output = i32> + 'static {
@@ -276,6 +299,52 @@ mod tests {
         fn holds_requests(&self) -> bool {
             false
         }
+        fn turn(&self) -> u64 {
+            self.1.replace(self.1.get() + 1)
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_gone_until_it_is_whole_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m");
+        let medium = Medium::create_file(&path, MIB, Allocation::Full).unwrap();
+        let device = RingDevice::new(medium.clone(), Recorder::default());
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let submit =
+            |request| match pin!(device.submit(request)).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => result,
+                Poll::Pending => panic!("the recorder answers at once"),
+            };
+        let (range, space, durability) = (ByteRange::new(0, 4096), Space::Keep, Durability::Volatile);
+        let buffer = || OwnedBuffer::zeroed(4096).into();
+        for (size, expected) in
+            [(MIB, Ok(())), (MIB - 4096, Err(Errno::GONE)), (0, Err(Errno::GONE)), (MIB, Ok(()))]
+        {
+            file.set_len(size).unwrap();
+            // Wherever it goes: a hole that was made behind the cut reads as zero, and that is no data.
+            assert_eq!(submit(Request::Read { offset: 0, buffer: buffer() }), expected, "{size}");
+            assert_eq!(
+                submit(Request::Write { offset: 0, buffer: buffer(), durability }),
+                expected,
+                "{size}"
+            );
+            assert_eq!(submit(Request::WriteZeroes { range, space, durability }), expected, "{size}");
+            assert_eq!(medium.next_data(range).map(drop), expected, "{size}: no data is no proof of zeroes");
+            assert_eq!(medium.size_now(), Ok(size));
+        }
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_is_told_from_one_that_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m");
+        let medium = Medium::create_file(&path, MIB, Allocation::Full).unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Its));
+        std::fs::rename(&path, directory.path().join("n")).unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Gone));
+        std::fs::write(&path, "another").unwrap();
+        assert_eq!(medium.name_now(), Ok(crate::ring::Name::Another));
     }
 
     #[test]

@@ -118,10 +118,16 @@ pub struct Core {
     /// Where the wake-up read puts its eight bytes.
     wake_count: OwnedBuffer,
     wake_armed: Cell<bool>,
+    /// How often completions were taken.
+    taken: Cell<u64>,
     clock: RingClock,
 }
 
 impl Core {
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     fn with_ring<R>(&self, mut work: impl FnMut(&mut IoUring) -> R) -> R {
         let mut result = None;
         self.access.with(&mut |ring| result = Some(work(ring)));
@@ -181,6 +187,7 @@ impl Core {
     }
 
     fn take_completions(&self) {
+        self.taken.set(self.taken.get() + 1);
         loop {
             let Some((data, result)) = self
                 .with_ring(|ring| ring.completion().next().map(|entry| (entry.user_data(), entry.result())))
@@ -416,6 +423,7 @@ impl Engine {
             buffers: RefCell::new(buffers),
             wake_count: OwnedBuffer::zeroed(8),
             wake_armed: Cell::new(false),
+            taken: Cell::new(0),
             clock: RingClock { core: core.clone() },
         });
         Ok(Self { core })

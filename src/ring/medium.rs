@@ -90,6 +90,17 @@ pub enum Identity {
     },
 }
 
+/// What stands at the path of a file that is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Name {
+    /// It does.
+    Its,
+    /// Nothing does.
+    Gone,
+    /// Something else does.
+    Another,
+}
+
 /// How a new file gets its space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Allocation {
@@ -279,6 +290,48 @@ impl Medium {
         self.0.length
     }
 
+    /// Bytes that it has now.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn size_now(&self) -> Result<u64, Errno> {
+        match self.kind() {
+            MediaKind::File => match fstat(&self.0.file) {
+                Ok(found) => Ok(found.st_size.unsigned_abs()),
+                Err(code) => Err(Errno::from_raw(code.raw_os_error())),
+            },
+            MediaKind::Disk => Ok(self.0.length),
+        }
+    }
+
+    /// Whether the path that it was opened by leads to it still.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn name_now(&self) -> Result<Name, Errno> {
+        match stat(&self.0.path) {
+            Ok(found) => {
+                let there = Identity::File { device: found.st_dev, inode: found.st_ino };
+                Ok(if self.kind() == MediaKind::Disk || there == self.0.identity {
+                    Name::Its
+                } else {
+                    Name::Another
+                })
+            }
+            Err(Code::NOENT | Code::NOTDIR) => Ok(Name::Gone),
+            Err(code) => Err(Errno::from_raw(code.raw_os_error())),
+        }
+    }
+
+    /// That a file still has the bytes that it had when it was opened. One that was cut off reads as zero where it was
+    /// written since, and nobody would know.
+    ///
+    /// # Errors
+    /// [`Errno::GONE`] when it is shorter; what `fstat(2)` has.
+    pub(super) fn check_size(&self) -> Result<(), Errno> {
+        if self.size_now()? < self.0.length { Err(Errno::GONE) } else { Ok(()) }
+    }
+
     /// Unit and alignment of offsets and lengths, in bytes: at least 512.
     #[must_use]
     pub fn block_size(&self) -> u32 {
@@ -319,6 +372,13 @@ impl Medium {
         if self.kind() == MediaKind::Disk {
             return Ok(Some(span));
         }
+        // Behind the end of a file that was cut off there is no data, which does not mean zeroes.
+        let found = self.next_data_of_file(span)?;
+        self.check_size()?;
+        Ok(found)
+    }
+
+    fn next_data_of_file(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
         // The file offset that this moves is used by nobody: all I/O names its own.
         let find = |from| seek(self.0.file.as_fd(), from);
         let start = match find(SeekFrom::Data(span.offset)) {

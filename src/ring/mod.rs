@@ -26,7 +26,7 @@ mod thread;
 pub use device::RingDevice;
 pub use engine::{Engine, RingAccess, RingClock, RingHost, TableUse};
 pub use error::{Fault, MediumError};
-pub use medium::{Access, Allocation, Identity, MediaKind, Medium, Opening};
+pub use medium::{Access, Allocation, Identity, MediaKind, Medium, Name, Opening};
 pub use peer::peer_groups;
 pub use submit::{Held, RingSubmitter, Submitter};
 pub use thread::{AbortOnPanic, RingHandle, RingThread, block_signals};

@@ -38,6 +38,9 @@ pub trait Submitter: Clone + 'static {
 
     /// Whether this ring's buffer table holds the pages of ublk requests.
     fn holds_requests(&self) -> bool;
+
+    /// The number of times that this ring's completions were taken: what completed together has one number.
+    fn turn(&self) -> u64;
 }
 
 /// The submitter of an [`Engine`](super::Engine)'s ring.
@@ -63,6 +66,10 @@ impl Submitter for RingSubmitter {
 
     fn holds_requests(&self) -> bool {
         self.core.holds_requests()
+    }
+
+    fn turn(&self) -> u64 {
+        self.core.taken()
     }
 }
 

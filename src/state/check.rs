@@ -107,6 +107,7 @@ impl Group {
 
 fn check_volume(volume: &Volume) -> Result<(), String> {
     refuse::check_length(volume.length).map_err(|refused| refused.to_string())?;
+    volume.settings.check(&volume.name).map_err(|refused| refused.to_string())?;
     let (block, memory) = (volume.block_size, volume.memory_alignment);
     if !block.is_power_of_two() || !(512..=PAGE_BYTES as u32).contains(&block) || !memory.is_power_of_two() {
         return Err(format!("block size {block}, memory alignment {memory}"));
@@ -161,6 +162,12 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
         }
         if state.is_started() && plex.state() == PlexState::Active && !plex.is_attached() {
             return Err(format!("plex {} is ACTIVE and not in the route", plex.name));
+        }
+        if let Some(old) = plex.replaces {
+            let fits = plex.purpose == Purpose::Mirror && old != plex.uuid;
+            if !fits || !volume.plexes.iter().any(|other| other.uuid == old) {
+                return Err(format!("plex {} takes the place of {old}, which it cannot", plex.name));
+            }
         }
         if plex.past.len() > MAX_PAST_GENERATIONS {
             return Err(format!("plex {} has {} past generations", plex.name, plex.past.len()));

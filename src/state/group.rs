@@ -11,6 +11,7 @@ use super::plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpo
 use super::recovery::Leaving;
 use super::refuse;
 use super::scrub::Scrub;
+use super::settings::Settings;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
 use super::volume::{VolumeEvent, VolumeState};
 use crate::base::limits::{LABEL_AREA_BYTES, MIB};
@@ -190,6 +191,8 @@ pub struct Plex {
     pub(super) past: Vec<GenerationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) noted: Option<Noted>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replaces: Option<Uuid>,
 }
 
 /// In which state a plex is born.
@@ -227,6 +230,7 @@ impl Plex {
             generation: id,
             past: Vec::new(),
             noted: None,
+            replaces: None,
         }
     }
 
@@ -321,6 +325,12 @@ impl Plex {
         self.noted
     }
 
+    /// The plex whose place it takes as soon as it is ACTIVE.
+    #[must_use]
+    pub const fn replaces(&self) -> Option<Uuid> {
+        self.replaces
+    }
+
     /// VxVM's kernel state of this plex in a volume whose kernel state is `volume`.
     #[must_use]
     pub const fn kernel(&self, volume: KernelState) -> KernelState {
@@ -360,6 +370,8 @@ pub struct Volume {
     pub(super) device: Option<u32>,
     #[serde(default)]
     pub(super) read_policy: ReadPolicy,
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub(super) settings: Settings,
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) intent_lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,6 +401,7 @@ impl Volume {
             stop: Generation(0),
             device: None,
             read_policy: ReadPolicy::Select,
+            settings: Settings::default(),
             intent_lost: false,
             origin: None,
             plexes: Vec::new(),
@@ -485,6 +498,12 @@ impl Volume {
     #[must_use]
     pub const fn read_policy(&self) -> &ReadPolicy {
         &self.read_policy
+    }
+
+    /// What a person has set.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether its intent map could not be written, so that everything has to be resynced (ordering rule 18).
@@ -628,6 +647,17 @@ impl Group {
             .iter()
             .find(|volume| volume.name.as_str() == name)
             .ok_or_else(|| refuse::volume_unknown(name, &self.name))
+    }
+
+    /// The volume that has the plex called `name`, and the plex.
+    ///
+    /// # Errors
+    /// `plex.unknown`.
+    pub fn plex(&self, name: &str) -> Result<(&Volume, &Plex), Refused> {
+        self.volumes
+            .iter()
+            .find_map(|volume| Some((volume, volume.plexes.iter().find(|plex| plex.name.as_str() == name)?)))
+            .ok_or_else(|| refuse::plex_nowhere(name, &self.name))
     }
 
     /// The volume of that identity.

@@ -302,6 +302,32 @@ pub(super) fn plex_state(plex: &Plex, event: PlexEvent) -> Refused {
     )
 }
 
+pub(super) fn plex_nowhere(name: &str, group: &Name) -> Refused {
+    let reason = format!("no volume of group {group} has a plex of that name");
+    Refusal::new(Kind::NotFound, "plex.unknown", name, reason, "list the plexes with: cleave print")
+}
+
+pub(super) fn replace_unfit(plex: &Plex) -> Refused {
+    let reason = format!("the plex is {} and cannot be replaced", plex.state());
+    Refusal::new(
+        Kind::InvalidState,
+        "plex.replace-unfit",
+        plex.name(),
+        reason,
+        "see its state with: cleave show",
+    )
+}
+
+pub(super) fn replaced_already(plex: &Plex, by: &Name) -> Refused {
+    let way_out = format!("wait for the task that cleave task list shows, or remove {by} first");
+    Refusal::new(Kind::Busy, "plex.replaced", plex.name(), format!("it is being replaced by {by}"), way_out)
+}
+
+pub(super) fn setting_range(volume: &Name, what: &str, value: u32, range: &str) -> Refused {
+    let reason = format!("{what} cannot be {value}");
+    Refusal::new(Kind::Usage, "setting.range", volume, reason, format!("choose {range}"))
+}
+
 pub(super) fn plex_not_attached(plex: &Plex) -> Refused {
     let reason = format!("the plex is {} and detached, so it cannot be in step", plex.state());
     Refusal::new(Kind::InvalidState, "plex.detached", plex.name(), reason, "attach it again")

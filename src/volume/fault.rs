@@ -16,7 +16,16 @@ pub enum Verdict {
     Fail(Errno),
 }
 
-/// A failed request.
+/// What became of a plex that was late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// It has left the write path; whether that is recorded is told to those who ask for a verdict.
+    Left,
+    /// It is the last one that can be read: nothing is gained by giving it up, so it is waited for.
+    Stays,
+}
+
+/// What a queue, the keeper or the mover met at a plex.
 pub(super) enum Report {
     /// A write, zeroes or discard that failed on some plexes.
     Write {
@@ -54,6 +63,25 @@ pub(super) enum Report {
         errno: Errno,
         /// Whether nobody could serve it.
         last: bool,
+    },
+    /// Plexes that have not answered a request within the limit, which others have, or the mover's alone.
+    Late {
+        /// What was written; empty for a flush or a read.
+        range: ByteRange,
+        /// Who is late.
+        plexes: Vec<Uuid>,
+        /// Who waits.
+        fate: oneshot::Sender<Fate>,
+    },
+    /// A plex has not answered a request for so long that people should know.
+    Hangs {
+        /// The plex.
+        plex: Uuid,
+    },
+    /// A plex that hung has answered all its requests.
+    Answers {
+        /// The plex.
+        plex: Uuid,
     },
 }
 

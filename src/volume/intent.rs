@@ -6,17 +6,23 @@
 //! * `durable`: what may stand on disk, a superset of `live`. It is the crash's view: all that a lost plex may miss.
 //! * `touched`: written since the cleaner last looked.
 //!
+//! No more than a set number of extents is durable at once, so that a crash has no more to look at: the committer clears
+//! what was not written lately before it sets more. It goes round like the hand of a clock, and what was written since the
+//! hand came by last is spared once. What has a write in flight is never cleared: the number is exceeded by that at most, and
+//! while nothing may be cleared at all (between a cut and its commit, or while plexes are made equal).
+//!
 //! A write that finds an extent not live asks the committer and waits (ordering rule 1). The committer serves all that
 //! wait together: one page write for many bits. It is the only one who changes `durable` and the pages, and it runs on
 //! one thread, so that set and clear of one page never cross.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
 use crate::base::{ByteRange, Errno, Extent};
 use crate::bitmap::ExtentMap;
+use crate::state::settings::DEFAULT_DIRTY_EXTENTS;
 
 /// A write that waits for its bits.
 pub(super) struct Wanted {
@@ -36,6 +42,10 @@ pub struct Intent {
     pub(super) dirtied: Notify,
     /// Cuts between PREPARED and commit: while above zero no bit is cleared (ordering rule 11).
     pinned: AtomicU32,
+    /// Extents that may be durable at once.
+    cap: AtomicU64,
+    /// Where the next one to be cleared for another is looked for.
+    hand: AtomicU64,
     /// Ordering rule 18: pages cannot be written, every bit counts as set.
     lost: AtomicBool,
     /// The committer has ended: nobody will answer.
@@ -56,6 +66,8 @@ impl Intent {
             asked: Notify::new(),
             dirtied: Notify::new(),
             pinned: AtomicU32::new(0),
+            cap: AtomicU64::new(DEFAULT_DIRTY_EXTENTS.into()),
+            hand: AtomicU64::new(0),
             lost: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -120,6 +132,52 @@ impl Intent {
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Acquire) > 0
+    }
+
+    /// Let `extents` be dirty at once from now on.
+    pub fn set_cap(&self, extents: u32) {
+        self.cap.store(extents.into(), Ordering::Relaxed);
+    }
+
+    /// How many extents have to be cleared before those can be set that are waited for; 0 when there is room. With it, how
+    /// many are cleared together, so that not each new one costs a flush.
+    pub(super) fn excess(&self) -> u64 {
+        let cap = self.cap.load(Ordering::Relaxed);
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted.is_empty() {
+            return 0;
+        }
+        let set = |extent: &u64| self.durable.bits().get(*extent);
+        let new: std::collections::BTreeSet<u64> = wanted
+            .iter()
+            .flat_map(|want| {
+                let (first, end) = Extent::span(want.range);
+                first.0..end.0
+            })
+            .filter(|extent| !set(extent))
+            .collect();
+        drop(wanted);
+        let excess = (self.durable.count() + new.len() as u64).saturating_sub(cap);
+        if excess == 0 { 0 } else { excess.max(cap / 8) }
+    }
+
+    /// At most `count` extents that may be durable and were not written lately, in order.
+    pub(super) fn least_used(&self, count: u64) -> Vec<Extent> {
+        let all: Vec<Extent> = self.durable.extents().collect();
+        let hand = self.hand.load(Ordering::Relaxed);
+        let start = all.partition_point(|extent| extent.0 < hand);
+        let mut found = std::collections::BTreeSet::new();
+        // Whoever was spared in the first round is not in the second.
+        for extent in all[start..].iter().chain(&all[..start]).cycle().take(2 * all.len()) {
+            if found.len() as u64 == count {
+                break;
+            }
+            self.hand.store(extent.0 + 1, Ordering::Relaxed);
+            if !self.touched.clear(*extent) {
+                found.insert(extent.0);
+            }
+        }
+        found.into_iter().map(Extent).collect()
     }
 
     /// Take the extents of a finished quiet span out of `live`, so that the next write in them asks again. The caller

@@ -11,11 +11,12 @@ use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
+use crate::base::{ByteRange, Errno, Extent, FaultPoint, Generation, Uuid};
 use crate::bitmap::ChangeMap;
-use crate::device::{BlockDevice, Clock, Host, Request};
+use crate::device::{Clock, Host};
 
-use super::fault::{Report, Verdict};
+use super::fault::{Fate, Report, Verdict};
+use super::patience::Patience;
 use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
 /// How the keeper paces itself.
@@ -43,6 +44,7 @@ struct Persisted<D> {
 struct Inner<H: Host, L> {
     volume: Arc<Volume<H::Medium>>,
     host: H,
+    patience: Patience<H>,
     ledger: L,
     options: KeeperOptions,
     intent_file: MapFile<H::Device>,
@@ -77,6 +79,7 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         options: KeeperOptions,
     ) -> Self {
         let inner = Rc::new(Inner {
+            patience: Patience::new(host.clone(), Arc::clone(&volume)),
             volume,
             host: host.clone(),
             ledger,
@@ -127,6 +130,19 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     /// When the last readable plex failed or a loss could not be recorded.
     pub async fn flush_plexes(&self) -> Result<(), Errno> {
         self.inner.flush_plexes().await
+    }
+
+    /// Take `plex` out of the write path as by a failed request, unless it is the last one that can be read. Returns when
+    /// that is recorded.
+    ///
+    /// # Errors
+    /// It is the last one, or its loss cannot be recorded.
+    pub async fn lose(&self, plex: Uuid, errno: Errno) -> Result<(), Errno> {
+        let (range, failed) = (ByteRange::new(0, 0), vec![(plex, errno)]);
+        match self.inner.volume.faults.ask(|verdict| Report::Write { range, failed, verdict }).await {
+            Verdict::Acknowledge => Ok(()),
+            Verdict::Fail(errno) => Err(errno),
+        }
     }
 
     /// Clear what intent bits may be cleared now, without waiting for a quiet span.
@@ -200,6 +216,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let intent = &self.volume.intent;
         while self.next(&intent.asked).await {
             loop {
+                self.make_room().await;
                 // Held until the batch is granted: else the cleaner could clear a bit that is asked for again.
                 let pages = self.intent_pages.lock().await;
                 let batch = intent.take_wanted();
@@ -221,6 +238,37 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                     }
                 }
             }
+        }
+    }
+
+    /// Clear what was not written lately, where more extents would be dirty than may be. Nothing waits for a write here: one
+    /// that is in flight may wait for the committer, and that is who calls.
+    async fn make_room(&self) {
+        let (volume, intent) = (&self.volume, &self.volume.intent);
+        let route = volume.route();
+        let excess = intent.excess();
+        if excess == 0
+            || intent.is_pinned()
+            || intent.is_lost()
+            || route.has_unrecorded()
+            || !route.is_in_step()
+        {
+            return;
+        }
+        let length = volume.shape.geometry.length;
+        let mut retired = intent.least_used(excess);
+        retired.retain(|extent| {
+            let window = volume.gate.try_acquire(extent.bytes(length));
+            if window.is_some() {
+                intent.retire(std::slice::from_ref(extent));
+            }
+            window.is_some()
+        });
+        if retired.is_empty() {
+            return;
+        }
+        if let Err(errno) = self.clear_retired(&retired).await {
+            tracing::warn!(volume = %volume.shape.uuid, %errno, "more extents are dirty than shall be");
         }
     }
 
@@ -252,23 +300,15 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 outcome = Err(errno);
             }
         }
+        FaultPoint::MapsPersisted.reached();
         outcome
     }
 
     async fn flush_plexes(&self) -> Result<(), Errno> {
-        let route = self.volume.route();
-        let faults = &self.volume.faults;
+        let (route, flushed) = (self.volume.route(), Cell::new(0));
         let flush = |plex: &super::RoutePlex<H::Medium>| {
-            let (plex, device) = (plex.uuid, self.host.open(&plex.medium));
-            async move {
-                match device.submit(Request::Flush).await {
-                    Ok(()) => Verdict::Acknowledge,
-                    Err(errno) => {
-                        let heard = false;
-                        faults.ask(|verdict| Report::Flush { plex, errno, heard, verdict }).await
-                    }
-                }
-            }
+            let device = Rc::new(self.host.open(&plex.medium));
+            self.patience.flush(plex.uuid, device, false, &flushed)
         };
         let spared = |plex: &&super::RoutePlex<H::Medium>| {
             museum::shows(Exhibit::MirrorNotFlushed) && plex.role == Role::WriteOnly
@@ -315,15 +355,22 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             intent.retire(run);
             drop(window);
         }
+        self.clear_retired(&extents).await
+    }
+
+    /// Clear the bits of extents that were retired and are not asked for again meanwhile: flush, maps, page (ordering rule 2).
+    async fn clear_retired(&self, extents: &[Extent]) -> Result<(), Errno> {
+        let (volume, intent) = (&self.volume, &self.volume.intent);
         self.flush_plexes().await?;
         self.persist_maps().await?;
         let pages = self.intent_pages.lock().await;
         let route = volume.route();
         // A map that is not recorded yet has no file, and neither has that of a plex in step: what stands in them rests on
         // the intent bits.
-        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(&extents) {
+        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(extents) {
             return Ok(());
         }
+        FaultPoint::IntentCleared.reached();
         self.write_intent_pages(&pages).await
     }
 
@@ -342,9 +389,21 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     async fn judge(&self, reports: Vec<Report>) {
         let mut waiting: Vec<(oneshot::Sender<Verdict>, Option<Errno>)> = Vec::new();
         let mut flushes = 0;
+        let mut fates = Vec::new();
         for report in reports {
             match report {
+                Report::Hangs { plex } => self.ledger.plex_hangs(plex),
+                Report::Answers { plex } => self.ledger.plex_answers(plex),
+                Report::Late { range, plexes, fate } => {
+                    fates.push((fate, self.part_with(range, &plexes, Errno::TIMED_OUT)));
+                }
                 Report::Read { plex, errno, last: true, .. } => self.ledger.last_plex_failed(plex, errno),
+                // Its medium is not what it was: it is not written to be mended.
+                Report::Read { plex, range, errno: errno @ Errno::GONE, last: false } => {
+                    if self.part_with(range, &[plex], errno) == Fate::Stays {
+                        self.ledger.read_failed(plex, range, errno);
+                    }
+                }
                 Report::Read { plex, range, errno, last: false } => {
                     self.ledger.read_failed(plex, range, errno)
                 }
@@ -364,6 +423,10 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             }
         }
         let recorded = self.record_losses().await;
+        for (fate, decided) in fates {
+            // A read that was left behind has its answer from elsewhere.
+            let _ = fate.send(decided);
+        }
         (0..flushes).for_each(|_| self.volume.faults.flush_judged());
         for (verdict, failure) in waiting {
             let answer = match (failure, recorded) {
@@ -373,6 +436,16 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             // A request that is gone does not want its answer.
             let _ = verdict.send(answer);
         }
+    }
+
+    /// Take plexes out, unless no other one can be read.
+    fn part_with(&self, range: ByteRange, plexes: &[Uuid], errno: Errno) -> Fate {
+        let route = self.volume.route();
+        if route.readable().all(|plex| plexes.contains(&plex.uuid)) {
+            return Fate::Stays;
+        }
+        plexes.iter().for_each(|plex| self.leave(*plex, errno, range));
+        Fate::Left
     }
 
     /// Take the failed plexes out of the write path, all but the last readable one; the error of the request if that one
@@ -436,18 +509,8 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     /// before.
     fn leave(&self, plex: Uuid, errno: Errno, range: ByteRange) {
         let volume = &self.volume;
-        if volume.route().plex(plex).is_some() {
+        if volume.part_with(plex, errno) {
             tracing::warn!(volume = %volume.shape.uuid, %plex, %errno, "plex leaves the write path");
-            // The new route first, then the seed: a write that still goes by the old route has its intent set.
-            volume.publish(|route| route.without(plex, errno));
-            // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
-                if museum::shows(Exhibit::LostCacheForgotten) {
-                    continue;
-                }
-                absent.behind.or_extents(volume.intent.durable());
-            }
         }
         for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
             absent.behind.mark(range);

@@ -51,4 +51,10 @@ pub trait Ledger: 'static {
 
     /// Told, not asked: the last readable plex failed a request, which was answered with an error.
     fn last_plex_failed(&self, plex: Uuid, errno: Errno);
+
+    /// Told, not asked: `plex` has not answered a request for [`HANGS_AFTER`](super::HANGS_AFTER).
+    fn plex_hangs(&self, plex: Uuid);
+
+    /// Told, not asked: `plex`, which hung, has answered all that was asked of it.
+    fn plex_answers(&self, plex: Uuid);
 }

@@ -24,12 +24,14 @@ pub mod hold;
 mod intent;
 mod keeper;
 mod ledger;
+mod legs;
 pub mod map_file;
+mod patience;
 mod queue;
 mod route;
 mod sync;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cut::{CutError, CutReport, Member};
@@ -40,14 +42,17 @@ pub use intent::Intent;
 pub use keeper::{Keeper, KeeperOptions};
 pub use ledger::{Ledger, Loss, Recorded};
 pub use map_file::MapFile;
+pub use patience::{HANGS_AFTER, PLEX_LIMIT, PlexDevice};
 pub use queue::VolumeQueue;
 pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, RegionSize, Uuid};
+use crate::base::{ByteRange, Errno, RegionSize, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Geometry;
 use fault::Faults;
+use patience::Waits;
+use tokio::sync::Notify;
 
 /// What a volume is made of; constant while it is started.
 #[derive(Clone, Copy, Debug)]
@@ -88,8 +93,10 @@ pub struct Volume<M> {
     counters: Counters,
     /// Nanoseconds that a write waits for a write-only plex after the others completed it.
     write_only_limit: AtomicU64,
-    /// Writes to plexes that were left behind, still in flight. None may be when such a plex is attached again.
-    stragglers: AtomicU32,
+    /// Plexes that do not answer, and requests that were left behind at them.
+    waits: Waits,
+    /// Tells the queues that the route was swapped.
+    swapped: Notify,
 }
 
 impl<M: Clone + Send + Sync + 'static> Volume<M> {
@@ -105,7 +112,8 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             faults: Faults::default(),
             counters: Counters::default(),
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
-            stragglers: AtomicU32::new(0),
+            waits: Waits::default(),
+            swapped: Notify::new(),
         })
     }
 
@@ -152,6 +160,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         next.version = current.version + 1;
         *current = Arc::new(next);
         self.version.store(current.version, Ordering::Release);
+        self.swapped.notify_waiters();
         Arc::clone(&current)
     }
 
@@ -166,13 +175,70 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         self.write_only_limit.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Writes to plexes that were left behind, still in flight: a plex is attached again only when there are none.
+    /// How long any plex is waited for while others answer: past it, it leaves as by an error. `None` is for ever.
+    /// [`PLEX_LIMIT`] to begin with.
+    pub fn set_plex_limit(&self, limit: Option<std::time::Duration>) {
+        self.waits.set_limit(limit);
+    }
+
+    /// Requests that were left behind at plexes and have not ended.
     #[must_use]
     pub fn stragglers(&self) -> u32 {
         if museum::shows(Exhibit::ReattachWithStragglers) {
             return 0;
         }
-        self.stragglers.load(Ordering::Acquire)
+        self.waits.stragglers()
+    }
+
+    /// Those of them at `plex`: it is attached again only when there are none.
+    #[must_use]
+    pub fn stragglers_of(&self, plex: Uuid) -> u32 {
+        if museum::shows(Exhibit::ReattachWithStragglers) {
+            return 0;
+        }
+        self.waits.stragglers_of(plex)
+    }
+
+    /// Whether `plex` has not answered a request for [`HANGS_AFTER`].
+    #[must_use]
+    pub fn hangs(&self, plex: Uuid) -> bool {
+        self.waits.hangs(plex)
+    }
+
+    /// Take `plex` out of the write path at once, tracked from now on and lacking all that may be unflushed. Until its absence
+    /// is recorded nothing is acknowledged that is written from then on (ordering rule 3); [`Volume::settle`] has it recorded
+    /// where no write comes. Writes in flight go to it still, and are among what it lacks. False when it is not in the path.
+    pub fn part_with(&self, plex: Uuid, errno: Errno) -> bool {
+        if self.route().plex(plex).is_none() {
+            return false;
+        }
+        // The new route first, then the seed: a write that still goes by the old route has its intent set.
+        self.publish(|route| route.without(plex, errno));
+        // The route is the mover's flag that its target failed: raised before anything is marked (rule 13).
+        std::sync::atomic::fence(Ordering::SeqCst);
+        for absent in self.route().absent.iter().filter(|absent| absent.uuid == plex) {
+            if !museum::shows(Exhibit::LostCacheForgotten) {
+                absent.behind.or_extents(self.intent.durable());
+            }
+        }
+        true
+    }
+
+    /// Have the keeper record what has left the write path and is not recorded, without waiting for it.
+    pub fn settle(&self) {
+        let (verdict, _) = tokio::sync::oneshot::channel();
+        self.faults.tell(fault::Report::Settle { verdict });
+    }
+
+    /// Of the readable plexes that lack something, the one that is made equal next. One at a time, and the one that lacks
+    /// least first: so whoever takes the place of a source that fails has all that any other has (ordering rule 14).
+    #[must_use]
+    pub fn next_unequal(&self, among: impl Fn(Uuid) -> bool) -> Option<Uuid> {
+        let route = self.route();
+        let lacks = |plex: &&RoutePlex<M>| !plex.behind.is_clean() && among(plex.uuid);
+        let readable = route.readable().filter(lacks).min_by_key(|plex| plex.behind.dirty_regions());
+        let mirror = || route.plexes.iter().filter(|plex| plex.role != Role::ReadWrite).find(lacks);
+        readable.or_else(mirror).map(|plex| plex.uuid)
     }
 
     /// Track the absent plexes no longer that `gone` names: nothing is recorded of them any more.

@@ -1,20 +1,21 @@
 //! One thread's way into a volume: the path of every request. The order of its steps is in the room's documentation.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, Errno, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Uuid};
 use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 
 use super::fault::{Report, Verdict};
+use super::legs::{Failures, Reading};
+use super::patience::Patience;
 use super::{ReadPolicy, Role, Route, Volume};
 
 /// How long a write waits for a write-only plex after all others completed it (ordering rule 6): longer than any
@@ -26,20 +27,29 @@ struct View<H: Host> {
     route: Arc<Route<H::Medium>>,
     /// In the order of `route.plexes`.
     devices: Vec<Rc<H::Device>>,
-    has_write_only: bool,
     /// Whether every plex reads zero after a discard: else discards go out as zeroes (ordering rule 9).
     discard_zeroes: bool,
 }
 
-type Failures = Vec<(Uuid, Errno)>;
-type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), Errno>> + 'a>>;
+/// What came of a read.
+enum Served {
+    /// The buffer is filled.
+    Yes,
+    /// Nobody could serve it.
+    No,
+    /// Those that lack it were not asked: one of them could be believed, once that is durable. Who failed, if anyone.
+    ByNobodyYet(Option<(Uuid, Errno)>),
+}
 
 /// One thread's way into a volume; a block device itself.
 pub struct VolumeQueue<H: Host> {
     volume: Arc<Volume<H::Medium>>,
     host: H,
+    patience: Patience<H>,
     lane: usize,
-    view: RefCell<Rc<View<H>>>,
+    view: Rc<RefCell<Rc<View<H>>>>,
+    /// Ends the task that keeps the view fresh.
+    ended: Rc<Notify>,
     next_reader: Cell<usize>,
     /// Serves no read of this queue.
     avoided: Option<Uuid>,
@@ -58,8 +68,11 @@ impl<H: Host> VolumeQueue<H> {
     /// A way into `volume` for the thread of `host`; `None` when all lanes of its gate are taken.
     pub fn new(host: H, volume: Arc<Volume<H::Medium>>) -> Option<Self> {
         let lane = volume.gate.take_lane()?;
-        let view = RefCell::new(Rc::new(open_view(&host, volume.route(), None)));
-        Some(Self { volume, host, lane, view, next_reader: Cell::new(0), avoided: None })
+        let view = Rc::new(RefCell::new(Rc::new(open_view(&host, volume.route(), None))));
+        let ended = Rc::new(Notify::new());
+        host.spawn(keep_fresh(host.clone(), Arc::clone(&volume), Rc::downgrade(&view), Rc::clone(&ended)));
+        let patience = Patience::new(host.clone(), Arc::clone(&volume));
+        Some(Self { volume, host, patience, lane, view, ended, next_reader: Cell::new(0), avoided: None })
     }
 
     /// As this queue, with no read served by `plex`: for the repair of what that plex cannot read.
@@ -71,10 +84,7 @@ impl<H: Host> VolumeQueue<H> {
 
     /// The view of the route in force: one load when it has not changed.
     fn view(&self) -> Rc<View<H>> {
-        if self.view.borrow().route.version != self.volume.route_version() {
-            let view = open_view(&self.host, self.volume.route(), Some(&self.view.borrow()));
-            *self.view.borrow_mut() = Rc::new(view);
-        }
+        refresh(&self.host, &self.volume, &self.view);
         Rc::clone(&self.view.borrow())
     }
 
@@ -106,12 +116,13 @@ impl<H: Host> VolumeQueue<H> {
         let range = ByteRange::new(offset, buffer.len() as u64);
         loop {
             let view = self.view();
-            let unserved = match self.read_any(&view, range, &buffer).await {
-                Ok(outcome) => return outcome,
-                Err(unserved) => unserved,
+            let failed = match self.read_any(&view, range, &buffer).await {
+                Served::Yes => return Ok(()),
+                Served::No => return Err(Errno::IO),
+                Served::ByNobodyYet(failed) => failed,
             };
             // Ordering rule 14: the source of a resync failed or is gone; its heir is believed once that is durable.
-            let report = |verdict| match unserved {
+            let report = |verdict| match failed {
                 Some(failed) => Report::Write { range: ByteRange::new(0, 0), failed: vec![failed], verdict },
                 None => Report::Settle { verdict },
             };
@@ -125,35 +136,25 @@ impl<H: Host> VolumeQueue<H> {
         }
     }
 
-    /// Read from whatever plexes can serve. The error is who failed, if anyone, where others could be believed in its place.
-    async fn read_any(
-        &self,
-        view: &View<H>,
-        range: ByteRange,
-        buffer: &Buffer,
-    ) -> Result<Result<(), Errno>, Option<(Uuid, Errno)>> {
+    /// Read from whatever plexes can serve.
+    async fn read_any(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Served {
         match self.read_one(view, range, buffer).await {
-            Err(None) => {}
-            served_or_failed => return served_or_failed,
+            Served::ByNobodyYet(None) => {}
+            outcome => return outcome,
         }
         // No plex is in step over the whole range, but one is over each region.
         for piece in range.pieces(self.volume.shape.region_size.bytes()) {
             let part = buffer.slice((piece.offset - range.offset) as usize, piece.length as usize);
-            if let Err(errno) = self.read_one(view, piece, &part).await? {
-                return Ok(Err(errno));
+            match self.read_one(view, piece, &part).await {
+                Served::Yes => {}
+                outcome => return outcome,
             }
         }
-        Ok(Ok(()))
+        Served::Yes
     }
 
-    /// Read from one plex after the other until one serves. The error is who failed last, if anyone was asked at all, and
-    /// plexes that are behind there were not.
-    async fn read_one(
-        &self,
-        view: &View<H>,
-        range: ByteRange,
-        buffer: &Buffer,
-    ) -> Result<Result<(), Errno>, Option<(Uuid, Errno)>> {
+    /// Read from one plex after the other until one serves, those that hang last.
+    async fn read_one(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Served {
         let plexes = &view.route.plexes;
         let first = match view.route.policy {
             ReadPolicy::Round => {
@@ -163,38 +164,103 @@ impl<H: Host> VolumeQueue<H> {
             }
             ReadPolicy::Prefer(uuid) => plexes.iter().position(|plex| plex.uuid == uuid).unwrap_or(0),
         };
-        let mut last = None;
-        let mut behind = false;
-        for step in 0..plexes.len() {
-            let at = first.wrapping_add(step) % plexes.len();
+        let serves = |at: usize| {
             let plex = &plexes[at];
             // Ordering rules 6 and 14: a write-only plex serves nothing, one that is behind nothing it lacks.
-            if plex.role != Role::ReadWrite || self.avoided == Some(plex.uuid) {
-                continue;
+            plex.role == Role::ReadWrite && self.avoided != Some(plex.uuid) && !plex.behind.is_marked(range)
+        };
+        // In turn, those that hang last.
+        let choose = |asked: u32| {
+            let turns = || (0..plexes.len()).map(|step| first.wrapping_add(step) % plexes.len());
+            let free = |at: &usize| asked & (1 << *at) == 0 && serves(*at);
+            let answers = |at: &usize| free(at) && !self.volume.waits.hangs(plexes[*at].uuid);
+            turns().find(answers).or_else(|| turns().find(free))
+        };
+        let submit = |at: usize, buffer: Buffer| {
+            let request = Request::Read { offset: range.offset, buffer };
+            let device = Rc::clone(&view.devices[at]);
+            async move { device.submit(request).await }
+        };
+        let Some(mut at) = choose(0) else { return Served::ByNobodyYet(None) };
+        let mut asked = 1 << at;
+        let mut next = choose(asked);
+        let outcome = if next.is_none() {
+            let uuid = plexes[at].uuid;
+            let read = self.patience.alone(uuid, submit(at, buffer.clone())).await;
+            read.map_err(|errno| (uuid, errno))
+        } else {
+            let mut reading = Reading::new(&self.patience, buffer);
+            let mut failed: Option<(Uuid, Errno)> = None;
+            loop {
+                let into = reading.room();
+                reading.begin(plexes[at].uuid, into.clone(), Box::pin(submit(at, into)));
+                let answer = reading.next(next.is_some()).await;
+                if let Some(Err(failure)) = answer
+                    && let Some((plex, errno)) = failed.replace(failure)
+                {
+                    self.tell_fallback(plex, range, errno);
+                }
+                if let Some(Ok(())) = answer {
+                    // One that failed is mended from the one that did not.
+                    failed.into_iter().for_each(|(plex, errno)| self.tell_fallback(plex, range, errno));
+                    break Ok(());
+                }
+                match next {
+                    Some(another) => {
+                        at = another;
+                        asked |= 1 << at;
+                        next = choose(asked);
+                    }
+                    None => match self.last_answer(&mut reading, range, &mut failed).await {
+                        true => break Ok(()),
+                        false => break Err(failed.expect("one was asked, and failed")),
+                    },
+                }
             }
-            if plex.behind.is_marked(range) {
-                behind = true;
-                continue;
-            }
-            if let Some((failed, errno)) = last {
-                self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
-                self.volume.faults.tell(Report::Read { plex: failed, range, errno, last: false });
-            }
-            match view.devices[at]
-                .submit(Request::Read { offset: range.offset, buffer: buffer.clone() })
-                .await
-            {
-                Ok(()) => return Ok(Ok(())),
-                Err(errno) => last = Some((plex.uuid, errno)),
-            }
-        }
-        match last {
-            Some((plex, errno)) if !behind => {
+        };
+        let behind = || {
+            let lacks = |plex: &&super::RoutePlex<H::Medium>| plex.behind.is_marked(range);
+            let reads = |plex: &&super::RoutePlex<H::Medium>| self.avoided != Some(plex.uuid);
+            view.route.readable().filter(reads).any(|plex| lacks(&plex))
+        };
+        match outcome {
+            Ok(()) => Served::Yes,
+            Err(failed) if behind() => Served::ByNobodyYet(Some(failed)),
+            Err((plex, errno)) => {
                 self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
-                Ok(Err(Errno::IO))
+                Served::No
             }
-            failed => Err(failed),
         }
+    }
+
+    /// Wait for the plexes that hang, when no other is left to be asked: whether one of them has served.
+    async fn last_answer(
+        &self,
+        reading: &mut Reading<'_, H>,
+        range: ByteRange,
+        failed: &mut Option<(Uuid, Errno)>,
+    ) -> bool {
+        while !reading.is_empty() {
+            match reading.next(false).await {
+                Some(Err(failure)) => {
+                    if let Some((plex, errno)) = failed.replace(failure) {
+                        self.tell_fallback(plex, range, errno);
+                    }
+                }
+                Some(Ok(())) => {
+                    failed.iter().for_each(|(plex, errno)| self.tell_fallback(*plex, range, *errno));
+                    return true;
+                }
+                None => {}
+            }
+        }
+        false
+    }
+
+    /// A plex failed a read, and another is asked in its place.
+    fn tell_fallback(&self, plex: Uuid, range: ByteRange, errno: Errno) {
+        self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
+        self.volume.faults.tell(Report::Read { plex, range, errno, last: false });
     }
 
     async fn write(&self, request: Request) -> Result<(), Errno> {
@@ -210,6 +276,7 @@ impl<H: Host> VolumeQueue<H> {
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
         self.volume.intent.cover(range).await?;
+        FaultPoint::WriteCovered.reached();
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
         if !museum::shows(Exhibit::MarkedAfterWrite) {
@@ -233,6 +300,7 @@ impl<H: Host> VolumeQueue<H> {
             museum::note(self.lane);
         }
         let failed = self.fan_out(&view, &request).await;
+        FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
         }
@@ -270,26 +338,13 @@ impl<H: Host> VolumeQueue<H> {
         let lost_before = faults.lost_flushes();
         let relied =
             view.route.plexes.iter().zip(&view.devices).filter(|(plex, _)| plex.role != Role::WriteOnly);
-        // Ordering rule 4: every ACTIVE plex. Who fails is told at once, and not when the others have answered too.
-        let verdicts = join_all(relied.map(|(plex, device)| async move {
-            let flushed = device.submit(Request::Flush).await;
-            #[cfg(feature = "museum")]
-            let flushed = match flushed {
-                Err(_) if museum::shows(Exhibit::FailedFlushTriedAgain) => {
-                    device.submit(Request::Flush).await
-                }
-                first => first,
-            };
-            match flushed {
-                Ok(()) => Verdict::Acknowledge,
-                Err(_) if museum::shows(Exhibit::FlushErrorSwallowed) => Verdict::Acknowledge,
-                Err(errno) => {
-                    let heard = true;
-                    faults.ask(|verdict| Report::Flush { plex: plex.uuid, errno, heard, verdict }).await
-                }
-            }
-        }))
+        let flushed = Cell::new(0);
+        // Ordering rule 4: every ACTIVE plex.
+        let verdicts = join_all(
+            relied.map(|(plex, device)| self.patience.flush(plex.uuid, Rc::clone(device), true, &flushed)),
+        )
         .await;
+        FaultPoint::FlushDone.reached();
         for verdict in verdicts {
             if let Verdict::Fail(errno) = verdict {
                 return Err(errno);
@@ -326,74 +381,19 @@ impl<H: Host> VolumeQueue<H> {
     /// Submit to every plex in the write path at once; who failed.
     async fn fan_out(&self, view: &View<H>, request: &Request) -> Failures {
         let plexes = &view.route.plexes;
-        if view.has_write_only {
-            return self.fan_out_with_limit(view, request).await;
+        if let [device] = &view.devices[..] {
+            let done = self.patience.alone(plexes[0].uuid, device.submit(request.clone())).await;
+            return done.err().map(|errno| (plexes[0].uuid, errno)).into_iter().collect();
         }
-        let named = |at: usize, result: Result<(), Errno>| result.err().map(|errno| (plexes[at].uuid, errno));
-        match &view.devices[..] {
-            [one] => named(0, one.submit(request.clone()).await).into_iter().collect(),
-            [one, two] => {
-                let (first, second) = join(one.submit(request.clone()), two.submit(request.clone())).await;
-                if museum::shows(Exhibit::EarlierErrorOverwritten) {
-                    return named(1, second).into_iter().collect();
-                }
-                named(0, first).into_iter().chain(named(1, second)).collect()
-            }
-            many => {
-                let results = join_all(many.iter().map(|device| device.submit(request.clone()))).await;
-                results.into_iter().enumerate().filter_map(|(at, result)| named(at, result)).collect()
-            }
-        }
-    }
-
-    /// As [`Self::fan_out`], but a write-only plex that is late is left behind (ordering rule 6): its write goes on in a task
-    /// of its own, which keeps the buffer.
-    async fn fan_out_with_limit(&self, view: &View<H>, request: &Request) -> Failures {
-        let mut failed = Failures::new();
-        let mut waiting: Vec<(Uuid, bool, Option<Pending<'static>>)> = Vec::with_capacity(view.devices.len());
-        for (plex, device) in view.route.plexes.iter().zip(&view.devices) {
+        let mut writing = super::legs::Writing::new(&self.patience, request);
+        for (plex, device) in plexes.iter().zip(&view.devices) {
             let (device, request) = (Rc::clone(device), request.clone());
-            let limited = plex.role == Role::WriteOnly;
-            waiting.push((plex.uuid, limited, Some(Box::pin(async move { device.submit(request).await }))));
+            writing.begin(plex.uuid, plex.role, Box::pin(async move { device.submit(request).await }));
         }
-        // Pages of the request itself cannot be given back before every medium has answered.
-        let may_leave = !matches!(request, Request::Write { buffer: Buffer::Registered(_), .. });
         let limit = Duration::from_nanos(self.volume.write_only_limit.load(Ordering::Relaxed));
-        let mut timer: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
-        std::future::poll_fn(|cx| {
-            for (uuid, _, slot) in &mut waiting {
-                if let Some(pending) = slot
-                    && let Poll::Ready(result) = pending.as_mut().poll(cx)
-                {
-                    *slot = None;
-                    failed.extend(result.err().map(|errno| (*uuid, errno)));
-                }
-            }
-            let left = |limited: bool| waiting.iter().any(|(_, is, slot)| *is == limited && slot.is_some());
-            if left(false) {
-                return Poll::Pending;
-            }
-            if !left(true) {
-                return Poll::Ready(());
-            }
-            if !may_leave {
-                return Poll::Pending;
-            }
-            let clock = self.host.clock();
-            timer.get_or_insert_with(|| Box::pin(clock.sleep(limit))).as_mut().poll(cx)
-        })
-        .await;
-        for (uuid, _, slot) in waiting {
-            if let Some(late) = slot {
-                failed.push((uuid, Errno::TIMED_OUT));
-                let volume = Arc::clone(&self.volume);
-                volume.stragglers.fetch_add(1, Ordering::AcqRel);
-                self.host.spawn(async move {
-                    // What it ends with does not matter any more: the plex is out and tracked.
-                    let _ = late.await;
-                    volume.stragglers.fetch_sub(1, Ordering::AcqRel);
-                });
-            }
+        let mut failed = writing.finish(limit).await;
+        if museum::shows(Exhibit::EarlierErrorOverwritten) {
+            failed.retain(|(plex, _)| plexes.last().is_some_and(|last| last.uuid == *plex));
         }
         failed
     }
@@ -424,9 +424,8 @@ fn open_view<H: Host>(host: &H, route: Arc<Route<H::Medium>>, before: Option<&Vi
         .iter()
         .map(|plex| known(plex.uuid).unwrap_or_else(|| Rc::new(host.open(&plex.medium))))
         .collect();
-    let has_write_only = route.plexes.iter().any(|plex| plex.role == Role::WriteOnly);
     let discard_zeroes = devices.iter().all(|device| device.geometry().discard_zeroes);
-    View { route, devices, has_write_only, discard_zeroes }
+    View { route, devices, discard_zeroes }
 }
 
 impl<H: Host> BlockDevice for VolumeQueue<H> {
@@ -460,8 +459,34 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
     }
 }
 
+/// Look at the route in force; handles of plexes that are not in it any more are dropped.
+fn refresh<H: Host>(host: &H, volume: &Volume<H::Medium>, view: &RefCell<Rc<View<H>>>) {
+    if view.borrow().route.version != volume.route_version() {
+        let next = open_view(host, volume.route(), Some(&view.borrow()));
+        *view.borrow_mut() = Rc::new(next);
+    }
+}
+
+/// Refresh the view of a queue without its requests: a plex that has left is let go also where no I/O comes.
+async fn keep_fresh<H: Host>(
+    host: H,
+    volume: Arc<Volume<H::Medium>>,
+    view: Weak<RefCell<Rc<View<H>>>>,
+    ended: Rc<Notify>,
+) {
+    loop {
+        let mut swapped = std::pin::pin!(volume.swapped.notified());
+        swapped.as_mut().enable();
+        let Some(view) = view.upgrade() else { return };
+        refresh(&host, &volume, &view);
+        drop(view);
+        futures_util::future::select(swapped, std::pin::pin!(ended.notified())).await;
+    }
+}
+
 impl<H: Host> Drop for VolumeQueue<H> {
     fn drop(&mut self) {
+        self.ended.notify_one();
         self.volume.gate.return_lane(self.lane);
     }
 }

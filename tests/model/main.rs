@@ -4,7 +4,10 @@ mod maps;
 mod oracle;
 mod pattern;
 
+mod plexes;
 mod random;
+mod recovery;
 mod rules;
 mod running;
 mod site;
+mod stage;

@@ -218,19 +218,14 @@ impl Play {
         self.world().spawn(task);
     }
 
-    fn spawn_resync(&self, running: &Rc<Running>, uuid: Uuid) {
-        let (running, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
-        self.spawn(async move {
-            let before = site.book.standing(uuid);
-            running.resync_and_promote(&site, uuid).await;
-            tally.borrow_mut().promotions += u64::from(site.book.standing(uuid) != before);
-        });
-    }
-
     fn spawn_resyncs(&self, running: &Rc<Running>) {
-        for plex in running.volume.route().plexes.iter().filter(|plex| !plex.behind.is_clean()) {
-            self.spawn_resync(running, plex.uuid);
-        }
+        let (all, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
+        self.spawn(async move {
+            let before = site.with_standing(&[Standing::Active]).len();
+            all.resync_all(&site).await;
+            tally.borrow_mut().promotions +=
+                u64::from(site.with_standing(&[Standing::Active]).len() != before);
+        });
     }
 
     /// After a start: each block holds something it may hold, and the same at a second look, while resync runs.
@@ -309,9 +304,11 @@ impl Play {
         match self.dice.below(15) {
             0 | 1 => self.harm(running),
             2 | 3 => {
-                let mut lost: Vec<_> = route.absent.iter().filter(|plex| plex.recorded).collect();
+                let ready =
+                    |plex: &&cleave::volume::AbsentPlex| plex.recorded && running.can_attach(plex.uuid);
+                let mut lost: Vec<_> = route.absent.iter().filter(ready).collect();
                 self.dice.shuffle(&mut lost);
-                if let Some(plex) = lost.first().filter(|_| running.can_attach()) {
+                if let Some(plex) = lost.first() {
                     let (uuid, running) = (plex.uuid, Rc::clone(running));
                     let disk = &site.plex(uuid).disk;
                     disk.clear_rules();
@@ -335,7 +332,7 @@ impl Play {
                     .zip(&*running.marks.borrow())
                     .find(|(mark, _)| mark.of == Some(uuid) && book.standing(uuid) == Standing::Broken)
                     .map(|(_, map)| std::sync::Arc::clone(map));
-                if !running.can_attach()
+                if !running.can_attach(uuid)
                     || route.plex(uuid).is_some()
                     || !self.attaching.borrow_mut().insert(uuid)
                 {

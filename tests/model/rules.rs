@@ -7,164 +7,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cleave::base::limits::EXTENT_BYTES;
-use cleave::base::{ByteRange, Errno, Extent, Generation, Uuid};
-use cleave::bitmap::ExtentMap;
-use cleave::device::{BlockDevice, Clock, Durability, Host, Moment, OwnedBuffer, Request, Space};
-use cleave::sim::{Delay, Fault, Operation, Rng, Rule, SimDisk, Step, When, World};
+use cleave::base::{Errno, Extent, Generation};
+use cleave::device::{BlockDevice, Clock, Durability, Host, Request, Space};
+use cleave::sim::{Delay, Fault, Operation, Rng, Rule, Step, When, World};
 use cleave::volume::map_file::{Ending, Worth};
 use cleave::volume::{CutError, Member, Role, cut};
 
 use crate::maps;
 use crate::pattern::{BLOCK, ZEROES, bytes_of, stamps_of};
-use crate::site::{Running, Site, Standing, covered};
-
-type Outcome = Rc<Cell<Option<Result<(), Errno>>>>;
-
-const LENGTH: u64 = 3 * EXTENT_BYTES;
-
-/// A volume that runs, with disks that take a tenth of a millisecond.
-struct Stage {
-    site: Rc<Site>,
-    running: Rc<Running>,
-}
-
-impl Stage {
-    fn new(seed: u64, active: usize, spare: usize) -> Self {
-        let site = Site::new(Rc::new(World::new(seed)), LENGTH, active, spare);
-        for plex in &site.plexes {
-            plex.disk.set_delay(Delay::fixed(Duration::from_micros(100)));
-        }
-        let running = site.world.block_on(Rc::clone(&site).start()).unwrap();
-        Self { site, running }
-    }
-
-    fn disk(&self, at: usize) -> &SimDisk {
-        &self.site.plexes[at].disk
-    }
-
-    fn uuid(&self, at: usize) -> Uuid {
-        self.site.plexes[at].uuid
-    }
-
-    fn intent_disk(&self) -> SimDisk {
-        self.site.intent.borrow().clone()
-    }
-
-    fn run_for(&self, millis: u64) {
-        self.site.world.run_for(Duration::from_millis(millis));
-    }
-
-    fn now(&self) -> Moment {
-        self.site.world.clock().now()
-    }
-
-    fn launch(&self, queue: usize, request: Request) -> Outcome {
-        let (queue, outcome) = (Rc::clone(&self.running.queues[queue]), Outcome::default());
-        let slot = Rc::clone(&outcome);
-        self.site.world.spawn(async move { slot.set(Some(queue.submit(request).await)) });
-        outcome
-    }
-
-    fn wait(&self, outcome: &Outcome) -> Result<(), Errno> {
-        self.site.world.run_until(|| outcome.get().is_some()).unwrap();
-        outcome.get().unwrap()
-    }
-
-    fn submit(&self, request: Request) -> Result<(), Errno> {
-        self.wait(&self.launch(0, request))
-    }
-
-    fn on_running<T: 'static, F: Future<Output = T> + 'static>(
-        &self,
-        call: impl FnOnce(Rc<Running>, Rc<Site>) -> F,
-    ) -> T {
-        self.site.world.block_on(call(Rc::clone(&self.running), Rc::clone(&self.site))).unwrap()
-    }
-
-    /// Make plex `at` a mirror in step.
-    fn mirror(&self, at: usize) -> Uuid {
-        let uuid = self.uuid(at);
-        self.on_running(|running, site| async move {
-            assert!(running.attach_mirror(&site, uuid, None).await);
-            running.resync_and_promote(&site, uuid).await;
-        });
-        assert_eq!(self.site.book.standing(uuid), Standing::Mirror);
-        uuid
-    }
-
-    fn clean(&self) -> Result<(), Errno> {
-        self.on_running(|running, _| async move { running.keeper.clean().await })
-    }
-
-    fn read(&self, block: u64, blocks: u64) -> Result<Vec<u64>, Errno> {
-        let buffer = OwnedBuffer::zeroed((blocks * BLOCK) as usize);
-        self.submit(Request::Read { offset: block * BLOCK, buffer: buffer.clone().into() })?;
-        Ok(stamps_of(block, &buffer.to_vec()).unwrap())
-    }
-
-    fn held(&self, at: usize, block: u64, blocks: u64) -> Vec<u64> {
-        let range = ByteRange::new(block * BLOCK, blocks * BLOCK);
-        stamps_of(block, &self.disk(at).peek(range)).unwrap()
-    }
-
-    fn durable(&self, at: usize, block: u64, blocks: u64) -> Vec<u64> {
-        let range = ByteRange::new(block * BLOCK, blocks * BLOCK);
-        stamps_of(block, &self.disk(at).peek_durable(range)).unwrap()
-    }
-
-    /// The intent map as a power cut at this moment would surely leave it.
-    fn durable_intent(&self) -> ExtentMap {
-        let disk = self.intent_disk();
-        let world = World::new(0);
-        let whole = ByteRange::new(0, disk.geometry().length);
-        let copy = world.disk("copy", disk.geometry());
-        copy.poke(0, &disk.peek_durable(whole));
-        let (shape, run) = (self.site.shape, self.site.run.get());
-        let ending = Ending { run, stop: Generation(0), clean: false };
-        let host = world.host();
-        let load = async move { maps::load_intent(host, &copy, &shape, ending, run.next()).await.0 };
-        world.block_on(load).unwrap()
-    }
-
-    fn check_quiet(&self) {
-        self.running.check_quiet(&self.site, &Default::default()).unwrap_or_else(|violation| {
-            // The oracle knows of no writes here; all else holds.
-            assert!(violation.contains("never written"), "{violation}");
-        });
-    }
-}
-
-fn write_with(block: u64, blocks: u64, stamp: u64, durability: Durability) -> Request {
-    let buffer = OwnedBuffer::from_slice(&bytes_of(stamp, block, blocks));
-    Request::Write { offset: block * BLOCK, buffer: buffer.into(), durability }
-}
-
-fn write(block: u64, blocks: u64, stamp: u64) -> Request {
-    write_with(block, blocks, stamp, Durability::Volatile)
-}
-
-fn range(block: u64, blocks: u64) -> ByteRange {
-    ByteRange::new(block * BLOCK, blocks * BLOCK)
-}
-
-fn zeroes(block: u64, blocks: u64) -> Request {
-    let durability = Durability::Volatile;
-    Request::WriteZeroes { range: range(block, blocks), space: Space::Keep, durability }
-}
-
-fn hold(on: Operation) -> Rule {
-    Rule::new(on, When::Always, Fault::Hold)
-}
-
-fn fail(on: Operation) -> Rule {
-    Rule::new(on, When::Always, Fault::Error(Errno::IO))
-}
-
-/// The first block of extent `extent`.
-const fn extent(extent: u64) -> u64 {
-    extent * EXTENT_BYTES / BLOCK
-}
+use crate::site::{Standing, covered};
+use crate::stage::*;
 
 #[test]
 fn rule_01_intent_before_write() {
@@ -849,29 +701,14 @@ fn rule_13_a_region_counts_as_copied_when_the_target_is_flushed() {
 
 #[test]
 fn rule_14_what_may_differ_is_read_from_the_source_alone() {
-    let stage = Stage::new(22, 2, 0);
-    stage.submit(write(3, 1, 1)).unwrap();
-    stage.submit(Request::Flush).unwrap();
-    stage.disk(1).add_rule(hold(Operation::Write));
-    let _ = stage.launch(0, write(3, 1, 2));
-    stage.run_for(10);
-    let Stage { site, running } = stage;
-    drop(running);
-    site.crash(false);
-    // Make sure that they differ, whatever the crash did.
-    site.plexes[0].disk.poke(3 * BLOCK, &bytes_of(2, 3, 1));
-    site.plexes[1].disk.poke(3 * BLOCK, &bytes_of(1, 3, 1));
-    site.check_after_crash().unwrap();
-    let running = site.world.block_on(Rc::clone(&site).start()).unwrap();
-    let stage = Stage { site, running };
-    let source = stage.site.book.source.get().expect("a source is recorded before the first read");
-    let expected = if source == stage.uuid(0) { 2 } else { 1 };
+    let (stage, source) = crashed_pair(22);
+    let expected = 2;
     for _ in 0..10 {
         assert_eq!(stage.read(3, 1), Ok(vec![expected]));
     }
     let wide = stage.read(0, 9000).unwrap();
     assert_eq!(wide[3], expected, "also in a read over more than one extent");
-    let other = stage.uuid(usize::from(source == stage.uuid(0)));
+    let other = stage.uuid(1 - source);
     stage.on_running(|running, site| async move { running.resync_and_promote(&site, other).await });
     assert_eq!((stage.held(0, 3, 1), stage.held(1, 3, 1)), (vec![expected], vec![expected]));
     stage.check_quiet();

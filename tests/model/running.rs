@@ -10,7 +10,7 @@ use cleave::bitmap::ChangeMap;
 use cleave::device::{BlockDevice, Checked, Host, Request, Space};
 use cleave::mover::{self, Control, CopyPlan, Ended, MoverError, TargetZero, Tuning};
 use cleave::sim::SimDisk;
-use cleave::volume::{CutError, Member, Role, Route, RoutePlex, VolumeQueue, cut};
+use cleave::volume::{CutError, Member, PlexDevice, Role, Route, RoutePlex, VolumeQueue, cut};
 
 use crate::maps;
 use crate::oracle::Oracle;
@@ -44,7 +44,8 @@ impl Running {
             return Resync::GaveUp;
         };
         let source = Checked::new(source, "mover's source");
-        let device = Checked::new(self.host.open(&target.medium), "mover's target");
+        let device = PlexDevice::new(&self.host, Arc::clone(&self.volume), uuid, &target.medium);
+        let device = Checked::new(device, "mover's target");
         // Only after a crash: what a plex that has failed to flush reads as may stand in its cache alone.
         let compare_first = site.book.standing(uuid) == Standing::Active;
         let plan = CopyPlan {
@@ -73,6 +74,25 @@ impl Running {
         }
     }
 
+    /// Make all plexes equal after a crash, in the daemon's order.
+    pub async fn resync_all(&self, site: &Site) {
+        let mut tried = BTreeSet::new();
+        while let Some(uuid) = self.volume.next_unequal(|plex| !tried.contains(&plex)) {
+            tried.insert(uuid);
+            self.resync_and_promote(site, uuid).await;
+        }
+    }
+
+    /// Give the plex `uuid` a role.
+    pub async fn give_role(&self, uuid: Uuid, role: Role) {
+        let swap = self.swap(move |route| {
+            let mut route = route.clone();
+            route.plexes.iter_mut().filter(|plex| plex.uuid == uuid).for_each(|plex| plex.role = role);
+            route
+        });
+        swap.await.expect("nothing is in flight");
+    }
+
     /// Take `uuid` out of the write path, as STALE or for good, with all that it may have lost.
     pub async fn lose(&self, site: &Site, uuid: Uuid) {
         let after = match site.book.standing(uuid) {
@@ -97,8 +117,8 @@ impl Running {
     }
 
     /// Whether all writes to `uuid` from when it was in the write path have ended.
-    pub fn can_attach(&self) -> bool {
-        self.volume.stragglers() == 0
+    pub fn can_attach(&self, uuid: Uuid) -> bool {
+        self.volume.stragglers_of(uuid) == 0
     }
 
     /// Put a tracked plex back into the write path. It serves no read before it lacks nothing, and stays STALE in the

@@ -2,7 +2,7 @@
 //! ([`Running`]). It does what the daemon does around the engine, with a catalogue that commits at once or not at all.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct Book {
     pub broken: Cell<bool>,
     pub read_failures: Cell<u64>,
     pub last_plex_failures: Cell<u64>,
+    /// Plexes that were told of as hanging.
+    pub hangs: RefCell<BTreeSet<Uuid>>,
 }
 
 impl Book {
@@ -123,6 +125,14 @@ impl Ledger for Clerk {
 
     fn last_plex_failed(&self, _: Uuid, _: Errno) {
         self.0.last_plex_failures.set(self.0.last_plex_failures.get() + 1);
+    }
+
+    fn plex_hangs(&self, plex: Uuid) {
+        self.0.hangs.borrow_mut().insert(plex);
+    }
+
+    fn plex_answers(&self, plex: Uuid) {
+        self.0.hangs.borrow_mut().remove(&plex);
     }
 }
 
@@ -206,6 +216,7 @@ impl Site {
             broken: Cell::new(false),
             read_failures: Cell::new(0),
             last_plex_failures: Cell::new(0),
+            hangs: RefCell::default(),
         });
         let run = Generation(1);
         let new_map = |name: &str, identity| {

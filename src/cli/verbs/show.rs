@@ -63,6 +63,8 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     if let Some(path) = &volume.data_path {
         lines.push(format!("data     {}", clean(path)));
     }
+    lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data_path.as_deref())));
+    lines.push(format!("dirty    at most {} extents of 4 MiB at once", volume.dirty_extents));
     if let Some(from) = &volume.snapshot {
         let changed = human_bytes(from.dirty_regions.saturating_mul(volume.region_bytes));
         lines.push(format!("taken    of {}, grade {}, {changed} changed since", from.source, from.grade));
@@ -77,6 +79,17 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     lines.extend(own.map(|task| format!("task {:<4}{}", task.task, Step::of_task(task).line())));
     lines.extend(volume.notes.iter().map(|note| format!("note     {}", clean(note))));
     lines.join("\n") + "\n"
+}
+
+/// How long a plex that does not answer is waited for, and what that frees.
+fn patience(seconds: u32, data_path: Option<&str>) -> String {
+    match (seconds, data_path) {
+        (0, _) => "for ever for a plex that does not answer".to_owned(),
+        (_, Some("zero")) => format!(
+            "{seconds} s for a plex that does not answer; requests under way wait for its medium (data=zero)"
+        ),
+        (_, _) => format!("{seconds} s for a plex that does not answer, then goes on without it"),
+    }
 }
 
 fn about_plex(plex: &PlexRow, region_bytes: u64) -> String {

@@ -79,21 +79,6 @@ pub fn plex_ready(group: &Group, made: &Made, ids: &mut Ids) -> Result<Change, R
     draft.finish()
 }
 
-/// A STALE or IOFAIL plex of a started volume gets writes again and is copied.
-///
-/// # Errors
-/// `volume.unknown`, `volume.not-started`, `volume.busy`, `plex.unknown`, `plex.state`.
-pub fn attach_plex(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Result<Change, Refused> {
-    let record = started_volume(group, volume)?;
-    let plex = record.plex(plex)?;
-    if plex.is_attached() {
-        return Err(refuse::plex_state(plex, PlexEvent::Attach));
-    }
-    let mut draft = Draft::new(group, ids);
-    draft.join(record.uuid, plex.uuid)?;
-    draft.finish()
-}
-
 /// A copied plex is in step: SNAPATT becomes SNAPDONE, STALE becomes ACTIVE, or SNAPDONE if it is a snapshot mirror.
 /// The caller has flushed it and found its map empty, with no write failed meanwhile (ordering rule 13).
 ///
@@ -187,38 +172,8 @@ pub fn snapabort(
     draft.finish()
 }
 
-/// A STALE or IOFAIL plex is taken out by hand; what it misses from now on is not collected.
-///
-/// # Errors
-/// `volume.unknown`, `volume.busy`, `plex.unknown`, `plex.state`.
-pub fn take_offline(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Result<Change, Refused> {
-    step_by_hand(group, volume, plex, PlexEvent::TakeOffline, ids)
-}
-
-/// An OFFLINE plex is taken in again: STALE, with a full map.
-///
-/// # Errors
-/// `volume.unknown`, `volume.busy`, `plex.unknown`, `plex.state`.
-pub fn bring_online(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Result<Change, Refused> {
-    step_by_hand(group, volume, plex, PlexEvent::BringOnline, ids)
-}
-
-fn step_by_hand(
-    group: &Group,
-    volume: &str,
-    plex: &str,
-    event: PlexEvent,
-    ids: &mut Ids,
-) -> Result<Change, Refused> {
-    let record = idle_volume(group, volume)?;
-    let plex = record.plex(plex)?;
-    let mut draft = Draft::new(group, ids);
-    draft.step(record.uuid, plex.uuid, event, Route::Live)?;
-    draft.finish()
-}
-
 /// The last complete plex never goes.
-fn refuse_last(volume: &Volume, plex: &Plex) -> Result<(), Refused> {
+pub(super) fn refuse_last(volume: &Volume, plex: &Plex) -> Result<(), Refused> {
     let others = volume.complete_plexes().filter(|other| other.uuid != plex.uuid).count();
     if plex.state().is_complete() && others == 0 {
         return Err(refuse::last_active(plex, &volume.name));

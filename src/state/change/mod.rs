@@ -9,6 +9,7 @@
 //! Long work is two changes or more: a record is committed that holds the name (EMPTY, TEMP, SNAPTMP), the medium is
 //! made, a second change takes it in; a crash between the two leaves a record whose space the next start frees.
 
+mod by_hand;
 mod cut;
 mod import;
 mod make;
@@ -18,13 +19,13 @@ mod run;
 mod scrub;
 mod snapback;
 
+pub use by_hand::{
+    attach_plex, bring_online, detach_plex, finish_replace, replace_plex, replaced_plexes, set, take_offline,
+};
 pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
 pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
-pub use mirror::{
-    Loss, add_plexes, attach_plex, bring_online, lose_plex, plex_ready, remove_plex, snapabort, snapstart,
-    synced_plex, take_offline,
-};
+pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
 pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
 pub use run::{
     Presence, StartArgs, after_restart, assign_device, crashed, note_media, recover, resync_done,
@@ -38,7 +39,7 @@ pub use snapback::{SnapbackArgs, snapback};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-use super::group::{Group, PlexMedium, Volume};
+use super::group::{Group, Plex, PlexMedium, Volume};
 use super::ids::Ids;
 use super::plex::{PlexAction, PlexEvent};
 use super::recovery::Leaving;
@@ -215,13 +216,17 @@ impl<'a> Draft<'a> {
         self.group.volume_mut(uuid).ok_or_else(|| refuse::volume_gone(uuid))
     }
 
+    fn plex(&mut self, volume: Uuid, plex: Uuid) -> Result<&mut Plex, Refused> {
+        let record = self.volume(volume)?;
+        record.plexes.iter_mut().find(|p| p.uuid == plex).ok_or_else(|| refuse::plex_gone(plex))
+    }
+
     /// Step one plex and turn its actions into effects and record changes.
     fn step(&mut self, volume: Uuid, plex: Uuid, event: PlexEvent, route: Route) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         let length = record.length;
         let live = record.state().is_started() && route == Route::Live;
-        let record =
-            record.plexes.iter_mut().find(|p| p.uuid == plex).ok_or_else(|| refuse::plex_gone(plex))?;
+        let record = self.plex(volume, plex)?;
         let was_attached = record.is_attached();
         let actions = record.step(event)?;
         let (old_map, medium) = (record.map, record.medium.clone());
@@ -274,10 +279,7 @@ impl<'a> Draft<'a> {
     }
 
     fn set_map(&mut self, volume: Uuid, plex: Uuid, map: Option<Uuid>) -> Result<(), Refused> {
-        let record = self.volume(volume)?;
-        let record =
-            record.plexes.iter_mut().find(|p| p.uuid == plex).ok_or_else(|| refuse::plex_gone(plex))?;
-        record.map = map;
+        self.plex(volume, plex)?.map = map;
         Ok(())
     }
 
@@ -291,6 +293,13 @@ impl<'a> Draft<'a> {
                 if plex.state().is_complete() || plex.state() == super::PlexState::SnapDone {
                     plex.take_generation(id);
                 }
+            }
+        }
+        for volume in &mut self.group.volumes {
+            let here: Vec<Uuid> = volume.plexes.iter().map(Plex::uuid).collect();
+            // What was to take the place of a plex that is gone, or went elsewhere, is a mirror like any other.
+            for plex in &mut volume.plexes {
+                plex.replaces = plex.replaces.filter(|old| here.contains(old));
             }
         }
         self.group.check()?;
@@ -342,6 +351,8 @@ pub const fn needed_bytes(volume: &Volume) -> u64 {
     super::group::medium_bytes(volume.length)
 }
 
+#[cfg(test)]
+mod by_hand_tests;
 #[cfg(test)]
 mod cut_tests;
 #[cfg(test)]

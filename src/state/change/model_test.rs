@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{MIB, below, empty_group, path};
 use super::*;
-use crate::state::{Grade, Noted, Plex, ReadPolicy, VolumeState};
+use crate::state::{Grade, Noted, Plex, ReadPolicy, SettingsChange, VolumeState};
 
 /// What a caller that carries out every effect would have on its disks and in its kernel.
 #[derive(Default)]
@@ -126,6 +126,9 @@ fn attached(volume: &Volume) -> BTreeSet<Uuid> {
     volume.plexes().iter().filter(|plex| plex.is_attached()).map(Plex::uuid).collect()
 }
 
+/// Kinds of operation.
+const KINDS: usize = 28;
+
 const NAMES: [&str; 3] = ["v", "w", "x"];
 
 struct Run {
@@ -134,7 +137,7 @@ struct Run {
     step: u8,
     sets: Vec<Uuid>,
     op: usize,
-    taken: [usize; 26],
+    taken: [usize; KINDS],
 }
 
 impl Run {
@@ -160,7 +163,7 @@ impl Run {
     /// One operation; `a` and `b` choose its objects.
     fn operate(&mut self, op: u8, a: u8, b: u8) {
         self.step = self.step.wrapping_add(1);
-        self.op = usize::from(op % 26);
+        self.op = usize::from(op % KINDS as u8);
         let mut seed = [a; 32];
         seed[0] = self.step;
         seed[1] = op;
@@ -169,7 +172,7 @@ impl Run {
         let any =
             (!group.volumes().is_empty()).then(|| &group.volumes()[usize::from(a) % group.volumes().len()]);
         // Rare chances are looked for: a finished mirror to cut, a snapshot to give back, a copy to finish.
-        let volume = match op % 26 {
+        let volume = match op % KINDS as u8 {
             20 => group.volumes().iter().find(|volume| volume.snapdone_count() > 0).or(any),
             23 => group.volumes().iter().find(|volume| volume.origin().is_some()).or(any),
             _ => any,
@@ -203,7 +206,7 @@ impl Run {
                 _ => below("/a"),
             })
             .collect();
-        match op % 26 {
+        match op % KINDS as u8 {
             0 => {
                 let name = NAMES[usize::from(a) % NAMES.len()];
                 let args = MakeArgs { name, length: 100 * MIB, region_size: None, sites: &sites };
@@ -303,6 +306,22 @@ impl Run {
                     self.apply(set_read_policy(&group, name, policy));
                 }
             },
+            26 => drop(self.apply(detach_plex(&group, name, plex_name, dice))),
+            27 => match b % 3 {
+                0 => drop(self.apply(replace_plex(&group, name, plex_name, below("/b"), dice))),
+                1 => {
+                    let done = group
+                        .volumes()
+                        .iter()
+                        .find_map(|volume| Some((volume.uuid(), *replaced_plexes(volume).first()?)));
+                    let (volume, old) = done.unwrap_or((uuid, plex_id));
+                    self.apply(finish_replace(&group, volume, old, dice));
+                }
+                _ => {
+                    let settings = SettingsChange { plex_timeout_s: Some(a.into()), dirty_extents: None };
+                    self.apply(set(&group, name, settings));
+                }
+            },
             _ => match b % 8 {
                 0 => {
                     let args = RemoveArgs { volume: name, recursive: true, force: a < 128, holders: &[] };
@@ -319,7 +338,7 @@ impl Run {
 }
 
 fn fresh() -> Run {
-    Run { group: empty_group(), world: World::default(), step: 0, sets: Vec::new(), op: 0, taken: [0; 26] }
+    Run { group: empty_group(), world: World::default(), step: 0, sets: Vec::new(), op: 0, taken: [0; KINDS] }
 }
 
 /// The opening moves that bring a volume with a snapshot and a SNAPDONE mirror about, so that random play reaches the
@@ -364,7 +383,7 @@ fn the_opening_reaches_a_finished_snapshot_mirror() {
 
 #[test]
 fn random_play_takes_every_kind_of_change_often() {
-    let mut taken = [0; 26];
+    let mut taken = [0; KINDS];
     let mut dice = 1u64;
     for _ in 0..800 {
         let mut run = fresh();

@@ -1,0 +1,95 @@
+//! `cleave set`: changes settings of a volume.
+
+use super::group::changed;
+use crate::base::{Kind, Refusal, Refused};
+use crate::cli::plan::{Action, Options};
+use crate::cli::words;
+use crate::control::Request;
+use crate::control::request::Set;
+use clap::Args;
+
+/// The words of `set`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+plex-timeout=SECONDS  how long a plex may leave a request unanswered while others answer; then it goes STALE
+                      and the volume runs on without it. none waits for ever. [default: 30]
+                      A request whose bytes the daemon has copied (data=copy) goes on without the plex at once;
+                      with data=zero, requests already under way wait until the medium answers: their pages
+                      cannot be taken back from it. The last complete plex is always waited for.
+dirty-extents=N       extents of 4 MiB that may count as dirty at once: what a crash has read of each plex
+                      before they are known to be equal. [default: 1024]")]
+pub struct SetArgs {
+    /// The volume
+    volume: String,
+    /// What is set, as plex-timeout=10
+    #[arg(value_name = "SETTING=VALUE", required = true)]
+    settings: Vec<String>,
+}
+
+impl SetArgs {
+    /// What the words ask for.
+    ///
+    /// # Errors
+    /// Those of names; `setting.unknown`, `setting.twice`, `setting.not-a-number`.
+    pub fn action(self, options: &Options) -> Result<Action, Refused> {
+        let volume = words::name(&self.volume)?;
+        let mut request = Set { group: options.group(), volume, plex_timeout_s: None, dirty_extents: None };
+        for word in &self.settings {
+            let (setting, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
+            let (slot, value) = match setting {
+                "plex-timeout" => (&mut request.plex_timeout_s, seconds(word, value)?),
+                "dirty-extents" => (&mut request.dirty_extents, number(word, value)?),
+                _ => return Err(unknown(word)),
+            };
+            if slot.replace(value).is_some() {
+                let reason = format!("{setting} is set twice");
+                return Err(Refusal::new(
+                    Kind::Usage,
+                    "setting.twice",
+                    words::clip(word),
+                    reason,
+                    "say it once",
+                ));
+            }
+        }
+        let text = format!("{}: set", request.volume);
+        Ok(Action::ask(Request::Set(request), move |answered| changed(&answered, &text)))
+    }
+}
+
+fn unknown(word: &str) -> Refused {
+    Refusal::new(
+        Kind::Usage,
+        "setting.unknown",
+        words::clip(word),
+        "is no setting of a volume",
+        "write plex-timeout=SECONDS or dirty-extents=N",
+    )
+}
+
+/// A number of seconds, with or without `s`; `none` is 0, no limit.
+fn seconds(word: &str, value: &str) -> Result<u32, Refused> {
+    match value {
+        "none" => Ok(0),
+        "0" | "0s" => Err(Refusal::new(
+            Kind::Usage,
+            "setting.not-a-number",
+            words::clip(word),
+            "no plex answers in no time",
+            "write plex-timeout=none to wait for ever",
+        )),
+        _ => number(word, value.strip_suffix('s').unwrap_or(value)),
+    }
+}
+
+fn number(word: &str, value: &str) -> Result<u32, Refused> {
+    value.parse().map_err(|_| {
+        Refusal::new(
+            Kind::Syntax,
+            "setting.not-a-number",
+            words::clip(word),
+            "its value is not a number",
+            "write plex-timeout=SECONDS or dirty-extents=N",
+        )
+    })
+}

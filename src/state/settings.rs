@@ -1,0 +1,115 @@
+//! What a person may set of a volume, with the defaults and their reasons.
+
+use serde::{Deserialize, Serialize};
+
+use super::refuse;
+use crate::base::{Name, Refused};
+
+/// Seconds that a plex is waited for while others answer, unless set: what the drivers of disks give a command before they
+/// end it with an error themselves.
+pub const DEFAULT_PLEX_TIMEOUT_S: u32 = 30;
+
+/// The longest wait that can be set, an hour; 0 is no limit at all.
+pub const MAX_PLEX_TIMEOUT_S: u32 = 3600;
+
+/// Extents of 4 MiB that may count as dirty at once, unless set. A crash has that much read of each plex (4 GiB: some twenty
+/// seconds of a disk, a few of a fast one), and no more than what differs written; a working set of that size costs no
+/// clearing.
+pub const DEFAULT_DIRTY_EXTENTS: u32 = 1024;
+
+/// The fewest: one request may touch nine, and some must be clear of writes for others to be set.
+pub const MIN_DIRTY_EXTENTS: u32 = 64;
+
+/// The most: the extents of the largest intent map that is worth its name, 64 TiB of dirty data.
+pub const MAX_DIRTY_EXTENTS: u32 = 1 << 24;
+
+/// The settings of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Seconds that a plex may take for a request while others have answered; past it, it leaves. 0: it is waited for.
+    pub plex_timeout_s: u32,
+    /// Extents that may count as dirty at once.
+    pub dirty_extents: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { plex_timeout_s: DEFAULT_PLEX_TIMEOUT_S, dirty_extents: DEFAULT_DIRTY_EXTENTS }
+    }
+}
+
+impl Settings {
+    /// Whether nothing was set by hand.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether each value can be served.
+    ///
+    /// # Errors
+    /// `setting.range` names the value.
+    pub fn check(&self, volume: &Name) -> Result<(), Refused> {
+        if self.plex_timeout_s > MAX_PLEX_TIMEOUT_S {
+            let range = format!("1 to {MAX_PLEX_TIMEOUT_S} seconds, or none");
+            return Err(refuse::setting_range(volume, "plex-timeout", self.plex_timeout_s, &range));
+        }
+        if !(MIN_DIRTY_EXTENTS..=MAX_DIRTY_EXTENTS).contains(&self.dirty_extents) {
+            let range = format!("{MIN_DIRTY_EXTENTS} to {MAX_DIRTY_EXTENTS} extents");
+            return Err(refuse::setting_range(volume, "dirty-extents", self.dirty_extents, &range));
+        }
+        Ok(())
+    }
+}
+
+/// Settings to be changed; the others stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SettingsChange {
+    /// See [`Settings::plex_timeout_s`].
+    pub plex_timeout_s: Option<u32>,
+    /// See [`Settings::dirty_extents`].
+    pub dirty_extents: Option<u32>,
+}
+
+impl SettingsChange {
+    /// `settings` with what is changed.
+    #[must_use]
+    pub fn applied_to(self, settings: Settings) -> Settings {
+        Settings {
+            plex_timeout_s: self.plex_timeout_s.unwrap_or(settings.plex_timeout_s),
+            dirty_extents: self.dirty_extents.unwrap_or(settings.dirty_extents),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_outside_their_range_are_refused_with_it() {
+        let name = Name::new("v").unwrap();
+        let with = |plex_timeout_s, dirty_extents| Settings { plex_timeout_s, dirty_extents }.check(&name);
+        assert!(with(0, 64).is_ok() && with(3600, MAX_DIRTY_EXTENTS).is_ok());
+        for (bad, what) in [
+            (with(3601, 64), "v: plex-timeout cannot be 3601; choose 1 to 3600 seconds, or none"),
+            (with(30, 63), "v: dirty-extents cannot be 63; choose 64 to 16777216 extents"),
+            (
+                with(30, MAX_DIRTY_EXTENTS + 1),
+                "v: dirty-extents cannot be 16777217; choose 64 to 16777216 extents",
+            ),
+        ] {
+            let refused = bad.unwrap_err();
+            assert_eq!((refused.id.as_str(), refused.to_string().as_str()), ("setting.range", what));
+        }
+    }
+
+    #[test]
+    fn a_change_leaves_the_rest_alone() {
+        let change = SettingsChange { dirty_extents: Some(100), ..SettingsChange::default() };
+        let settings = change.applied_to(Settings { plex_timeout_s: 7, dirty_extents: 9 });
+        assert_eq!(settings, Settings { plex_timeout_s: 7, dirty_extents: 100 });
+        assert!(!settings.is_default() && Settings::default().is_default());
+    }
+}
