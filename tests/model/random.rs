@@ -218,15 +218,6 @@ impl Play {
         self.world().spawn(task);
     }
 
-    fn spawn_resync(&self, running: &Rc<Running>, uuid: Uuid) {
-        let (running, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
-        self.spawn(async move {
-            let before = site.book.standing(uuid);
-            running.resync_and_promote(&site, uuid).await;
-            tally.borrow_mut().promotions += u64::from(site.book.standing(uuid) != before);
-        });
-    }
-
     fn spawn_resyncs(&self, running: &Rc<Running>) {
         let (all, site, tally) = (Rc::clone(running), Rc::clone(&self.site), Rc::clone(&self.tally));
         self.spawn(async move {
