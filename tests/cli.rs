@@ -4,15 +4,17 @@ use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Listed, Made, Removed, Reply, Returned, Scrubbed, Status, Verified,
+    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Returned, Scrubbed, Status,
+    Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
 };
 use cleave::control::words::{
-    Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+    Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
 use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
+use cleave::control::{Happening, Severity, What};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -752,6 +754,160 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
     }
 }
 
+fn happening(id: What, reason: &str, state: Option<PlexState>) -> Happening {
+    Happening {
+        number: 9,
+        time_ms: 1_700_000_000_123,
+        id,
+        severity: id.severity(),
+        group: Some(name("default")),
+        volume: Some(name("vol")),
+        plex: Some(name("vol-02")),
+        state,
+        reason: reason.to_owned(),
+        way_out: if id.severity() > Severity::Info { "see to it".to_owned() } else { String::new() },
+    }
+}
+
+#[test]
+fn what_happened_is_a_line_each_and_following_prints_them_as_they_come() {
+    let lost = happening(What::PlexLost, "left its volume: \u{1b}[31m", Some(PlexState::Stale));
+    let row = |happening: &Happening| Row::Happened(happening.clone());
+    let whole = happening(What::VolumeWhole, "fine", None);
+    let rows = vec![row(&lost), row(&whole)];
+    let daemon = Daemon::replying(rows.clone(), Reply::Listed(Listed { rows: 2 }));
+    let (code, out, err) = daemon.run("events vol -n 2");
+    let lines = "\
+2023-11-14 22:13:20 error   plex.lost vol-02: left its volume: \\u{1b}[31m; see to it
+2023-11-14 22:13:20 info    volume.whole vol-02: fine
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (0, lines, ""));
+    let (code, out, _) = daemon.run("events --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &document["events"][0]), (0, &serde_json::to_value(&lost).unwrap()));
+
+    let daemon = Daemon::new(move |_| {
+        let rows = rows.iter().cloned().map(|row| Send::message(ServerMessage::Row(row)));
+        rows.chain([Send::Close]).collect()
+    });
+    let (code, out, err) = daemon.run("events --follow");
+    assert_eq!((code, out.as_str()), (4, lines), "{err}");
+    let (_, out, _) = daemon.run("events -f --json");
+    let each: Vec<Happening> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(each, [lost.clone(), whole.clone()]);
+}
+
+fn overview(health: Health, daemon: bool) -> Reply {
+    let daemon = daemon.then(|| Status {
+        pid: 42,
+        version: "0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        uptime_ms: 61_000,
+        kernel: "7.2.12".to_owned(),
+        groups: 1,
+        volumes: 1,
+        started: 1,
+        tasks: 0,
+    });
+    Reply::Overview(Overview { health, daemon, notes: vec![] })
+}
+
+#[test]
+fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
+    let length = 1 << 30;
+    let rows = |health, reason: Option<&str>| {
+        let reasons = reason.into_iter().map(str::to_owned).collect();
+        vec![
+            Row::Volume(volume("vol", length)),
+            Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
+            Row::Plex(plex("vol", 2, PlexState::Stale, PlexMode::WriteOnly, length)),
+            Row::Health(HealthRow { group: name("default"), volume: name("vol"), health, reasons }),
+            Row::Happened(happening(What::PlexLost, "left its volume", Some(PlexState::Stale))),
+        ]
+    };
+    let daemon = Daemon::replying(
+        rows(Health::Degraded, Some("plex vol-02 is STALE\n")),
+        overview(Health::Degraded, true),
+    );
+    let (code, out, err) = daemon.run("status");
+    let screen = "\
+cleaved 0.1.0 runs as 42 for 1 min 1 s on Linux 7.2.12
+degraded: 0 of 1 volumes are well
+GROUP    VOLUME  HEALTH    STATE   PLEXES  DEVICE
+default  vol     degraded  ACTIVE  1 of 2  /dev/ublkb0
+default/vol: plex vol-02 is STALE\\u{a}
+last events (UTC):
+2023-11-14 22:13:20 error   plex.lost vol-02: left its volume; see to it
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (80, screen, ""));
+    let (code, out, _) = daemon.run("status vol --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, document["volumes"][0]["health"].as_str()), (80, Some("degraded")));
+    for (health, daemon, expected) in
+        [(Health::Ok, true, 0), (Health::Failed, true, 81), (Health::Ok, false, 3)]
+    {
+        let daemon = Daemon::replying(rows(health, None), overview(health, daemon));
+        assert_eq!(daemon.run("status").0, expected, "{health}");
+    }
+}
+
+#[test]
+fn without_the_daemon_status_force_stop_and_dump_look_by_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().display();
+    let (code, out, err) = run(&format!("status --state {state}"), None);
+    assert_eq!((code, err.as_str()), (3, ""), "{out}");
+    assert!(out.contains("the daemon does not run") && out.contains("ok: 0 of 0 volumes"), "{out}");
+    let (code, out, _) = run(&format!("status --state {state} --json"), None);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, document["health"].as_str(), document.get("daemon")), (3, Some("ok"), None));
+    let (code, out, err) = run(&format!("status v --state {state}"), None);
+    assert_eq!((code, out.as_str()), (11, ""), "{err}");
+    let (code, _, err) = run(&format!("force-stop v --state {state}"), None);
+    assert_eq!((code, err.lines().count()), (9, 1), "{err}");
+    let (code, out, _) = run(&format!("dump --state {state}"), None);
+    assert_eq!((code, out), (0, format!("{state} holds no group\n")));
+    let group = directory.path().join("g");
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(group.join("configuration"), "garbage").unwrap();
+    let (code, out, _) = run(&format!("status --state {state}"), None);
+    assert!(code == 3 && out.contains("no configuration in it can be read"), "{out}");
+    let (code, out, _) = run(&format!("dump --state {state}"), None);
+    assert!(code == 0 && out.contains("configuration: NOT READABLE") && out.contains("| garbage"), "{out}");
+}
+
+#[test]
+fn force_stop_says_what_it_did() {
+    let forced = Forced {
+        volume: name("vol"),
+        steps: vec!["one".to_owned(), "two\u{7}".to_owned()],
+        elapsed_ms: 1500,
+    };
+    let daemon = Daemon::replying(vec![], Reply::Forced(forced));
+    assert_eq!(
+        daemon.run("force-stop vol"),
+        (0, "vol: stopped by force in 1.5 s\n  one\n  two\\u{7}\n".to_owned(), String::new())
+    );
+    assert_eq!(daemon.heard.lock().unwrap()[0].verb(), "force-stop");
+}
+
+#[test]
+fn an_upgrade_that_is_refused_changes_nothing_and_one_that_is_made_is_waited_for() {
+    let refusal = Refusal::new(Kind::InvalidState, "upgrade.unfit", "/x", "too old", "name another");
+    let daemon = Daemon::new(move |_| vec![Send::message(ServerMessage::Refused(*refusal.clone()))]);
+    let (code, _, err) = daemon.run("daemon upgrade --binary /x");
+    assert_eq!((code, err.as_str()), (20, "cleave: /x: too old; name another\n"));
+    let daemon = Daemon::new(|request| match request {
+        Request::Upgrade(_) => vec![Send::message(ServerMessage::Done(changed())), Send::Close],
+        _ => vec![Send::message(ServerMessage::Done(changed()))],
+    });
+    let (code, out, err) = daemon.run("daemon upgrade");
+    assert!(
+        code == 0 && out.starts_with("cleaved 0.1.0 gave its place to 0.1.0 (process 42) in "),
+        "{out}{err}"
+    );
+}
+
 #[test]
 fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
     let daemon = Daemon::new(|request| {
@@ -766,24 +922,25 @@ fn events_are_progress_on_standard_error_and_nothing_when_quiet() {
                 elapsed_ms: 1,
             }),
         };
-        let (group, volume, plex) = (name("default"), name("vol"), name("vol-02"));
-        let state = PlexState::Snapdone;
         vec![
             event(Event::Alive),
             event(Event::Progress(task(1 << 20, TaskState::Running))),
-            event(Event::Note("waiting for fence: vol-02\n".to_owned())),
-            event(Event::Plex { group, volume, plex, state, mode: PlexMode::WriteOnly }),
+            event(Event::Happened(happening(What::FenceWaiting, "the old daemon holds it\n", None))),
+            event(Event::Happened(happening(What::PlexInStep, "is SNAPDONE", Some(PlexState::Snapdone)))),
             event(Event::Progress(task(204_800 * 512, TaskState::Done))),
             Send::message(ServerMessage::Done(done)),
         ]
     });
     let (code, out, err) = daemon.run("snapstart vol");
     assert_eq!((code, out.as_str()), (0, "vol: vol-02 SNAPDONE; copied 1 B in 1 ms\n"));
-    assert_eq!(err, "waiting for fence: vol-02\\n\nsnapstart vol vol-02: 100 % of 100 MiB, done\n");
+    assert_eq!(
+        err,
+        "vol-02: the old daemon holds it\\n; see to it\nsnapstart vol vol-02: 100 % of 100 MiB, done\n"
+    );
     for line in ["snapstart vol -q", "snapstart vol --json", "vx vxassist snapstart vol"] {
         assert_eq!(daemon.run(line).2, "", "{line}");
     }
-    assert!(daemon.run("task watch").2.contains("vol-02 is SNAPDONE"));
+    assert!(daemon.run("task watch").2.contains("vol-02: is SNAPDONE"));
     let (code, out, _) = daemon.run("vx vxtask monitor");
     let expected = "\
 TASKID PTID TYPE/STATE  PCT    PROGRESS

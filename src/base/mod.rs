@@ -4,6 +4,7 @@
 
 pub mod checksum;
 pub mod error;
+pub mod fault_point;
 pub mod id;
 pub mod limits;
 pub mod museum;
@@ -12,6 +13,7 @@ pub mod units;
 pub mod zero;
 
 pub use error::{Errno, Kind, Refusal, Refused, one_line};
+pub use fault_point::FaultPoint;
 pub use id::{GenerationId, Uuid};
 pub use name::Name;
 pub use units::{ByteRange, Extent, Generation, Region, RegionSize};

@@ -6,18 +6,34 @@ use std::time::Duration;
 
 use clap::Parser;
 use cleave::control::SOCKET_PATH;
-use cleave::daemon::{self, Options, freeze};
+use cleave::daemon::{self, Options, freeze, standalone};
 
 /// The daemon of Cleave: serves volumes as /dev/ublkbN.
 #[derive(Parser)]
 #[command(name = "cleaved", version)]
 struct Arguments {
-    /// Directory of the groups' state directories
-    #[arg(long, default_value = "/var/lib/cleave", value_name = "DIR")]
-    state: PathBuf,
+    /// Directory of the groups' state directories [default: /var/lib/cleave]
+    #[arg(long, env = "CLEAVE_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Control socket
     #[arg(long, env = "CLEAVE_SOCKET", default_value = SOCKET_PATH, value_name = "PATH")]
     socket: PathBuf,
+    /// Command that hears of every event: run without a shell, one at a time, for 10 seconds at most, the event as JSON on
+    /// its standard input and in CLEAVE_EVENT, CLEAVE_SEVERITY, CLEAVE_GROUP, CLEAVE_VOLUME, CLEAVE_PLEX and CLEAVE_TEXT
+    #[arg(long, value_name = "PATH")]
+    hook: Option<PathBuf>,
+    /// Answer without being the daemon: status, dump, force-stop or check
+    #[arg(long, value_name = "VERB")]
+    offline: Option<String>,
+    /// With --offline: the group
+    #[arg(long, requires = "offline", value_name = "GROUP")]
+    group: Option<String>,
+    /// With --offline dump: a medium whose labels are shown
+    #[arg(long, requires = "offline", value_name = "PATH")]
+    medium: Option<PathBuf>,
+    /// With --offline: the volume
+    #[arg(requires = "offline")]
+    object: Option<String>,
     /// Group whose members may change what root may change; they must be of the group cleave too
     #[arg(long, value_name = "NAME")]
     admin_group: Option<String>,
@@ -37,11 +53,25 @@ fn main() -> ExitCode {
         return ExitCode::from(freeze::guard_main(point.as_ref(), limit));
     }
     let arguments = Arguments::parse();
+    if let Some(verb) = arguments.offline {
+        return ExitCode::from(standalone::answer(&standalone::Question {
+            verb,
+            object: arguments.object,
+            group: arguments.group,
+            medium: arguments.medium,
+            state: arguments.state,
+            socket: arguments.socket,
+        }));
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let options =
-        Options { state: arguments.state, socket: arguments.socket, admin_group: arguments.admin_group };
+    let options = Options {
+        state: arguments.state.unwrap_or_else(|| standalone::STATE.into()),
+        socket: arguments.socket,
+        admin_group: arguments.admin_group,
+        hook: arguments.hook,
+    };
     let outcome = daemon::run(&options, || {
         if arguments.announce {
             println!("cleaved listens on {}", options.socket.display());

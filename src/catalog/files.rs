@@ -12,6 +12,7 @@ use crate::state::{Group, Plex, VolumeState};
 
 const INTENT: &str = "intent.";
 const MAP: &str = "map.";
+const RECOVERY: &str = "recovery.";
 
 /// The name of the intent map of `volume` in its group's state directory.
 #[must_use]
@@ -25,10 +26,26 @@ pub fn map_file_name(map: Uuid) -> String {
     format!("{MAP}{map}")
 }
 
-/// Whether `name` is that of an intent map or change map.
+/// The name of the file that counts attempts to take over `volume`, in its group's state directory.
+#[must_use]
+pub fn recovery_file_name(volume: Uuid) -> String {
+    format!("{RECOVERY}{volume}")
+}
+
+/// How often `volume` was tried in a row without success, as its group's `directory` has it. What cannot be read counts
+/// as never: a volume is rather tried once too often than left.
+#[must_use]
+pub fn recovery_attempts(directory: &Path, volume: Uuid) -> u32 {
+    let text = std::fs::read_to_string(directory.join(recovery_file_name(volume)));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether `name` is that of an intent map, a change map or a count of attempts.
 #[must_use]
 pub fn is_state_file(name: &str) -> bool {
     let uuid = name.strip_prefix(INTENT).or_else(|| name.strip_prefix(MAP));
+    let count = |name: &str| name.strip_prefix(RECOVERY).map(|rest| rest.trim_end_matches(".new").to_owned());
+    let uuid = uuid.map(str::to_owned).or_else(|| count(name));
     uuid.is_some_and(|uuid| uuid.parse::<Uuid>().is_ok())
 }
 
@@ -38,7 +55,7 @@ pub fn state_files(group: &Group) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for volume in group.volumes() {
         if volume.state() != VolumeState::Empty {
-            names.insert(intent_file_name(volume.uuid()));
+            names.extend([intent_file_name(volume.uuid()), recovery_file_name(volume.uuid())]);
         }
         names.extend(volume.plexes().iter().filter_map(Plex::map).map(map_file_name));
         for link in volume.snapshots() {

@@ -23,6 +23,7 @@ mod directory;
 pub mod files;
 pub mod judge;
 pub mod labels;
+pub mod look;
 mod remains;
 mod signature;
 
@@ -34,7 +35,7 @@ use std::io;
 use std::path::Path;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{Errno, Generation, Kind, Refusal, Refused};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::format::config::{self, ConfigError};
 use crate::state::{Group, refuse};
 
@@ -290,6 +291,34 @@ impl<F: StateFiles> Catalog<F> {
         Ok((committed, found))
     }
 
+    /// How often `volume` was tried to be taken over in a row without success. What cannot be read counts as never: a volume
+    /// is rather tried once too often than left.
+    #[must_use]
+    pub fn attempts(&self, volume: Uuid) -> u32 {
+        let read = self.files.read(&files::recovery_file_name(volume), 64).ok().flatten();
+        read.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Keep, durably, that `volume` was tried `attempts` times in a row; 0 forgets it.
+    ///
+    /// # Errors
+    /// The system call's; then the old number stands, or the new one.
+    pub fn keep_attempts(&self, volume: Uuid, attempts: u32) -> io::Result<()> {
+        let name = files::recovery_file_name(volume);
+        if attempts == 0 {
+            if self.files.read(&name, 1)?.is_none() {
+                return Ok(());
+            }
+            self.files.remove(&name)?;
+        } else {
+            let next = format!("{name}.new");
+            self.files.write(&next, format!("{attempts}\n").as_bytes())?;
+            self.files.sync(&next)?;
+            self.files.rename_if_there(&next, &name)?;
+        }
+        self.files.sync_directory()
+    }
+
     /// Names of maps and intent maps in the directory that no record of `group` names: what a crash left.
     ///
     /// # Errors
@@ -306,13 +335,17 @@ impl<F: StateFiles> Catalog<F> {
         if !museum::shows(Exhibit::CommitAfterFailedSync) {
             synced?;
         }
+        FaultPoint::CommitWritten.reached();
         match self.head {
             Some(head) => self.files.link(HEAD, &past_name(head))?,
             None => self.files.rename_if_there(HEAD, DAMAGED)?,
         }
+        FaultPoint::CommitLinked.reached();
         self.files.rename_if_there(NEXT, HEAD)?;
         self.head = Some(generation);
+        FaultPoint::CommitRenamed.reached();
         self.files.sync_directory()?;
+        FaultPoint::CommitDurable.reached();
         self.forget_oldest();
         Ok(())
     }

@@ -19,6 +19,8 @@ pub struct Answer {
     pub listing: bool,
     /// Whether the result goes to standard error, because standard output carries data.
     pub beside: bool,
+    /// The exit code when nothing failed.
+    pub code: u8,
     /// Members that failed; the first one chooses the exit code.
     pub failures: Vec<Refusal>,
 }
@@ -159,10 +161,10 @@ impl Options {
             let mut out = std::io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
         };
-        let mut code = 0;
+        let mut code = answer.code;
         for failure in &answer.failures {
             let failed = self.refuse(failure);
-            code = if code == 0 { failed } else { code };
+            code = if code == answer.code { failed } else { code };
         }
         match written {
             Ok(()) => code,

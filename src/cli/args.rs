@@ -88,6 +88,14 @@ enum Verb {
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
+    /// Show how everything is, on one screen; works without the daemon
+    Status(verbs::status::StatusArgs),
+    /// End a volume whatever hangs: what waits for it gets EIO; works without the daemon
+    ForceStop(verbs::force_stop::ForceStopArgs),
+    /// Show what can be read of configurations, labels and maps, damaged or not; needs no daemon
+    Dump(verbs::dump::DumpArgs),
+    /// Show what happened, and what happens
+    Events(verbs::events::EventsArgs),
     /// Mount a volume, with nouuid for XFS
     Mount(verbs::mount::MountArgs),
     /// Copy a snapshot or an unmounted volume to a compressed file, or check such a file
@@ -122,6 +130,10 @@ impl Verb {
             Self::Verify(args) => args.action(options),
             Self::Scrub(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
+            Self::Status(args) => args.action(options),
+            Self::ForceStop(args) => args.action(options),
+            Self::Dump(args) => args.action(options),
+            Self::Events(args) => args.action(options),
             Self::Mount(args) => args.action(options),
             Self::Archive(args) => args.action(options),
             Self::Unarchive(args) => args.action(options),

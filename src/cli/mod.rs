@@ -15,6 +15,7 @@
 pub mod answer;
 pub mod archive;
 pub mod args;
+pub mod offline;
 pub mod plan;
 pub mod progress;
 pub mod session;
@@ -22,9 +23,9 @@ pub mod verbs;
 pub mod vx;
 pub mod words;
 
-use crate::base::Refused;
+use crate::base::{Kind, Refused};
 use answer::Answer;
-use plan::{Action, Options, Plan, Voice};
+use plan::{Action, Options, Plan, Voice, Watch};
 use progress::Progress;
 use std::ffi::OsString;
 
@@ -70,6 +71,17 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Ask { requests, watch, show } => {
             show(session::ask(options, &requests, watch, &mut progress)?)
         }
+        Action::Anyway { request, verb, words, show } => {
+            match session::ask(options, std::slice::from_ref(&request), Watch::Progress, &mut progress) {
+                Ok(mut answers) => show(answers.remove(0)),
+                Err(refused) if matches!(refused.kind, Kind::DaemonDown | Kind::DaemonTalk) => {
+                    show(offline::ask(options, verb, &words)?)
+                }
+                Err(refused) => Err(refused),
+            }
+        }
+        Action::Dump(words) => offline::dump(options, &words).map(Answer::text),
+        Action::Upgrade(work) => work.run(options),
         Action::Archive(work) => work.run(&mut progress),
         Action::Mount(work) => work.run(),
     }

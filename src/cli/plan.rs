@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::archive::ArchiveWork;
 use super::session::Answered;
+use super::verbs::daemon::UpgradeWork;
 use super::verbs::mount::MountWork;
 use super::vx::Applet;
 use crate::base::{Name, Refused};
@@ -55,6 +56,9 @@ pub struct Plan {
 /// How answers become the result.
 pub type Show = Box<dyn FnOnce(Vec<Answered>) -> Result<Answer, Refused>>;
 
+/// How one answer becomes the result.
+pub type ShowOne = Box<dyn FnOnce(Answered) -> Result<Answer, Refused>>;
+
 /// What is shown of events while a request is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Watch {
@@ -62,6 +66,11 @@ pub enum Watch {
     Progress,
     /// Also changes of state.
     Everything,
+    /// Each row of what happened as it arrives, a line of text or of JSON; nothing is kept of it.
+    Events {
+        /// Whether each is a JSON document on a line of its own.
+        json: bool,
+    },
     /// Lines as `vxtask monitor` prints them, on standard output.
     VxTask {
         /// Whether the heads of the columns come first.
@@ -82,6 +91,21 @@ pub enum Action {
         /// How the answers are shown.
         show: Show,
     },
+    /// Ask the daemon, or, when nobody answers, `cleaved` without the daemon.
+    Anyway {
+        /// The request.
+        request: Request,
+        /// The verb without the daemon.
+        verb: &'static str,
+        /// Its words.
+        words: Vec<String>,
+        /// How the answer is shown.
+        show: ShowOne,
+    },
+    /// Show what can be read of the state directory, by `cleaved` with these words.
+    Dump(Vec<String>),
+    /// Give the daemon's place to another binary.
+    Upgrade(UpgradeWork),
     /// Write, check or read back an archive.
     Archive(ArchiveWork),
     /// Mount a volume.
@@ -117,7 +141,9 @@ impl Action {
     pub fn requests(&self) -> &[Request] {
         match self {
             Self::Ask { requests, .. } => requests,
-            Self::Print(_) | Self::Archive(_) | Self::Mount(_) => &[],
+            Self::Anyway { request, .. } => std::slice::from_ref(request),
+            Self::Upgrade(work) => std::slice::from_ref(&work.request),
+            Self::Print(_) | Self::Dump(_) | Self::Archive(_) | Self::Mount(_) => &[],
         }
     }
 }
@@ -131,6 +157,14 @@ impl std::fmt::Debug for Action {
                 .field("requests", requests)
                 .field("watch", watch)
                 .finish_non_exhaustive(),
+            Self::Anyway { request, verb, words, .. } => f
+                .debug_struct("Anyway")
+                .field("request", request)
+                .field("verb", verb)
+                .field("words", words)
+                .finish_non_exhaustive(),
+            Self::Dump(words) => f.debug_tuple("Dump").field(words).finish(),
+            Self::Upgrade(work) => f.debug_tuple("Upgrade").field(work).finish(),
             Self::Archive(work) => f.debug_tuple("Archive").field(work).finish(),
             Self::Mount(work) => f.debug_tuple("Mount").field(work).finish(),
         }

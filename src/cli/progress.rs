@@ -2,8 +2,8 @@
 
 use super::plan::{Options, Watch};
 use crate::base::units::human_bytes;
-use crate::control::Event;
 use crate::control::row::TaskRow;
+use crate::control::{Event, Severity};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -119,12 +119,13 @@ impl Progress {
                 let _ = std::io::stdout().write_all(lines.as_bytes());
             }
             (Watch::Progress | Watch::Everything, Event::Progress(row)) => self.step(&Step::of_task(row)),
-            (Watch::Everything, Event::Plex { plex, state, .. }) => self.say(&format!("{plex} is {state}")),
-            (Watch::Everything, Event::Volume { volume, state, .. }) => {
-                self.say(&format!("{volume} is {state}"))
+            (Watch::Everything, Event::Happened(happening)) => self.say(&happening.to_string()),
+            // Who waits for one thing is told what may keep it waiting.
+            (Watch::Progress, Event::Happened(happening)) if happening.severity > Severity::Info => {
+                self.say(&happening.to_string());
             }
-            (_, Event::Note(note)) => self.say(&note.escape_debug().to_string()),
-            (Watch::Progress | Watch::VxTask { .. }, Event::Plex { .. } | Event::Volume { .. }) => {}
+            (Watch::Progress | Watch::VxTask { .. } | Watch::Events { .. }, Event::Happened(_))
+            | (Watch::Events { .. }, Event::Progress(_)) => {}
         }
     }
 

@@ -45,6 +45,9 @@ pub fn ask(
     for request in requests {
         let mut rows = Vec::new();
         let reply = client.call(request, |heard| match heard {
+            Heard::Row(Row::Happened(happening)) if matches!(watch, Watch::Events { .. }) => {
+                super::verbs::events::follow(watch, &happening);
+            }
             Heard::Row(row) => rows.push(row),
             Heard::Event(event) => progress.event(watch, &event),
         });

@@ -122,6 +122,24 @@ impl Client {
         }
     }
 
+    /// Waits until the daemon closes the connection, for `limit` at most; whether it has.
+    pub fn wait_for_end(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut sink = [0; 1024];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            match self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut sink)) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            }
+        }
+    }
+
     fn send(&mut self, message: &ClientMessage) -> Result<(), Refused> {
         let frame = encode(message).map_err(|error| {
             Refusal::new(

@@ -24,6 +24,7 @@
 pub mod client;
 pub mod event;
 pub mod frame;
+pub mod happening;
 pub mod message;
 pub mod reply;
 pub mod request;
@@ -33,6 +34,7 @@ pub mod words;
 pub use client::{Client, socket_path};
 pub use event::Event;
 pub use frame::{Decoder, FrameError, decode, encode};
+pub use happening::{Happening, Severity, What};
 pub use message::{ClientMessage, ServerMessage};
 pub use reply::Reply;
 pub use request::{Access, Request};

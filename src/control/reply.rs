@@ -1,5 +1,6 @@
 //! What closes an answer that went well.
 
+use super::words::Health;
 use crate::base::{Name, Uuid};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,10 @@ pub enum Reply {
     Scrubbed(Scrubbed),
     /// How the daemon is.
     Status(Status),
+    /// How everything is.
+    Overview(Overview),
+    /// A volume was stopped by force.
+    Forced(Forced),
 }
 
 /// See [`Reply::Changed`].
@@ -145,6 +150,32 @@ pub struct Verified {
     /// Bytes of blocks that differ, 0 when all plexes are equal.
     pub differing_bytes: u64,
     /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Overview`]: volume, plex and health rows, tasks and happenings came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overview {
+    /// The worst of all.
+    pub health: Health,
+    /// How the daemon is; absent when it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Status>,
+    /// What is wrong beyond volumes, a line each.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// See [`Reply::Forced`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forced {
+    /// The volume.
+    pub volume: Name,
+    /// What was done, in order, and what the record says now; a line each.
+    pub steps: Vec<String>,
+    /// Milliseconds that it took.
     pub elapsed_ms: u64,
 }
 

@@ -86,6 +86,14 @@ pub enum Request {
     TaskAbort(TaskRef),
     /// Limits the rate of a task. Answer: its row, [`Changed`](super::Reply::Changed).
     TaskThrottle(TaskThrottle),
+    /// How everything is. Answer: volume, plex, health, task and happened rows, [`Overview`](super::Reply::Overview).
+    Overview(Overview),
+    /// Ends a volume whatever hangs: what waits for it fails. Answer: [`Forced`](super::Reply::Forced).
+    ForceStop(ForceStop),
+    /// Gives the daemon's place to another binary. Answer: [`Changed`](super::Reply::Changed), before it does.
+    Upgrade(Upgrade),
+    /// What happened. Answer: a row for each, [`Listed`](super::Reply::Listed); when it follows, no end.
+    Events(Events),
     /// How the daemon is. Answer: note rows, [`Status`](super::Reply::Status).
     Status,
     /// Ends the daemon. Answer: [`Changed`](super::Reply::Changed), before it ends.
@@ -130,6 +138,10 @@ impl Request {
             Self::TaskResume(_) => "task-resume",
             Self::TaskAbort(_) => "task-abort",
             Self::TaskThrottle(_) => "task-throttle",
+            Self::Overview(_) => "overview",
+            Self::ForceStop(_) => "force-stop",
+            Self::Upgrade(_) => "upgrade",
+            Self::Events(_) => "events",
             Self::Status => "status",
             Self::Shutdown(_) => "shutdown",
         }
@@ -144,6 +156,8 @@ impl Request {
             | Self::SnapWait(_)
             | Self::TaskList(_)
             | Self::TaskWatch(_)
+            | Self::Events(_)
+            | Self::Overview(_)
             | Self::Status => Access::Read,
             // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
             Self::Verify(_) => Access::Change,
@@ -174,6 +188,8 @@ impl Request {
             | Self::TaskResume(_)
             | Self::TaskAbort(_)
             | Self::TaskThrottle(_)
+            | Self::ForceStop(_)
+            | Self::Upgrade(_)
             | Self::Shutdown(_) => Access::Change,
         }
     }
@@ -610,6 +626,55 @@ pub struct TaskThrottle {
     pub bytes_per_second: Option<u64>,
 }
 
+/// See [`Request::Overview`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overview {
+    /// The group; all groups when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Only this volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+    /// How many of the last happenings are sent.
+    pub events: u64,
+}
+
+/// See [`Request::ForceStop`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceStop {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+}
+
+/// See [`Request::Upgrade`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The binary; what stands now where the daemon was started from when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<PathBuf>,
+}
+
+/// See [`Request::Events`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// Only those of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Only those of this volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
+    /// At most so many of those that are kept, the latest.
+    pub last: u64,
+    /// Whether those to come follow, until the client goes.
+    pub follow: bool,
+}
+
 /// See [`Request::Shutdown`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -624,7 +689,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 26] = [
+    const ALL: [(&str, Access); 39] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -638,6 +703,15 @@ mod tests {
             Access::Change,
         ),
         (r#"{"remove-mirror":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"plex-attach":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (r#"{"plex-detach":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-offline":{"group":"g","plex":"p"}}"#, Access::Change),
+        (r#"{"plex-online":{"group":"g","plex":"p","background":false}}"#, Access::Change),
+        (
+            r#"{"plex-replace":{"group":"g","plex":"p","media":[],"sparse":false,"background":false,"force":false}}"#,
+            Access::Change,
+        ),
+        (r#"{"set":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
         (r#"{"start-all":{"group":"g"}}"#, Access::Change),
@@ -653,6 +727,9 @@ mod tests {
         (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
         // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
         (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"scrub":{"group":"g","volume":"v","repair":"report","background":false}}"#, Access::Change),
+        (r#"{"scrub-schedule":{"group":"g","volume":"v","repair":"report"}}"#, Access::Change),
+        (r#"{"group-import":{"media":[]}}"#, Access::Change),
         (r#"{"task-list":{}}"#, Access::Read),
         (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
         (r#"{"task-pause":{"task":1}}"#, Access::Change),
@@ -660,6 +737,10 @@ mod tests {
         (r#"{"task-abort":{"task":1}}"#, Access::Change),
         (r#"{"task-throttle":{"task":1}}"#, Access::Change),
         (r#""status""#, Access::Read),
+        (r#"{"overview":{"events":1}}"#, Access::Read),
+        (r#"{"force-stop":{"group":"g","volume":"v"}}"#, Access::Change),
+        (r#"{"upgrade":{}}"#, Access::Change),
+        (r#"{"events":{"last":1,"follow":false}}"#, Access::Read),
         (r#"{"shutdown":{"stop_volumes":false}}"#, Access::Change),
     ];
 

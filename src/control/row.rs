@@ -1,6 +1,9 @@
 //! The rows of lists and the members of answers, one frame each.
 
-use super::words::{Grade, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState};
+use super::happening::Happening;
+use super::words::{
+    Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+};
 use crate::base::{Name, Refusal, Uuid};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -17,6 +20,8 @@ pub enum Row {
     Volume(VolumeRow),
     /// A plex.
     Plex(PlexRow),
+    /// How the volume before it is.
+    Health(HealthRow),
     /// A task.
     Task(TaskRow),
     /// A snapshot volume that a cut made.
@@ -27,6 +32,8 @@ pub enum Row {
     Failure(Refusal),
     /// A line for the administrator, as "waiting for fence: PLEX".
     Note(String),
+    /// Something that happened.
+    Happened(Happening),
 }
 
 /// A group.
@@ -200,6 +207,20 @@ pub struct PlexRow {
     /// Why it left, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+}
+
+/// How a volume is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// How it is.
+    pub health: Health,
+    /// Why it is not [`Health::Ok`], a line each, the worst first.
+    pub reasons: Vec<String>,
 }
 
 /// A task.

@@ -67,6 +67,26 @@ words! {
 }
 
 words! {
+    /// How a volume is, for who looks after it.
+    Health {
+        /// All is as it should be.
+        Ok = "ok",
+        /// It serves, or can be started, with less than it should have.
+        Degraded = "degraded",
+        /// It does not serve, or fails requests.
+        Failed = "failed",
+    }
+}
+
+impl Health {
+    /// The worse of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::ALL.iter().copied().rfind(|health| *health == self || *health == other).unwrap_or(self)
+    }
+}
+
+words! {
     /// State of a plex.
     PlexState {
         /// Not initialised.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
-use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
+use crate::control::What;
 use crate::device::{Geometry, Host};
 use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Fault, Opening};
@@ -19,6 +20,8 @@ use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, 
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
 use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume};
 
+use super::events::News;
+use super::fences::Object;
 use super::keepers::KeeperHandle;
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
@@ -65,11 +68,14 @@ impl<M: Machine> Owner<M> {
         }
         // A volume that was just taken down gives its last handles back on other threads.
         let patience = if fence { FENCE_LIMIT } else { CLOSING_LIMIT };
-        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length())).waiting(patience);
-        if fence {
-            tracing::info!(plex = %plex.name(), "waiting for fence: {}", plex.name());
-        }
-        let medium = self.machine.open(plex.medium().path.as_path(), opening).await?;
+        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length()));
+        let path = plex.medium().path.as_path();
+        let medium = match fence {
+            true => {
+                self.open_fenced(record.uuid(), Object::Plex(plex.name()), path, opening, patience).await?
+            }
+            false => self.machine.open(path, opening.waiting(patience)).await?,
+        };
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)
     }
@@ -105,7 +111,9 @@ impl<M: Machine> Owner<M> {
         let record = snapshot.volume_by_id(uuid).ok_or_else(|| gone(uuid))?;
         let fence = matches!(face, Face::TakeOver(_));
         let (intent_file, durable, worth) = self.load_intent(group, record, ending, fence).await?;
+        FaultPoint::StartIntentLoaded.reached();
         let maps = self.load_maps(group, &snapshot, record, ending, &durable, fence).await?;
+        FaultPoint::StartMapsLoaded.reached();
         let resync = record.resync().map(|resync| resync.source);
         let route = self.make_route(&snapshot, record, &durable).await?;
         let shape = Shape {
@@ -138,10 +146,12 @@ impl<M: Machine> Owner<M> {
             jobs: RefCell::default(),
             next_job: Cell::new(0),
             lost: RefCell::default(),
+            failed: Cell::new(None),
             stopping: Cell::new(false),
         });
         put_in_force(&live, record.settings());
         self.live.borrow_mut().insert(uuid, Rc::clone(&live));
+        FaultPoint::StartKept.reached();
         if let Err(refused) = self.show(group, &live, record, face).await {
             self.live.borrow_mut().remove(&uuid);
             // The run ends as a crash would end it: its bits stay.
@@ -260,16 +270,21 @@ impl<M: Machine> Owner<M> {
         let path = group.file(&name);
         let patience = if fence { FENCE_LIMIT } else { Duration::from_secs(5) };
         let bytes = identity.file_bytes();
-        match self.machine.open(&path, Opening::WRITE.at_least(bytes).waiting(patience)).await {
-            Ok(medium) => Ok((medium, false)),
+        let opening = Opening::WRITE.at_least(bytes);
+        let opened = self.open_fenced(identity.volume, Object::State(&name), &path, opening, patience).await;
+        let (medium, made) = match opened {
+            Ok(medium) => (medium, false),
             Err(error) if matches!(error.fault, Fault::Missing | Fault::TooSmall { .. }) => {
-                tracing::warn!(path = %path.display(), "a map was lost: it counts as all ones");
                 let _ = self.machine.remove_durably(&path).await;
-                let medium = self.machine.create_file(&path, bytes, crate::ring::Allocation::Full).await?;
-                Ok((medium, true))
+                (self.machine.create_file(&path, bytes, crate::ring::Allocation::Full).await?, true)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        if made {
+            let news = News::new(What::MapLost, format!("its map {name} was lost, and counts as all ones"));
+            self.events.raise(self.news_about(news, identity.volume, None));
         }
+        Ok((medium, made))
     }
 
     async fn make_route(
@@ -324,6 +339,7 @@ impl<M: Machine> Owner<M> {
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
+        FaultPoint::StartShown.reached();
         if record.device() != Some(number) {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
@@ -331,6 +347,7 @@ impl<M: Machine> Owner<M> {
         let refused = self.machine.make_links(&group.name, record.name(), number, NODE_LIMIT).await?;
         // The node serves; a link that something stands in the way of is no reason to take it down.
         refused.iter().for_each(|refused| tracing::warn!("{refused}"));
+        FaultPoint::StartLinked.reached();
         Ok(())
     }
 
@@ -352,10 +369,12 @@ impl<M: Machine> Owner<M> {
         if let Err(refused) = self.machine.remove_links(&live.group, &live.name).await {
             tracing::warn!("{refused}");
         }
+        FaultPoint::StopLinksRemoved.reached();
         let device = live.device.borrow_mut().take();
         let ended = match device {
             Some(device) => {
                 self.machine.stop(device, STOP_LIMIT).await?;
+                FaultPoint::StopDeviceEnded.reached();
                 live.keeper.stop(stop).await
             }
             // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
@@ -374,6 +393,7 @@ impl<M: Machine> Owner<M> {
                 live.keeper.stop(None).await.and(Err(Errno::TIMED_OUT))
             }
         };
+        FaultPoint::StopKeeperEnded.reached();
         self.live.borrow_mut().remove(&live.volume.shape().uuid);
         ended.map_err(|errno| {
             Refusal::new(

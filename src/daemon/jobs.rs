@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
+use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{Host, Space};
 use crate::mover::{
@@ -19,10 +20,11 @@ use crate::state::{Group, MediumKind, Plex, PlexState};
 use crate::volume::{PlexDevice, Role, Route, RoutePlex, Volume, VolumeQueue};
 
 use super::bringup::role;
-use super::happenings::Happening;
+use super::events::{Cause, News};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner, system};
+use super::plex_faults::PlexFault;
 
 /// Differences that one comparison lists; all are counted.
 const DIFFERENCES_LISTED: usize = 64;
@@ -168,6 +170,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| system(&live.name, what, errno);
         live.keeper.persist().await.map_err(failed("a change map cannot be written"))?;
+        FaultPoint::StepPersisted.reached();
         let kept = |record: &Plex| record.state().has_map();
         let has_map = group.record().plex_by_id(plex).is_some_and(|(_, record)| kept(record));
         if !has_map {
@@ -178,11 +181,14 @@ impl<M: Machine> Owner<M> {
         live.give_role(&self.keepers, plex, Role::Joining)
             .await
             .map_err(failed("the plex cannot be given its role"))?;
+        FaultPoint::StepJoined.reached();
         live.keeper.flush().await.map_err(failed("the plexes cannot be flushed"))?;
+        FaultPoint::StepFlushed.reached();
         if live.volume.route().plex(plex).is_none_or(|plex| !plex.behind.is_clean()) {
             return Err(plex_gone(plex));
         }
         let committed = self.transact(group, |group, ids| change::synced_plex(group, plex, ids)).await?;
+        FaultPoint::StepRecorded.reached();
         let state = committed.after.plex_by_id(plex).map(|(_, record)| record.state());
         if let Some(state) = state {
             // Without it the plex is believed and gets everything, and serves no read.
@@ -249,6 +255,7 @@ impl<M: Machine> Owner<M> {
     ) -> Refused {
         let source_failed = matches!(error, MoverError::Read { device: mover::SOURCE, .. });
         if purpose.kind != TaskKind::Recover || !source_failed {
+            self.events.note_cause(plex, Cause { reason: error.to_string(), hung: false });
             self.back_out(group, plex, purpose).await;
         }
         let record = group.record();
@@ -316,7 +323,7 @@ impl<M: Machine> Owner<M> {
     /// Rewrite what `plex` could not read from the plexes that can (ordering rule 10). One that cannot be written either is
     /// lost.
     pub(super) async fn mend(self: &Rc<Self>, volume: Uuid, plex: Uuid, range: ByteRange, errno: Errno) {
-        self.happened(volume, plex, &Happening::ReadFailed(range, errno));
+        self.plex_fault(volume, plex, &PlexFault::ReadFailed(range, errno));
         let Some((live, group)) = self.live(volume).zip(self.group_of(volume)) else { return };
         let Some(target) = live.volume.route().plex(plex).cloned() else { return };
         // What is not mended now is told again by the next read of it.
@@ -333,12 +340,14 @@ impl<M: Machine> Owner<M> {
         let mended = mended.await;
         drop(at_work);
         match mended {
-            Ok(Some(Ok(()))) => self.happened(volume, plex, &Happening::Mended(range)),
+            Ok(Some(Ok(()))) => self.plex_fault(volume, plex, &PlexFault::Mended(range)),
             Ok(Some(Err(error @ MoverError::Read { .. }))) => {
-                tracing::error!(%volume, %plex, %range, "not rewritten: {error}");
+                let text = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.raise(self.news_about(News::new(What::ReadNotMended, text), volume, Some(plex)));
             }
             Ok(Some(Err(error))) => {
-                tracing::error!(%volume, %plex, %range, "cannot be rewritten: {error}");
+                let reason = format!("could not be read at {range} ({errno}), and not be rewritten: {error}");
+                self.events.note_cause(plex, Cause { reason, hung: false });
                 self.give_up(&group, plex, Loss::Failed).await;
             }
             Ok(None) | Err(_) => {}
@@ -370,11 +379,14 @@ impl<M: Machine> Owner<M> {
             let relied: Vec<Uuid> = relied_on(&group.record(), &route);
             let equal = |uuid: &Uuid| route.plex(*uuid).is_none_or(|plex| plex.behind.is_clean());
             if !relied.iter().all(equal) || live.stopping.get() {
-                tracing::warn!(volume = %live.name, "the resync did not end: it goes on at the next start");
+                let news = News::new(What::ResyncUnfinished, "its plexes could not be made equal");
+                owner.events.raise(news.of_volume(&live.group, &live.name));
                 return;
             }
+            FaultPoint::ResyncEqual.reached();
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
                 Ok(_) => {
+                    FaultPoint::ResyncRecorded.reached();
                     live.volume.intent().unpin();
                     owner.finish_replacements(&group, uuid).await;
                 }

@@ -8,11 +8,13 @@ use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
 use crate::catalog::labels::{self, Found};
 use crate::catalog::{Committed, foreign_signature};
+use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{Change, Presence};
 use crate::state::{Group, Volume};
 
+use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
 
@@ -53,17 +55,23 @@ impl<M: Machine> Owner<M> {
         ))
     }
 
-    async fn presence(self: &Rc<Self>, record: &Volume, plex: Uuid, verdict: Verdict) -> Presence {
-        let medium = self.media.borrow().get(&plex).cloned();
-        let look = match (medium, record.plex_by_id(plex)) {
+    async fn presence(self: &Rc<Self>, record: &Volume, uuid: Uuid, verdict: Verdict) -> Presence {
+        let medium = self.media.borrow().get(&uuid).cloned();
+        let look = match (medium, record.plex_by_id(uuid)) {
             (Some(medium), Some(plex)) => self.noted(&medium, plex).await,
             _ => None,
         };
         match verdict {
             Verdict::Use => Presence::Present(look),
-            Verdict::Behind(why) => Presence::Behind(why),
+            Verdict::Behind(why) => {
+                let cause = Cause { reason: format!("it is behind: {why}"), hung: false };
+                self.events.note_cause(uuid, cause);
+                Presence::Behind(why)
+            }
             Verdict::Missing(why) => {
-                self.media.borrow_mut().remove(&plex);
+                let cause = Cause { reason: format!("it is missing: {why}"), hung: false };
+                self.events.note_cause(uuid, cause);
+                self.media.borrow_mut().remove(&uuid);
                 Presence::Missing(why)
             }
         }
@@ -92,7 +100,11 @@ impl<M: Machine> Owner<M> {
         let _turn = group.turn.lock().await;
         let (record, text) = ((*group.record()).clone(), label.configuration.clone());
         let from = format!("the label of plex {}", label.plex);
-        tracing::warn!(group = %group.name, generation = %label.config_generation, "{from} is newer than the catalogue: it is adopted");
+        let news = format!(
+            "{from} has generation {}, newer than the catalogue: it is adopted",
+            label.config_generation
+        );
+        self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
         let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
         group.replace(adopted, committed.generation);
@@ -132,7 +144,10 @@ impl<M: Machine> Owner<M> {
                 Ok(_) => {
                     self.unlabelled.borrow_mut().remove(&plex);
                 }
-                Err(errno) => tracing::error!(%plex, %errno, "its label cannot be written"),
+                Err(errno) => {
+                    let news = News::new(What::LabelFailing, format!("its label cannot be written: {errno}"));
+                    self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
+                }
             }
         }
     }

@@ -44,6 +44,8 @@ pub struct Live<M: Machine = ThisHost> {
     pub(super) next_job: Cell<u64>,
     /// Why plexes left its write path.
     pub(super) lost: RefCell<BTreeMap<Uuid, Errno>>,
+    /// When its last plex failed a request, if it did.
+    pub failed: Cell<Option<crate::device::Moment>>,
     /// A stop is under way: no new job is begun.
     pub stopping: Cell<bool>,
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::base::{Errno, Name, Refused};
 use crate::catalog::StateFiles;
 use crate::device::{Host, Moment};
-use crate::export::ublk::{DataMode, DeviceOptions, Existing};
+use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -74,6 +74,17 @@ pub trait Shown: 'static {
     fn id(&self) -> u32;
     /// How its data travel.
     fn data(&self) -> DataMode;
+}
+
+/// A device that there is, whoever made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Living {
+    /// N of `/dev/ublkbN`.
+    pub id: u32,
+    /// Bytes that it has; 0 before it was given its size.
+    pub length: u64,
+    /// Whether it can be taken over: it is served, or waits for somebody to serve it.
+    pub recoverable: bool,
 }
 
 /// What stands at a path.
@@ -180,7 +191,7 @@ pub trait Machine: Clone + 'static {
     ///
     /// # Errors
     /// The driver cannot be asked.
-    fn devices(&self) -> impl Future<Output = Result<Vec<Existing>, Refused>>;
+    fn devices(&self) -> impl Future<Output = Result<Vec<Living>, Refused>>;
     /// Remove the devices of the daemon before this one that are not among the `known` and that nobody has open; their
     /// numbers. None where it is not known whose a device was.
     fn remove_strays(&self, _known: BTreeSet<u32>) -> impl Future<Output = Vec<u32>> {
@@ -210,6 +221,21 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// It does not end.
     fn stop(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<(), Refused>>;
+    /// [`Machine::stop`] for a device below which something may hang; whether requests were failed.
+    ///
+    /// # Errors
+    /// It does not end.
+    fn force(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
+        async move { self.stop(device, limit).await.map(|()| false) }
+    }
+    /// End a device that this machine does not serve: what waits for its daemon fails. Nothing happens where a machine has
+    /// no such devices.
+    ///
+    /// # Errors
+    /// There is none, or it does not end within `limit`.
+    fn delete(&self, _number: u32, _limit: Duration) -> impl Future<Output = Result<(), Refused>> {
+        std::future::ready(Ok(()))
+    }
     /// Wait at most `limit` for the node of a device, then make its links. What stands in the way of a link is told.
     ///
     /// # Errors
@@ -253,6 +279,6 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// They were let go before.
     fn thaw(&self, frozen: Self::Frozen) -> impl Future<Output = Result<Duration, Refused>>;
-    /// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12).
-    fn thaw_left_over(&self, number: u32) -> impl Future<Output = ()>;
+    /// Thaw what a cut may have left frozen whose daemon and guard died together (ordering rule 12); where that was.
+    fn thaw_left_over(&self, number: u32) -> impl Future<Output = Vec<PathBuf>>;
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
 use crate::control::words::{DataPath, Init, TaskKind};
 use crate::control::{Reply, Row, request};
@@ -135,8 +135,10 @@ impl<M: Machine> Owner<M> {
         };
         let committed = self.transact(&group, |group, ids| change::make_volume(group, &args, ids)).await?;
         let volume = committed.after.volume(request.volume.as_str())?.uuid();
+        FaultPoint::MakeRecorded.reached();
         let finished = async {
             let made = self.allocate(&committed.effects, request.force).await?;
+            FaultPoint::MakeAllocated.reached();
             if request.init == Init::Zero {
                 self.zero_media(&committed.after, volume).await?;
             }
@@ -151,6 +153,7 @@ impl<M: Machine> Owner<M> {
             }
             return Err(refused);
         }
+        FaultPoint::MakeFinished.reached();
         let jobs = match self.start_volume(&group, &request.volume, None).await {
             Ok(jobs) => jobs,
             Err(refused) => {
@@ -216,6 +219,7 @@ impl<M: Machine> Owner<M> {
                 _ => None,
             })
             .collect();
+        FaultPoint::AttachRecorded.reached();
         let allocated = async {
             let made = self.allocate(&committed.effects, wanted.force).await?;
             self.label_new(group, &plexes).await?;
@@ -231,6 +235,7 @@ impl<M: Machine> Owner<M> {
             }
         };
         let (mut names, mut jobs) = (Vec::new(), Vec::new());
+        FaultPoint::AttachAllocated.reached();
         for one in &made {
             let ready = self.transact(group, |group, ids| change::plex_ready(group, one, ids)).await;
             let committed = match ready {
@@ -243,6 +248,7 @@ impl<M: Machine> Owner<M> {
             if let Some((_, plex)) = committed.after.plex_by_id(one.plex) {
                 names.push(plex.name().clone());
             }
+            FaultPoint::AttachReady.reached();
             match self.attach_and_copy(group, committed, kind, true).await {
                 Ok(more) => jobs.extend(more),
                 Err(refused) => {
@@ -298,6 +304,7 @@ impl<M: Machine> Owner<M> {
                     live.attach(&self.keepers, route_plex).await.map_err(|errno| {
                         system(&live.name, "the plex cannot be taken into the write path", errno)
                     })?;
+                    FaultPoint::AttachJoined.reached();
                 }
                 Effect::Copy { volume, plex } => {
                     let Some(live) = self.live(volume) else { continue };
@@ -379,11 +386,13 @@ impl<M: Machine> Owner<M> {
         if live.is_some() {
             self.stop_alone(&group, &request.object).await?;
         }
+        FaultPoint::RemoveStopped.reached();
         let args = RemoveArgs { holders: &[], ..args };
         self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
             change::remove_volume(group, &args, ids)
         })
         .await?;
+        FaultPoint::RemoveRecorded.reached();
         Ok(Reply::Removed(Removed {
             volume: Some(request.object),
             plexes,

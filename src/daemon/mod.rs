@@ -17,8 +17,10 @@
 
 pub mod bringup;
 pub mod effects;
+pub mod events;
+mod fences;
 pub mod freeze;
-mod happenings;
+pub mod health;
 mod import;
 pub mod jobs;
 pub mod keepers;
@@ -31,8 +33,10 @@ mod media;
 pub mod mounts;
 pub mod notify;
 pub mod offline;
+mod overview;
 pub mod owner;
 pub mod permission;
+mod plex_faults;
 mod plexes;
 pub mod process;
 mod recovery;
@@ -42,9 +46,12 @@ mod scrub;
 pub mod server;
 mod service;
 mod snapshots;
+pub mod standalone;
 pub mod startup;
+pub mod takeover;
 pub mod tasks;
 pub mod this_host;
+pub mod upgrade;
 mod vigil;
 
 pub use startup::{Options, run};

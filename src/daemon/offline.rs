@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use crate::base::{ByteRange, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::Directory;
 use crate::device::Moment;
-use crate::export::ublk::{DataMode, DeviceOptions, Existing};
+use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingThread};
 use crate::state::place::Room;
 use crate::state::{Noted, PlexState, PoolMedium, VolumeState};
 use crate::volume::Volume;
 
-use super::machine::{Machine, Shown, Standing};
+use super::machine::{Living, Machine, Shown, Standing};
 use super::owner::{GroupHandle, Owner, system};
 use super::startup::RING_ENTRIES;
 use super::this_host::ThisHost;
@@ -263,7 +263,7 @@ impl Machine for Deviceless {
         self.host.open_files(path).await
     }
 
-    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
+    async fn devices(&self) -> Result<Vec<Living>, Refused> {
         Ok(Vec::new())
     }
 
@@ -309,5 +309,7 @@ impl Machine for Deviceless {
         Ok(Duration::ZERO)
     }
 
-    async fn thaw_left_over(&self, _: u32) {}
+    async fn thaw_left_over(&self, _: u32) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }

@@ -11,25 +11,22 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
-use crate::control::Event;
 use crate::device::Moment;
 use crate::state::change::{self, Change, Effect};
 use crate::state::{Group, Ids};
 
+use super::events::{Events, News};
 use super::keepers::Plea;
 use super::live::Live;
 use super::machine::Machine;
-use super::rows;
+use super::takeover::Recovery;
 use super::tasks::Tasks;
 use super::this_host::ThisHost;
-
-/// Events that a slow listener may lag behind before it loses some.
-const EVENT_BACKLOG: usize = 1024;
 
 /// A group whose state directory is open and locked.
 pub struct GroupHandle<M: Machine = ThisHost> {
@@ -94,8 +91,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub tasks: Rc<Tasks<M>>,
     /// Where keepers ask.
     pub pleas: mpsc::UnboundedSender<Plea>,
-    /// Changes of states, for whoever waits.
-    pub events: broadcast::Sender<Event>,
+    /// Whom happenings are told to.
+    pub events: Rc<Events>,
     pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle<M>>>>,
     pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
@@ -109,11 +106,19 @@ pub struct Owner<M: Machine = ThisHost> {
     /// Plexes whose files could not be made: nothing at their paths is ours.
     pub(super) never_made: RefCell<BTreeSet<Uuid>>,
     /// What was told of plexes lately.
-    pub(super) told: super::happenings::Told,
+    pub(super) told: super::plex_faults::Told,
     /// When the daemon started.
     pub started: Moment,
     /// One hold at a time: two verbs may change the route of one volume at the same moment, and a gate is held once.
     pub(super) holds: Rc<tokio::sync::Mutex<()>>,
+    /// Where this program was started from.
+    pub(super) binary: Option<PathBuf>,
+    /// The binary that is to take its place.
+    pub(super) successor: RefCell<Option<PathBuf>>,
+    /// Groups whose configuration could not be read, a line each.
+    pub(super) unloaded: RefCell<Vec<String>>,
+    /// What could not be taken over.
+    pub(super) recovery: Recovery,
     /// Somebody asked the daemon to end.
     pub ending: tokio::sync::Notify,
 }
@@ -147,7 +152,13 @@ impl<M: Machine> Owner<M> {
             movers,
             tasks: Tasks::new(machine.clone()),
             pleas,
-            events: broadcast::channel(EVENT_BACKLOG).0,
+            events: {
+                let machine = machine.clone();
+                Events::new(move || {
+                    let since = machine.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                })
+            },
             groups: Default::default(),
             live: Default::default(),
             media: Default::default(),
@@ -158,9 +169,15 @@ impl<M: Machine> Owner<M> {
             told: Default::default(),
             started: machine.now(),
             holds: Rc::default(),
+            binary: super::upgrade::own_binary(),
+            successor: Default::default(),
+            unloaded: Default::default(),
+            recovery: Recovery::default(),
             ending: tokio::sync::Notify::new(),
             machine,
         };
+        let told = Rc::clone(&owner.events);
+        owner.tasks.when_failed(move |row| told.raise(News::of_task(row)));
         (Rc::new(owner), heard)
     }
 
@@ -210,10 +227,35 @@ impl<M: Machine> Owner<M> {
         self.groups.borrow().values().find(|group| group.record().volume_by_id(volume).is_some()).cloned()
     }
 
+    /// `news` of the volume, and of its plex where one is named, by their present names; of nothing when they are gone.
+    #[must_use]
+    pub fn news_about(&self, news: News, volume: Uuid, plex: Option<Uuid>) -> News {
+        let Some(group) = self.group_of(volume) else { return news };
+        let record = group.record();
+        let Some(found) = record.volume_by_id(volume) else { return news };
+        let news = news.of_volume(&group.name, found.name());
+        match plex.and_then(|plex| found.plex_by_id(plex)) {
+            Some(plex) => news.of_plex(plex.name()),
+            None => news,
+        }
+    }
+
     /// The started volume.
     #[must_use]
     pub fn live(&self, volume: Uuid) -> Option<Rc<Live<M>>> {
         self.live.borrow().get(&volume).cloned()
+    }
+
+    /// The change map, if it is in memory.
+    #[must_use]
+    pub fn change_map(&self, map: Uuid) -> Option<Arc<ChangeMap>> {
+        self.maps.borrow().get(&map).cloned()
+    }
+
+    /// All started volumes, in the order of their identities.
+    #[must_use]
+    pub fn all_live(&self) -> Vec<Rc<Live<M>>> {
+        self.live.borrow().values().cloned().collect()
     }
 
     /// Wait until no other verb is at work on `volumes`, and keep others from beginning while the answer lives. Taken before
@@ -275,6 +317,10 @@ impl<M: Machine> Owner<M> {
         let _turn = group.turn.lock().await;
         let before = group.record();
         let change = plan(&before, &mut self.dice()?)?;
+        if self.takes_out_a_plex(&change) {
+            // What is taken out before a commit that does not come cannot be put back: nothing would be acknowledged then.
+            self.commit_quietly(group, (*before).clone()).await?;
+        }
         let mut done = Vec::new();
         for effect in &change.before_commit {
             if let Err(refused) = self.before_commit(group, &change, &done, effect).await {
@@ -283,10 +329,16 @@ impl<M: Machine> Owner<M> {
             }
             done.push(effect.clone());
         }
-        if let Err(refused) = self.commit(group, &before, &change).await {
+        FaultPoint::TransactionPrepared.reached();
+        let committed = self.commit(group, &before, &change).await;
+        self.events
+            .state_directory(&group.name, committed.as_ref().map(|()| ()).map_err(|refused| &**refused));
+        if let Err(refused) = committed {
             self.undo(group, &done).await;
             return Err(refused);
         }
+        FaultPoint::TransactionLabelled.reached();
+        let news = self.events.news_of(&before, &change);
         let after = Rc::new(change.group);
         *group.record.borrow_mut() = Rc::clone(&after);
         let (mut effects, mut released) = (Vec::new(), Vec::new());
@@ -300,11 +352,19 @@ impl<M: Machine> Owner<M> {
             tracing::warn!("that plexes are gone cannot be recorded yet: {refused}");
         }
         self.settle_absent(&before, &after);
-        for event in rows::events(&before, &after) {
-            // Nobody may be listening.
-            let _ = self.events.send(event);
-        }
+        FaultPoint::TransactionDone.reached();
+        news.into_iter().for_each(|news| self.events.raise(news));
         Ok(Committed { before, after, effects })
+    }
+
+    /// Whether `change` takes a plex out of the write path of a volume that runs.
+    fn takes_out_a_plex(&self, change: &Change) -> bool {
+        change.before_commit.iter().any(|effect| match effect {
+            Effect::Detach { volume, plex } => {
+                self.live(*volume).is_some_and(|live| live.volume.route().plex(*plex).is_some())
+            }
+            _ => false,
+        })
     }
 
     /// As [`Owner::transact`] for a change without effects that the labels need not carry.
@@ -347,6 +407,7 @@ impl<M: Machine> Owner<M> {
         let next = change.group.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
+        FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {

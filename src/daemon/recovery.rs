@@ -40,8 +40,9 @@ pub(super) fn tell(unfinished: &[Unfinished]) {
 
 impl<M: Machine> Owner<M> {
     /// What `work` came to, unless it takes longer than `limit`; it goes on then where it runs.
-    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             outcome = work => Some(outcome),
             () = self.machine.sleep(limit) => None,
         }
@@ -208,7 +209,7 @@ impl<M: Machine> Owner<M> {
 
     async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
         let (path, kind) = (medium.path.as_path(), medium.kind);
-        let open = match self.machine.open(path, Opening::WRITE).await {
+        let open = match self.machine.open(path, Opening::WRITE.waiting(LABEL_LIMIT)).await {
             Ok(open) => open,
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
             Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),

@@ -10,7 +10,7 @@ use super::links;
 use crate::base::limits::MAX_NAME_BYTES;
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::row::{GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, VolumeRow};
-use crate::control::{Event, words};
+use crate::control::words;
 use crate::export::ublk::DataMode;
 use crate::state::place::Room;
 use crate::state::{self, Group, MediumPath, Plex, Volume};
@@ -281,34 +281,6 @@ pub fn is_degraded(plex: &Plex) -> bool {
     }
 }
 
-/// The states of volumes and plexes that are new or other in `after`, as events: volumes first, each before its plexes.
-#[must_use]
-pub fn events(before: &Group, after: &Group) -> Vec<Event> {
-    let mut events = Vec::new();
-    for volume in after.volumes() {
-        if before.volume_by_id(volume.uuid()).map(Volume::state) != Some(volume.state()) {
-            events.push(Event::Volume {
-                group: after.name().clone(),
-                volume: volume.name().clone(),
-                state: volume_state(volume.state()),
-            });
-        }
-        for plex in volume.plexes() {
-            let was = before.plex_by_id(plex.uuid()).map(|(volume, plex)| (volume.uuid(), plex.state()));
-            if was != Some((volume.uuid(), plex.state())) {
-                events.push(Event::Plex {
-                    group: after.name().clone(),
-                    volume: volume.name().clone(),
-                    plex: plex.name().clone(),
-                    state: plex_state(plex.state()),
-                    mode: plex_mode(plex.mode()),
-                });
-            }
-        }
-    }
-    events
-}
-
 /// The word for how data travel.
 #[must_use]
 pub const fn data_path(mode: DataMode) -> &'static str {
@@ -504,22 +476,11 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_tells_where_it_comes_from_and_a_change_tells_its_events() {
+    fn a_snapshot_tells_where_it_comes_from() {
         let ids = &mut Ids::from_seed([3; 32]);
         let before = started(ids);
         let mirror = before.volumes()[0].plexes()[1].uuid();
         let in_step = synced_plex(&before, mirror, ids).unwrap().group;
-        let plex_event = |volume: &str, plex: &str, state, mode| Event::Plex {
-            group: name("default"),
-            volume: name(volume),
-            plex: name(plex),
-            state,
-            mode,
-        };
-        let done = plex_event("v", "v-02", words::PlexState::Snapdone, words::PlexMode::WriteOnly);
-        assert_eq!(events(&before, &in_step), [done]);
-        assert_eq!(events(&before, &before), []);
-
         let target = CutTarget { volume: "v", name: None, mirrors: 1 };
         let (set, prepared) = prepare_cut(&in_step, &[target], ids).unwrap();
         let v = &prepared.group.volumes()[0];
@@ -534,14 +495,6 @@ mod tests {
             frozen_ns: 2,
         };
         let after = commit_cut(&prepared.group, set, &[cut], ids).unwrap().group;
-        let told = events(&prepared.group, &after);
-        let made = Event::Volume {
-            group: name("default"),
-            volume: name("SNAP-v"),
-            state: words::VolumeState::Active,
-        };
-        let moved = plex_event("SNAP-v", "v-02", words::PlexState::Active, words::PlexMode::ReadWrite);
-        assert_eq!(told, [made, moved]);
 
         let snapshot = after.volume("SNAP-v").unwrap();
         let link = after.link_of(snapshot.uuid()).unwrap().1;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::{Name, Refused, Uuid};
+use crate::base::{FaultPoint, Name, Refused, Uuid};
 use crate::control::words::TaskKind;
 use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
@@ -38,10 +38,14 @@ impl<M: Machine> Owner<M> {
         if self.live(uuid).is_some() {
             return Err(refuse::volume_running(name));
         }
-        if volume.state().is_started() {
-            // It went down and that could not be recorded.
-            self.transact(group, |group, _| change::crashed(group, uuid)).await?;
+        // One that could not be taken over is tried again, because a person says so.
+        if volume.state().is_started()
+            && let Some(jobs) = self.try_again(group, uuid).await?
+        {
+            return Ok(jobs);
         }
+        let record = group.record();
+        let volume = record.volume(name.as_str())?;
         let media = match self.look_at_media(group, uuid, false).await {
             Ok(media) => media,
             Err(refused) => {
@@ -49,6 +53,7 @@ impl<M: Machine> Owner<M> {
                 return Err(refused);
             }
         };
+        FaultPoint::StartJudged.reached();
         // A newer configuration may have been adopted from a label.
         let record = group.record();
         let volume = record.volume(name.as_str())?;
@@ -67,6 +72,7 @@ impl<M: Machine> Owner<M> {
             }
         };
         Self::tell_start(volume, false);
+        FaultPoint::StartRecorded.reached();
         self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
     }
 
@@ -189,9 +195,11 @@ impl<M: Machine> Owner<M> {
         }
         let committed =
             self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
+        FaultPoint::StopRecorded.reached();
         if let Some(volume) = committed.after.volume_by_id(uuid) {
             if volume.state() == VolumeState::Clean {
                 self.note_media(group, volume).await;
+                FaultPoint::StopNoted.reached();
             }
             self.close_media(volume);
             let mut maps = self.maps.borrow_mut();

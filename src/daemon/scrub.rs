@@ -1,6 +1,6 @@
 //! Scrubs: begun by a person or by their schedule, kept up to date in the catalogue, gone on with after a restart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -310,6 +310,7 @@ impl<M: Machine> Owner<M> {
         let mut durable = run.tally;
         loop {
             tokio::select! {
+                biased;
                 report = &mut report => return report.map_err(|_| ending()),
                 () = self.machine.sleep(CHECKPOINT) => {
                     let tally = kept(&told.lock().unwrap_or_else(PoisonError::into_inner));
@@ -418,8 +419,8 @@ impl<M: Machine> Owner<M> {
 
     /// Begin and hold scrubs by their schedules, as long as the daemon lives.
     pub(super) async fn keep_scrub_schedules(self: Rc<Self>) {
-        let mut held = HashSet::new();
-        let mut refused: HashMap<Uuid, Moment> = HashMap::new();
+        let mut held = BTreeSet::new();
+        let mut refused: BTreeMap<Uuid, Moment> = BTreeMap::new();
         loop {
             self.machine.sleep(LOOK).await;
             for group in self.all_groups() {
@@ -438,8 +439,8 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         volume: &Record,
         live: &Rc<Live<M>>,
-        held: &mut HashSet<u64>,
-        refused: &mut HashMap<Uuid, Moment>,
+        held: &mut BTreeSet<u64>,
+        refused: &mut BTreeMap<Uuid, Moment>,
     ) {
         let uuid = volume.uuid();
         let now = self.unix_seconds();

@@ -19,6 +19,10 @@ use super::server::{Answer, Peer, Service};
 
 impl<M: Machine> Service for Owner<M> {
     async fn serve(self: Rc<Self>, peer: Peer, request: Request, answer: Answer) -> Result<Reply, Refused> {
+        // How it is can be asked at any time; everything else, once the volumes of the daemon before are taken over.
+        if !matches!(request, Request::Overview(_) | Request::Events(_)) {
+            self.recovery.come_up().await;
+        }
         match request {
             Request::GroupCreate(request) => self.group_create(request).await,
             Request::GroupDestroy(request) => self.group_destroy(request).await,
@@ -74,6 +78,10 @@ impl<M: Machine> Service for Owner<M> {
                 })
                 .await
             }
+            Request::Overview(request) => self.overview(request, &answer).await,
+            Request::ForceStop(request) => self.force_stop(request).await,
+            Request::Upgrade(request) => self.upgrade(request).await,
+            Request::Events(request) => self.events_told(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,
         }
@@ -112,14 +120,21 @@ impl<M: Machine> Owner<M> {
             let hangs = volume.plexes().iter().filter(|plex| live.volume.hangs(plex.uuid()));
             hangs.map(|plex| format!("plex {} does not answer", plex.name()))
         });
-        let hanging = hanging.collect();
+        let hanging: Vec<_> = hanging.collect();
         let maps = self.maps.borrow();
         LiveFacts {
             device: live.and_then(|live| live.number.get()),
             data_path,
             dirty_regions: maps.iter().map(|(map, bits)| (*map, bits.dirty_regions())).collect(),
-            notes: hanging,
+            notes: self.notes_of(volume).into_iter().chain(hanging).collect(),
         }
+    }
+
+    /// What the administrator should know of a volume beyond its record.
+    fn notes_of(&self, volume: &crate::state::Volume) -> Vec<String> {
+        let group = self.group_of(volume.uuid());
+        let waits = group.map(|group| self.events.waits(&group.name, volume.name())).unwrap_or_default();
+        self.recovery.why(volume.uuid()).into_iter().chain(waits).collect()
     }
 
     /// Who has the device of a volume open, as people are told it.
@@ -394,7 +409,13 @@ impl<M: Machine> Owner<M> {
                 }
             }
         }
-        Ok(Reply::Status(Status {
+        Ok(Reply::Status(self.daemon_status()))
+    }
+
+    /// How the daemon is.
+    pub(super) fn daemon_status(&self) -> Status {
+        let groups = self.all_groups();
+        Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
@@ -404,7 +425,7 @@ impl<M: Machine> Owner<M> {
             volumes: groups.iter().map(|group| group.record().volumes().len() as u64).sum(),
             started: self.live.borrow().len() as u64,
             tasks: self.tasks.list(None).iter().filter(|row| !row.state.ended()).count() as u64,
-        }))
+        }
     }
 
     async fn shutdown(self: &Rc<Self>, request: request::Shutdown, peer: Peer) -> Result<Reply, Refused> {

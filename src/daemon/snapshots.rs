@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Cut, Removed, Returned};
 use crate::control::words::{Consistency, TaskKind};
 use crate::control::{Event, Reply, Row, request};
@@ -119,14 +119,17 @@ impl<M: Machine> Owner<M> {
                 }
             }
             tokio::select! {
-            biased;
-                            event = events.recv() => if let Ok(event) = event { answer.event(event) },
-                            event = progress.recv() => if let Ok(event) = event
-                                && is_of(&event, &request.group, &request.volume) {
-                                    answer.event(event);
-                                },
-                            () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
-                        }
+                biased;
+                event = events.recv() => if let Ok(event) = event
+                    && is_of(&event, &request.group, &request.volume) {
+                        answer.event(event);
+                    },
+                event = progress.recv() => if let Ok(event) = event
+                    && is_of(&event, &request.group, &request.volume) {
+                        answer.event(event);
+                    },
+                () = answer.closed() => return Err(Refusal::new(Kind::Aborted, "client.gone", "client", "went away", "")),
+            }
         }
     }
 
@@ -232,6 +235,7 @@ impl<M: Machine> Owner<M> {
                 grade: Grade::Crash,
             });
         }
+        FaultPoint::CutPrepared.reached();
         let swapped = self.freeze_and_swap(request.consistency, &mut cutting).await;
         let taken = match swapped {
             Ok(taken) => taken,
@@ -245,6 +249,7 @@ impl<M: Machine> Owner<M> {
             self.roll_back(group, set, true).await;
             return Err(refused);
         }
+        FaultPoint::CutCommitted.reached();
         let mut outcome = Ok(taken);
         for one in &cutting {
             let _alone = self.alone([one.snapshot]).await;
@@ -297,6 +302,7 @@ impl<M: Machine> Owner<M> {
             Consistency::Fs => Some(self.freeze(cutting).await?),
             Consistency::Crash => None,
         };
+        FaultPoint::CutFrozen.reached();
         let members: Vec<Swapping<M>> = cutting
             .iter()
             .filter_map(|one| {
@@ -317,6 +323,7 @@ impl<M: Machine> Owner<M> {
         if let Some(frozen) = frozen {
             self.thaw(frozen, cutting).await;
         }
+        FaultPoint::CutReleased.reached();
         match swapped {
             Ok(report) => Ok(Taken { at, hold: report.hold, drain: report.drain }),
             Err(errno) => Err(Refusal::new(
@@ -399,6 +406,7 @@ impl<M: Machine> Owner<M> {
                     .map_err(|errno| system(&one.live.name, "the detached plex cannot be flushed", errno))?;
             }
         }
+        FaultPoint::CutFlushed.reached();
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let facts: Vec<_> = cutting
             .iter()
@@ -416,6 +424,7 @@ impl<M: Machine> Owner<M> {
     async fn roll_back(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, set: Uuid, swapped: bool) {
         match self.transact(group, |group, ids| change::roll_back_cut(group, set, swapped, ids)).await {
             Ok(committed) => {
+                FaultPoint::CutRolledBack.reached();
                 // Detached plexes are tracked again: they lack what was written since the swap.
                 for volume in committed.after.volumes() {
                     if let Some(live) = self.live(volume.uuid()) {
@@ -487,12 +496,14 @@ impl<M: Machine> Owner<M> {
         if runs {
             self.stop_alone(&group, &request.snapshot).await?;
         }
+        FaultPoint::SnapbackStopped.reached();
         let args = SnapbackArgs {
             snapshot: request.snapshot.as_str(),
             plexes: request.nmirror.map(|count| count as usize),
             holders: &[],
         };
         let committed = self.transact(&group, |group, ids| change::snapback(group, &args, ids)).await?;
+        FaultPoint::SnapbackRecorded.reached();
         let live = self.live(origin_uuid).ok_or_else(|| refuse::volume_not_started(&origin_name))?;
         let returned: Vec<_> = committed
             .after
@@ -568,7 +579,10 @@ fn shown(point: &Path) -> String {
 fn is_of(event: &Event, group: &Name, volume: &Name) -> bool {
     match event {
         Event::Progress(row) => row.group == *group && row.volume == *volume,
-        Event::Alive | Event::Plex { .. } | Event::Volume { .. } | Event::Note(_) => true,
+        Event::Happened(happening) => {
+            happening.group.as_ref() == Some(group) && happening.volume.as_ref() == Some(volume)
+        }
+        Event::Alive => true,
     }
 }
 

@@ -6,30 +6,40 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
-use crate::export::ublk::{self, DeviceState};
+use crate::control::What;
+use crate::export::ublk;
 use crate::ring::RingThread;
 use crate::state::change::{self, Loss};
-use crate::state::{Group, Ids, Unfinished};
+use crate::state::{Group, Unfinished};
 use crate::volume::{Loss as Lost, Recorded};
 
-use super::bringup::{Face, ending};
-use super::happenings::Happening;
+use super::events::News;
+use super::events::hook::Hook;
 use super::keepers::Plea;
 use super::machine::Machine;
 use super::owner::{GroupHandle, Owner, system};
 use super::permission::Rules;
+use super::plex_faults::PlexFault;
+use super::takeover::take_over;
 use super::this_host::{self, ThisHost};
 use super::{notify, process, server};
 
 /// Entries of the rings that keepers and mover submit to.
 pub(super) const RING_ENTRIES: u32 = 256;
+
+/// How long a killed daemon may take to end: as long as its last operation.
+const DYING_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two looks at a daemon that is dying.
+const DYING_POLL: Duration = Duration::from_millis(20);
 
 /// Where the daemon lives.
 #[derive(Clone, Debug)]
@@ -40,13 +50,15 @@ pub struct Options {
     pub socket: PathBuf,
     /// The group whose members may change what root may change, by name or number.
     pub admin_group: Option<String>,
+    /// The command that hears of everything that happens.
+    pub hook: Option<PathBuf>,
 }
 
 /// Ours by name, whoever has made it.
 const RUN_DIRECTORY: &str = "/run/cleave";
 
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
-const HOST_LOCK: &str = "/run/cleave/host.lock";
+pub(super) const HOST_LOCK: &str = "/run/cleave/host.lock";
 
 /// The lock that makes this the only daemon of a socket, or of the host; it holds our process id.
 struct Sole {
@@ -59,7 +71,7 @@ struct Sole {
 impl Sole {
     /// # Errors
     /// Another daemon has it: its pid is named.
-    fn acquire(path: &Path) -> Result<Self, Refused> {
+    fn acquire(path: &Path, state: &Path) -> Result<Self, Refused> {
         let failed = |error: std::io::Error| system(path.display(), "cannot be opened", error.into());
         let mut file = OpenOptions::new()
             .read(true)
@@ -69,11 +81,26 @@ impl Sole {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let deadline = Instant::now() + DYING_LIMIT;
+        let mut waits = false;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             // Without a number the lock alone says enough.
-            let _ = file.read_to_string(&mut pid);
-            let pid = pid.trim();
+            let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
+            let pid = pid.lines().next().unwrap_or_default().trim();
+            // The kernel keeps a killed daemon, and its locks, until the last of its operations has ended (ordering rule 20).
+            if is_dying(pid) && Instant::now() < deadline {
+                if !std::mem::replace(&mut waits, true) {
+                    let id = What::FenceWaiting.id();
+                    tracing::warn!(
+                        id,
+                        pid,
+                        "waiting for fence: the last operation of a daemon that was killed"
+                    );
+                }
+                std::thread::sleep(DYING_POLL);
+                continue;
+            }
             return Err(Refusal::new(
                 Kind::Busy,
                 "daemon.running",
@@ -84,16 +111,38 @@ impl Sole {
         }
         let mut before = String::new();
         // Without a number there is nothing to know a predecessor's devices by.
-        let _ = file.read_to_string(&mut before);
-        let predecessor = before.trim().parse().ok();
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut before));
+        let predecessor = before.lines().next().and_then(|line| line.trim().parse().ok());
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
-            writeln!(file, "{}", std::process::id())
+            // For who looks while no daemon runs.
+            writeln!(file, "{}\n{}", std::process::id(), state.display())
         };
         write(&mut file).map_err(failed)?;
         Ok(Self { file, predecessor })
     }
+}
+
+/// Whether the process `pid` has been told to end and cannot yet, from proc_pid_stat(5): its state, and its flag `PF_EXITING`.
+fn is_dying(pid: &str) -> bool {
+    let Ok(text) = pid
+        .parse::<u32>()
+        .map_err(drop)
+        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(drop))
+    else {
+        return false;
+    };
+    dying(&text)
+}
+
+fn dying(stat: &str) -> bool {
+    const PF_EXITING: u64 = 4;
+    // The command's name may hold anything; what follows its last bracket is numbers.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let flags = words.get(6).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    matches!(words.first(), Some(&("Z" | "X"))) || flags & PF_EXITING != 0
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Refused> {
@@ -130,13 +179,15 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
             "start it as root",
         ));
     }
+    let hook = options.hook.as_deref().map(Hook::start).transpose()?;
     process::protect();
     let (rules, missing) = Rules::of_host(options.admin_group.as_deref());
     missing.iter().for_each(|line| tracing::warn!("{line}"));
     make_socket_directory(options.socket.parent().unwrap_or(Path::new("/")), &rules)?;
     make_socket_directory(Path::new(RUN_DIRECTORY), &rules)?;
-    let _of_socket = Sole::acquire(&options.socket.with_extension("lock"))?;
-    let of_host = Sole::acquire(Path::new(HOST_LOCK))?;
+    let state = std::path::absolute(&options.state).unwrap_or_else(|_| options.state.clone());
+    let _of_socket = Sole::acquire(&options.socket.with_extension("lock"), &state)?;
+    let of_host = Sole::acquire(Path::new(HOST_LOCK), &state)?;
     make_directory(&options.state, 0o700)?;
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
@@ -148,26 +199,53 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (owner, heard) = Owner::new(ThisHost, options.state.clone(), keepers.handle(), movers.handle());
-    let local = tokio::task::LocalSet::new();
+    if let Some(hook) = hook {
+        owner.events.set_hook(hook);
+    }
+    let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
         if let Some(pid) = of_host.predecessor {
             this_host::note_predecessor(pid);
         }
-        owner.boot(heard).await?;
         let listener = server::listen(&socket, &rules)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
+        // Who asks how it is, is told while volumes are taken over; verbs wait for that.
         tokio::task::spawn_local(server::accept(listener, rules, Rc::clone(&owner)));
+        let mut told = std::pin::pin!(until_ended(&owner));
+        tokio::select! {
+            biased;
+            booted = owner.boot(heard) => booted?,
+            // What is not taken over yet waits for the next daemon, as it does for this one.
+            () = &mut told => {
+                let _ = fs::remove_file(&socket);
+                owner.events.raise(News::new(What::DaemonStopping, "ends before it has come up"));
+                return Ok(());
+            }
+        }
         ready();
         notify::tell(notify::Word::Ready);
-        tracing::info!(pid = std::process::id(), "cleaved listens on {}", socket.display());
-        until_told(&owner).await;
+        let (version, pid, serves) =
+            (env!("CARGO_PKG_VERSION"), std::process::id(), owner.live.borrow().len());
+        let text = format!(
+            "cleaved {version} listens on {}, pid {pid}, volumes taken over: {serves}",
+            socket.display()
+        );
+        owner.events.raise(News::new(What::DaemonStarted, text));
+        told.await;
         notify::tell(notify::Word::Stopping);
         // No new client; those who wait are told by the closing of their connection.
         let _ = fs::remove_file(&socket);
         owner.stop_idle().await;
+        let waiting: Vec<_> = owner.live.borrow().values().map(|live| live.name.to_string()).collect();
+        let text = match waiting.is_empty() {
+            true => "ends; no volume is left started".to_owned(),
+            false => format!("ends; volumes in use wait for the next daemon: {}", waiting.join(", ")),
+        };
+        owner.events.raise(News::new(What::DaemonStopping, text));
         Ok::<(), Refused>(())
     })?;
+    events.finish_hook();
     // What is still served stays recoverable: leaving at once is what a successor expects.
     std::process::exit(0);
 }
@@ -176,6 +254,16 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
 fn load_driver() {
     let loaded = std::process::Command::new("modprobe").arg("ublk_drv").status();
     tracing::info!(outcome = ?loaded.map(|status| status.code()), "modprobe ublk_drv");
+}
+
+/// Until the daemon is to end. While another binary is given its place that fails, it is not.
+async fn until_ended(owner: &Rc<Owner>) {
+    loop {
+        until_told(owner).await;
+        if !owner.give_place().await {
+            return;
+        }
+    }
 }
 
 async fn until_told(owner: &Rc<Owner>) {
@@ -201,7 +289,9 @@ async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> 
         };
         match opened {
             Ok((catalog, loaded)) => {
-                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                for warning in &loaded.warnings {
+                    owner.events.raise(News::new(What::GroupRepaired, warning).of_group(loaded.group.name()));
+                }
                 tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
                 if let Some(generation) = loaded.interrupted {
                     let group = loaded.group.name().clone();
@@ -211,56 +301,13 @@ async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> 
             }
             // The other groups are served all the same.
             Err(refused) => {
-                tracing::error!("{refused}");
+                owner.unloaded.borrow_mut().push(refused.to_string());
+                owner.events.raise(News::refused(What::GroupNotLoaded, &refused));
                 all = false;
             }
         }
     }
     Ok(all)
-}
-
-/// Take over the devices that a dead daemon left, and record which volumes do not run any more.
-async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
-    let existing = owner.machine.devices().await.unwrap_or_else(|error| {
-        tracing::error!("living devices cannot be listed: {error}");
-        Vec::new()
-    });
-    for group in owner.all_groups() {
-        let record = group.record();
-        let mut living = Vec::new();
-        for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
-            let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device()
-                    && device.length == volume.length()
-                    && matches!(device.state, DeviceState::Quiesced | DeviceState::Live)
-            });
-            match device {
-                Some(device) => living.push((volume.uuid(), device.id)),
-                // That is told with what else is settled.
-                None => {}
-            }
-        }
-        let uuids: Vec<Uuid> = living.iter().map(|(volume, _)| *volume).collect();
-        if let Err(refused) = owner.settle_records(&group, &uuids).await {
-            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
-            continue;
-        }
-        owner.remove_orphans(&group).await;
-        for (volume, number) in living {
-            if let Err(refused) = take_over_one(owner, &group, volume, number).await {
-                tracing::error!("device {number} waits: {refused}");
-            }
-        }
-    }
-    let live: BTreeSet<_> = owner
-        .live
-        .borrow()
-        .values()
-        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
-        .collect();
-    if let Err(refused) = owner.machine.sweep_links(live).await {
-        tracing::warn!("{refused}");
-    }
 }
 
 /// Remove the devices of the daemon before this one that no record names and nobody has open: it died between making them
@@ -274,38 +321,6 @@ async fn remove_strays<M: Machine>(owner: &Rc<Owner<M>>) {
     for number in owner.machine.remove_strays(known).await {
         super::recovery::tell(&[Unfinished::Device { number }]);
     }
-}
-
-async fn take_over_one<M: Machine>(
-    owner: &Rc<Owner<M>>,
-    group: &Rc<GroupHandle<M>>,
-    volume: Uuid,
-    number: u32,
-) -> Result<(), Refused> {
-    let record = group.record();
-    let before = record.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
-    let ending = ending(before);
-    let recovered = async {
-        let media = owner.look_at_media(group, volume, true).await?;
-        let change =
-            |group: &Group, ids: &mut Ids| change::recover(group, volume, &media, owner.unix_seconds(), ids);
-        owner.transact(group, change).await
-    };
-    let committed = match recovered.await {
-        Ok(committed) => committed,
-        Err(refused) => {
-            owner.close_media(before);
-            return Err(refused);
-        }
-    };
-    Owner::<M>::tell_start(before, true);
-    owner.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
-    tracing::info!(volume = %before.name(), number, "taken over");
-    if before.prepared().is_some() {
-        // Its thaw writes, so it comes after the device serves again.
-        owner.machine.thaw_left_over(number).await;
-    }
-    Ok(())
 }
 
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
@@ -326,10 +341,10 @@ async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceive
                 }
                 Plea::Differs { volume, plex } => owner.even_out(volume, plex),
                 Plea::LastPlexFailed { volume, plex, errno } => {
-                    owner.happened(volume, plex, &Happening::LastFailed(errno));
+                    owner.plex_fault(volume, plex, &PlexFault::LastFailed(errno));
                 }
-                Plea::Hangs { volume, plex } => owner.happened(volume, plex, &Happening::Hangs),
-                Plea::Answers { volume, plex } => owner.happened(volume, plex, &Happening::Answers),
+                Plea::Hangs { volume, plex } => owner.plex_fault(volume, plex, &PlexFault::Hangs),
+                Plea::Answers { volume, plex } => owner.plex_fault(volume, plex, &PlexFault::Answers),
             }
         });
     }
@@ -350,6 +365,7 @@ impl<M: Machine> Owner<M> {
         if all_loaded {
             remove_strays(self).await;
         }
+        self.recovery.has_come_up();
         let owner = Rc::clone(self);
         self.machine.spawn(owner.keep_scrub_schedules());
         Ok(())
@@ -385,7 +401,9 @@ impl<M: Machine> Owner<M> {
         if !attached(&record) {
             return Ok(fate(&record));
         }
+        FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
+        self.events.note_cause(plex, errno);
         let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
         if let Some(live) = self.live(volume) {
             live.abort_jobs(|on| on == plex);
@@ -393,7 +411,7 @@ impl<M: Machine> Owner<M> {
         }
         match lost {
             Ok(committed) => {
-                self.happened(volume, plex, &Happening::Lost(errno));
+                FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))
@@ -419,7 +437,10 @@ impl<M: Machine> Owner<M> {
         self.record_on_labels(&group, volume, change).await.map_err(|refused| {
             tracing::error!(%volume, "the loss of the intent map cannot be recorded: {refused}");
             Errno::IO
-        })
+        })?;
+        let news = News::new(What::IntentLost, "its intent map cannot be written");
+        self.events.raise(self.news_about(news, volume, None));
+        Ok(())
     }
 
     /// Stop every volume that nobody has open; the others stay for a successor.
@@ -437,5 +458,28 @@ impl<M: Machine> Owner<M> {
                 tracing::warn!("{refused}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dying;
+
+    #[test]
+    fn a_process_that_is_dying_is_told_from_one_that_lives() {
+        let stat = |state: &str, flags: u64| {
+            format!("71 (odd ) name) {state} 1 71 71 0 -1 {flags} 1000 0 0 0 5 5 0 0 20 0 9 0 100 1 2 3\n")
+        };
+        for (text, expected) in [
+            (stat("S", 4_194_560), false),
+            (stat("D", 4_194_560), false),
+            (stat("D", 4_194_564), true),
+            (stat("Z", 4_194_560), true),
+            (String::new(), false),
+            ("71 (x)".to_owned(), false),
+        ] {
+            assert_eq!(dying(&text), expected, "{text}");
+        }
+        assert!(!super::is_dying(&std::process::id().to_string()) && !super::is_dying(""));
     }
 }

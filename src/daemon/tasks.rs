@@ -86,6 +86,9 @@ struct Entry {
     fault: Option<Refused>,
 }
 
+/// Who is told of a task that failed.
+type WhenFailed = Box<dyn Fn(&TaskRow)>;
+
 /// The registry.
 pub struct Tasks<M: Machine = ThisHost> {
     machine: M,
@@ -93,6 +96,7 @@ pub struct Tasks<M: Machine = ThisHost> {
     last: Cell<u64>,
     events: broadcast::Sender<Event>,
     pumping: Cell<bool>,
+    failed: RefCell<Option<WhenFailed>>,
     this: Weak<Self>,
 }
 
@@ -106,8 +110,14 @@ impl<M: Machine> Tasks<M> {
             last: Cell::new(0),
             events: broadcast::Sender::new(EVENTS),
             pumping: Cell::new(false),
+            failed: RefCell::default(),
             this: this.clone(),
         })
+    }
+
+    /// Has `told` told of each task that fails, not of those that are aborted.
+    pub fn when_failed(&self, told: impl Fn(&TaskRow) + 'static) {
+        *self.failed.borrow_mut() = Some(Box::new(told));
     }
 
     /// Enters a task that runs from now on and goes through `total` bytes, 0 if that is not known yet. Returns its number,
@@ -170,6 +180,12 @@ impl<M: Machine> Tasks<M> {
             entry.fault = outcome.err();
         }
         self.announce(id);
+        if let Ok(row) = self.row(id)
+            && row.state == words::TaskState::Failed
+            && let Some(told) = &*self.failed.borrow()
+        {
+            told(&row);
+        }
         self.forget_old();
     }
 

@@ -20,7 +20,7 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{Machine, OpenMedium, Ring, Shown, Standing};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use super::owner::system;
 use super::{links, mounts};
 
@@ -269,8 +269,14 @@ impl Machine for ThisHost {
         worker(move || Directory::open(&path)).await
     }
 
-    async fn devices(&self) -> Result<Vec<Existing>, Refused> {
-        worker(ublk::existing).await.map_err(Refused::from)
+    async fn devices(&self) -> Result<Vec<Living>, Refused> {
+        let living = |device: Existing| Living {
+            id: device.id,
+            length: device.length,
+            recoverable: matches!(device.state, DeviceState::Quiesced | DeviceState::Live),
+        };
+        let all = worker(ublk::existing).await.map_err(Refused::from)?;
+        Ok(all.into_iter().map(living).collect())
     }
 
     async fn add(&self, options: DeviceOptions, volume: Arc<Volume<Medium>>) -> Result<UblkDevice, Refused> {
@@ -297,6 +303,15 @@ impl Machine for ThisHost {
 
     async fn stop(&self, device: UblkDevice, limit: Duration) -> Result<(), Refused> {
         worker(move || UblkDevice::stop(device, limit)).await.map(drop).map_err(Refused::from)
+    }
+
+    async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
+        let ended = worker(move || UblkDevice::stop(device, limit)).await;
+        ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
+    }
+
+    async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {
+        worker(move || ublk::delete(number, limit)).await.map_err(Refused::from)
     }
 
     async fn make_links(
@@ -344,21 +359,23 @@ impl Machine for ThisHost {
         worker(move || frozen.thaw()).await
     }
 
-    async fn thaw_left_over(&self, number: u32) {
-        worker(move || thaw_left_over(number)).await;
+    async fn thaw_left_over(&self, number: u32) -> Vec<PathBuf> {
+        worker(move || thaw_left_over(number)).await
     }
 }
 
-fn thaw_left_over(number: u32) {
+fn thaw_left_over(number: u32) -> Vec<PathBuf> {
+    let mut thawed = Vec::new();
     let points = mounts::mounts_of_volume(number).unwrap_or_else(|refused| {
         tracing::warn!("{refused}");
         Vec::new()
     });
     for point in points {
         match freeze::thaw_left_over(&point) {
-            Ok(true) => tracing::warn!(point = %point.display(), "was left frozen, and is thawed"),
+            Ok(true) => thawed.push(point),
             Ok(false) => {}
             Err(refused) => tracing::error!("{refused}"),
         }
     }
+    thawed
 }

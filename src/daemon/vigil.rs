@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::base::{Errno, Uuid};
 use crate::ring::{MediaKind, Name as MediumName};
 
-use super::happenings::Happening;
 use super::machine::{Machine, OpenMedium};
 use super::owner::Owner;
+use super::plex_faults::PlexFault;
 
 /// Between two looks. A file that was cut off is found by the next read or write of it anyway.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(super) async fn keep<M: Machine>(owner: Rc<Owner<M>>) {
             if told.insert(plex) {
                 let volume = live.volume.shape().uuid;
                 let is_short = matches!(what, Found::Short(_));
-                owner.happened(volume, plex, &what.happening(needed));
+                owner.plex_fault(volume, plex, &what.fault(needed));
                 if is_short {
                     // The last one stays, and fails what is asked of it. Who ended the keeper has ended the plex as well.
                     let _ = live.keeper.lose(plex, Errno::GONE).await;
@@ -58,10 +58,10 @@ enum Found {
 }
 
 impl Found {
-    fn happening(&self, needed: u64) -> Happening {
+    fn fault(&self, needed: u64) -> PlexFault {
         match self {
-            Self::Short(found) => Happening::Shortened { needed, found: *found },
-            Self::Unlinked(why) => Happening::Unlinked((*why).to_owned()),
+            Self::Short(found) => PlexFault::Shortened { needed, found: *found },
+            Self::Unlinked(why) => PlexFault::Unlinked((*why).to_owned()),
         }
     }
 }

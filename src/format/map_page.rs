@@ -206,6 +206,26 @@ pub struct Newest<T> {
     pub other: Result<u64, Damage>,
 }
 
+impl Newest<MapPage> {
+    /// Whether a crash explains what is wrong with the other slot: it was being written, and is now a mixture of sectors of
+    /// that write and of what stood there before. Anything else is damage, and what is damaged may have been the newer one.
+    #[must_use]
+    pub fn other_may_be_torn(&self) -> bool {
+        match self.other {
+            Ok(_) | Err(Damage::BadChecksum) => true,
+            // Only a slot that was not written before can lack its magic: the second write of all goes there.
+            Err(Damage::Blank | Damage::BadMagic) => self.value.sequence <= 1,
+            Err(
+                Damage::WrongLength { .. }
+                | Damage::UnknownVersion { .. }
+                | Damage::WrongAddress { .. }
+                | Damage::WrongOwner { .. }
+                | Damage::Absurd(_),
+            ) => false,
+        }
+    }
+}
+
 /// The newer of the two slots of a page.
 ///
 /// # Errors
@@ -353,6 +373,25 @@ mod tests {
             newest([Err(Damage::Blank), Err(Damage::BadMagic)]),
             Err([Damage::Blank, Damage::BadMagic])
         );
+    }
+
+    #[test]
+    fn a_torn_write_explains_a_checksum_and_nothing_else() {
+        let explained = |sequence, damage| {
+            newest([Err(damage), Ok(MapPage { sequence, ..page() })]).unwrap().other_may_be_torn()
+        };
+        let (found, expected) = (Uuid::from_random([8; 16]), page().owner);
+        for (damage, first, later) in [
+            (Damage::BadChecksum, true, true),
+            (Damage::Blank, true, false),
+            (Damage::BadMagic, true, false),
+            (Damage::WrongOwner { found, expected }, false, false),
+            (Damage::WrongAddress { found: 4, expected: 3 }, false, false),
+            (Damage::UnknownVersion { found: 2, newest: 1 }, false, false),
+            (Damage::Absurd("page in its other slot"), false, false),
+        ] {
+            assert_eq!((explained(1, damage), explained(3, damage)), (first, later), "{damage}");
+        }
     }
 
     proptest! {

@@ -12,9 +12,9 @@ use futures_util::future::join;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{Ordering, fence};
 
-use crate::base::ByteRange;
 use crate::base::museum::{self, Exhibit};
 use crate::base::zero::is_zero;
+use crate::base::{ByteRange, FaultPoint};
 use crate::bitmap::ChangeMap;
 use crate::device::{BlockDevice, Clock, Durability, OwnedBuffer, Request, Space};
 
@@ -332,7 +332,9 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
         if self.target_lost.get() {
             return Err(MoverError::TargetFailed);
         }
+        FaultPoint::CopyFlushed.reached();
         pieces.iter().for_each(|piece| self.plan.map.clear(*piece));
+        FaultPoint::CopyCleared.reached();
         fence(Ordering::SeqCst);
         if (self.plan.target_failed)() && !museum::shows(Exhibit::LateFailureMissed) {
             pieces.iter().for_each(|piece| _ = self.plan.map.mark(*piece));

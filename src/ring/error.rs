@@ -98,7 +98,7 @@ impl MediumError {
             Fault::Missing => "check the name, or attach the disk again",
             Fault::Exists => "choose another name, or remove it first",
             Fault::InUse { .. } => "end what uses it, or choose another",
-            Fault::ReadOnly => "make it writable, or choose another",
+            Fault::ReadOnly => "make it writable (for a sandboxed daemon in its unit too), or choose another",
             Fault::Directory => "name a file inside it",
             Fault::NotAFileOrDisk => "name a regular file or a block device",
             Fault::TooSmall { .. } => "make it larger, or choose another",

@@ -148,6 +148,18 @@ impl SimDisk {
         self.state().settle();
     }
 
+    /// The process died, the kernel did not: what is in flight takes effect in its own time, and nobody is told. Held requests
+    /// stay held.
+    pub fn abandon(&self) {
+        self.state().abandon();
+    }
+
+    /// How many requests of dead processes are still in flight: a lock is held until there are none.
+    #[must_use]
+    pub fn abandoned(&self) -> usize {
+        self.current().abandoned()
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {

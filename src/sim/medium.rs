@@ -126,6 +126,8 @@ pub(super) struct State {
     unflushed: BTreeMap<u64, Unflushed>,
     completions: u64,
     submissions: u64,
+    /// Requests in flight whose submitter is dead.
+    orphans: BTreeSet<u64>,
 }
 
 impl State {
@@ -154,6 +156,7 @@ impl State {
             unflushed: BTreeMap::new(),
             completions: 0,
             submissions: 0,
+            orphans: BTreeSet::new(),
         }
     }
 
@@ -185,6 +188,7 @@ impl State {
             unflushed: self.unflushed.clone(),
             completions: self.completions,
             submissions: self.submissions,
+            orphans: self.orphans.clone(),
         }
     }
 
@@ -320,6 +324,39 @@ impl State {
             self.due.pop_first();
             self.take_effect(id);
         }
+        self.reap(now);
+    }
+
+    /// End the requests of the dead whose time has come.
+    fn reap(&mut self, now: Moment) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let ended =
+            |id: &u64| self.flights.get(id).is_none_or(|flight| !flight.held && flight.complete <= now);
+        let ended: Vec<u64> = self.orphans.iter().copied().filter(ended).collect();
+        for id in ended {
+            self.orphans.remove(&id);
+            let Some(flight) = self.flights.remove(&id) else { continue };
+            self.due.remove(&(flight.effect, id));
+            let result = if self.gone { Err(Errno::GONE) } else { flight.result.unwrap_or(Err(Errno::IO)) };
+            self.complete(id, &flight, result);
+        }
+    }
+
+    /// Nobody waits any more for what is in flight.
+    pub(super) fn abandon(&mut self) {
+        self.catch_up();
+        for (&id, flight) in &mut self.flights {
+            flight.waker = None;
+            self.orphans.insert(id);
+        }
+        let now = self.now();
+        self.reap(now);
+    }
+
+    pub(super) fn abandoned(&self) -> usize {
+        self.orphans.len()
     }
 
     /// How request `id` stands; `epoch` is that of the handle which submitted it.
@@ -604,6 +641,7 @@ impl State {
 
     fn forget_flights(&mut self) {
         self.due.clear();
+        self.orphans.clear();
         self.epoch += 1;
         for (_, flight) in std::mem::take(&mut self.flights) {
             if let Some(waker) = flight.waker {

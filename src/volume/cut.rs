@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::base::FaultPoint;
 use crate::base::museum::{self, Exhibit};
 use crate::device::{Clock, Moment};
 
@@ -62,6 +63,7 @@ where
         for member in members {
             member.volume.publish(member.swap);
         }
+        FaultPoint::CutSwapped.reached();
     } else {
         hold.expire();
     }

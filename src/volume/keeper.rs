@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, Errno, Extent, Generation, Uuid};
+use crate::base::{ByteRange, Errno, Extent, FaultPoint, Generation, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::{Clock, Host};
 
@@ -300,6 +300,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 outcome = Err(errno);
             }
         }
+        FaultPoint::MapsPersisted.reached();
         outcome
     }
 
@@ -369,6 +370,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         if route.has_unrecorded() || !route.is_in_step() || !intent.forget(extents) {
             return Ok(());
         }
+        FaultPoint::IntentCleared.reached();
         self.write_intent_pages(&pages).await
     }
 

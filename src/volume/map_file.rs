@@ -8,7 +8,9 @@
 //! | crashed | carries the crashed run, or the clean stop before it | valid once OR-ed with intent |
 //! | any | anything else, or unreadable | all ones |
 //!
-//! A single page that fails its check counts as all ones, one that was never written as all zeroes.
+//! A single page that fails its check counts as all ones, one that was never written as all zeroes. One of two slots may have
+//! been torn by a crash, and then the other counts; damaged in any way that tearing does not explain, it may have been the
+//! newer one, and the page counts as all ones too.
 
 use std::cell::RefCell;
 
@@ -183,6 +185,7 @@ impl<D: BlockDevice> MapFile<D> {
                     bits,
                     index,
                     [block(&blocks, 2 * at), block(&blocks, 2 * at + 1)],
+                    worth,
                 ));
             }
         }
@@ -193,7 +196,7 @@ impl<D: BlockDevice> MapFile<D> {
     }
 
     /// Load one page from its two slots; its sequence number.
-    fn load_page(&self, bits: &BitMap, index: u64, slots: [&[u8]; 2]) -> u64 {
+    fn load_page(&self, bits: &BitMap, index: u64, slots: [&[u8]; 2], worth: Worth) -> u64 {
         if slots.iter().all(|slot| slot.iter().all(|byte| *byte == 0)) {
             return 0;
         }
@@ -205,6 +208,11 @@ impl<D: BlockDevice> MapFile<D> {
                 bits.load_page(index as usize, &newest.value.bits);
                 if !museum::shows(Exhibit::PageNumbersNotLoaded) {
                     self.numbers.borrow_mut().pages[index as usize] = newest.value.sequence;
+                }
+                // After a clean stop the sum of the numbers tells whether it was the newer slot that is damaged.
+                if worth == Worth::WithIntent && !newest.other_may_be_torn() {
+                    bits.set_page(index as usize);
+                    bits.mark_page(index as usize);
                 }
                 newest.value.sequence
             }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use crate::base::museum::{self, Exhibit};
-use crate::base::{ByteRange, Errno, Uuid};
+use crate::base::{ByteRange, Errno, FaultPoint, Uuid};
 use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 
 use super::fault::{Report, Verdict};
@@ -276,6 +276,7 @@ impl<H: Host> VolumeQueue<H> {
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
         self.volume.intent.cover(range).await?;
+        FaultPoint::WriteCovered.reached();
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
         if !museum::shows(Exhibit::MarkedAfterWrite) {
@@ -299,6 +300,7 @@ impl<H: Host> VolumeQueue<H> {
             museum::note(self.lane);
         }
         let failed = self.fan_out(&view, &request).await;
+        FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
         }
@@ -342,6 +344,7 @@ impl<H: Host> VolumeQueue<H> {
             relied.map(|(plex, device)| self.patience.flush(plex.uuid, Rc::clone(device), true, &flushed)),
         )
         .await;
+        FaultPoint::FlushDone.reached();
         for verdict in verdicts {
             if let Verdict::Fail(errno) = verdict {
                 return Err(errno);

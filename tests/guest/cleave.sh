@@ -22,9 +22,10 @@ need_state_disk() {
     mounted "$device" "$CLEAVE_TEST_STATE"
 }
 
-# spawn_daemon: starts cleaved and does not wait for it; sets `daemon` to its process id.
+# spawn_daemon: starts cleaved, with CLEAVE_TEST_WORDS among its arguments, and does not wait for it; sets `daemon` to its process id.
 spawn_daemon() {
-    cleaved --state "$CLEAVE_TEST_STATE" >>"$CLEAVE_TEST_LOG" 2>&1 </dev/null &
+    # shellcheck disable=SC2086 # its words are split
+    cleaved --state "$CLEAVE_TEST_STATE" ${CLEAVE_TEST_WORDS:-} >>"$CLEAVE_TEST_LOG" 2>&1 </dev/null &
     daemon=$!
     echo "$daemon" >"$CLEAVE_SOCKET.pid"
 }

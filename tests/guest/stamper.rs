@@ -205,7 +205,17 @@ fn check(copy: &str, offset: u64, slots: u64, low: u64, high: u64) -> Result<(),
     Ok(())
 }
 
-/// Past the page cache: a mounted file system and the node it lies on do not share one.
+/// Where the first data at or behind `place` begin, as far as the file can tell; none when there are none.
+fn next_data(file: &File, place: u64) -> Option<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(place)) {
+        Ok(data) => Some(data),
+        Err(rustix::io::Errno::NXIO) => None,
+        Err(_) => Some(place),
+    }
+}
+
+/// Past the page cache: a mounted file system and the node it lies on do not share one. Where both have holes nothing is
+/// read.
 fn differ(first: &str, second: &str) -> Result<(), String> {
     let (a, b) = (
         open_direct(first, OpenOptions::new().read(true))?,
@@ -216,10 +226,15 @@ fn differ(first: &str, second: &str) -> Result<(), String> {
     let (left, right) = memory[start..start + 2 * STRIDE].split_at_mut(STRIDE);
     let (mut count, mut place) = (0_u64, 0);
     loop {
+        let data = [&a, &b].into_iter().filter_map(|file| next_data(file, place)).min();
+        place = data.unwrap_or(place).max(place) / REGION as u64 * REGION as u64;
         let read = |path: &str, file: &File, region: &mut [u8]| {
             file.read_at(region, place).map_err(|error| format!("{path} at {place}: {error}"))
         };
-        let lengths = (read(first, &a, left)?, read(second, &b, right)?);
+        let lengths = match data {
+            Some(_) => (read(first, &a, left)?, read(second, &b, right)?),
+            None => (0, 0),
+        };
         if lengths == (0, 0) {
             println!("{count}");
             return Ok(());

@@ -36,7 +36,7 @@ assert_eq "$node" "$(device_of g/v)" "the node of a running volume"
 step 60 dd if=/dev/urandom of="$node" bs=1M count=4 seek=12 oflag=direct conv=fsync status=none
 assert_eq 2 "$(find media -name '*.img' | wc -l)" "plex files"
 rm "$CLEAVE_TEST_STATE"/filler*
-assert_equal_plexes g/v 2 2>/dev/null || { said=$(step 120 cleave -g g verify v) && [[ $said == *'2 plexes equal'* ]]; }
+[[ $(step 120 cleave -g g verify v) == *'2 plexes equal'* ]] || die "plexes differ"
 step 60 cleave -g g snapstart v
 step 60 cleave -g g stop v
 step 60 cleave -g g start v
@@ -53,12 +53,12 @@ good=$(sha256sum <"$node")
 
 echo "== lost, and taken in from the labels"
 kill_daemon
-umount "$CLEAVE_TEST_STATE"
+wait_for 20 umount "$CLEAVE_TEST_STATE"
 step 60 mkfs.ext4 -q -F "$disk"
 mount "$disk" "$CLEAVE_TEST_STATE"
 spawn_daemon
 daemon_answers
-expect_fail 'g: no such group|unknown' cleave -g g list
+expect_fail 'cleave: g: ' cleave -g g list
 number=${node##*/ublkb}
 files=(media/*.img)
 truncate -s 8M plain

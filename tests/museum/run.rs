@@ -156,7 +156,7 @@ pub fn run(programs: &Programs, suite: &Suite, exhibit: Option<Exhibit>, limit: 
         doubtful.set(doubtful.get() + u32::from(!sure));
         sure
     };
-    let outcome = listen(&told, began, limit, confirm);
+    let outcome = listen(&told, began, limit, suite.endless.is_some(), confirm);
     // It has ended already, or is not needed any more.
     let _ = child.kill();
     let status = child.wait();
@@ -175,6 +175,7 @@ fn listen(
     told: &Receiver<Line>,
     began: Instant,
     limit: Duration,
+    draws: bool,
     confirm: impl Fn(&Find) -> bool,
 ) -> Result<Outcome, u32> {
     let (mut passed, mut seed) = (0, None);
@@ -194,11 +195,11 @@ fn listen(
                 }
                 Some(_) | None => {}
             },
-            Ok(Line::Err(line)) => seed = seed_in(&line).or(seed),
+            Ok(Line::Err(line)) if draws => seed = seed_in(&line).or(seed),
+            Ok(Line::Err(_)) => {}
             Err(end) => match (found.take(), end) {
                 (Some(find), _) => {
-                    let draws = find.test.contains("random");
-                    let find = Find { seed: seed.filter(|_| draws), ..find };
+                    let find = Find { seed, ..find };
                     if confirm(&find) {
                         return Ok(Outcome::Found(find));
                     }

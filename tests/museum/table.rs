@@ -27,14 +27,30 @@ impl Row {
         self.found.as_ref().is_some_and(|(_, find)| find.after <= LIMIT)
     }
 
+    /// Its line in the committed table.
+    fn line(&self) -> String {
+        let (suite, test, after) = match &self.found {
+            Some((suite, find)) => {
+                let seed = find.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+                (*suite, format!("`{}`{seed}", find.test), format!("{:.1} s", find.after.as_secs_f64()))
+            }
+            None => ("", "**not found**".to_owned(), String::new()),
+        };
+        let (name, story, worlds) = (self.exhibit.name(), self.exhibit.story().trim(), self.worlds());
+        format!("| {name} | {story} | {suite} | {test} | {after} | {worlds} |\n")
+    }
+
     fn worlds(&self) -> String {
         match (&self.worlds, self.worlds_asked) {
+            (None, false) => {
+                let known = columns(self.exhibit).get(5).cloned().unwrap_or_default();
+                if known.is_empty() { "not asked".to_owned() } else { known }
+            }
             (Some(find), _) => match find.seed {
                 Some(seed) => format!("seed {seed}, {:.1} s", find.after.as_secs_f64()),
                 None => format!("{:.1} s", find.after.as_secs_f64()),
             },
             (None, true) => "no".to_owned(),
-            (None, false) => String::new(),
         }
     }
 }
@@ -67,13 +83,19 @@ pub struct Known {
 
 /// What the committed table says of `exhibit`.
 pub fn known(exhibit: Exhibit) -> Option<Known> {
-    let text = std::fs::read_to_string(FILE).ok()?;
-    let line = text.lines().find(|line| line.starts_with(&format!("| {} |", exhibit.name())))?;
-    let columns: Vec<&str> = line.split('|').map(str::trim).collect();
-    let (suite, cell) = (columns.get(3)?, columns.get(4)?);
+    let columns = columns(exhibit);
+    let (suite, cell) = (columns.get(2)?, columns.get(3)?);
     let (test, rest) = cell.strip_prefix('`')?.split_once('`')?;
     let seed = rest.strip_prefix(", seed ").and_then(|seed| seed.parse().ok());
-    Some(Known { suite: (*suite).to_owned(), test: test.to_owned(), seed })
+    Some(Known { suite: suite.clone(), test: test.to_owned(), seed })
+}
+
+/// The row of `exhibit` in the committed table; empty when it has none.
+fn columns(exhibit: Exhibit) -> Vec<String> {
+    let text = std::fs::read_to_string(FILE).unwrap_or_default();
+    let start = format!("| {} |", exhibit.name());
+    let row = text.lines().find(|line| line.starts_with(&start)).unwrap_or_default();
+    row.split('|').skip(1).map(|cell| cell.trim().to_owned()).collect()
 }
 
 /// What of this kind cannot be shown, and why.
@@ -119,20 +141,17 @@ pub fn write(rows: &[Row]) {
          | exhibit | what goes wrong | suite | test | after | random worlds alone |\n\
          | --- | --- | --- | --- | --- | --- |\n",
     );
-    for row in rows {
-        let (suite, test, after) = match &row.found {
-            Some((suite, find)) => {
-                let seed = find.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-                (*suite, format!("`{}`{seed}", find.test), format!("{:.1} s", find.after.as_secs_f64()))
-            }
-            None => ("", "**not found**".to_owned(), String::new()),
+    let mut found = 0;
+    for exhibit in Exhibit::ALL {
+        let line = match rows.iter().find(|row| row.exhibit == *exhibit) {
+            Some(row) => row.line(),
+            None => format!("| {} |\n", columns(*exhibit).join(" | ").trim_end_matches(" | ")),
         };
-        let (name, story) = (row.exhibit.name(), row.exhibit.story().trim());
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {name} | {story} | {suite} | {test} | {after} | {} |", row.worlds());
+        found += usize::from(line.contains(" s | "));
+        text.push_str(&line);
     }
-    let found = rows.iter().filter(|row| row.is_found()).count();
-    let _ = writeln!(text, "\n{found} of {} found, each within {} s.\n", rows.len(), LIMIT.as_secs());
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{found} of {} found, each within {} s.\n", Exhibit::ALL.len(), LIMIT.as_secs());
     text.push_str("## What is not shown\n\n| fault | why |\n| --- | --- |\n");
     for (fault, why) in ABSENT {
         let _ = writeln!(text, "| {fault} | {why} |");

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use serde_json::Value;
 
 use crate::log::{Disk, Log, Slice, State, tear};
@@ -74,12 +74,22 @@ impl<'a> Judge<'a> {
                 .read(true)
                 .write(true)
                 .create(true)
-                .truncate(true)
+                // Its memory is used again; what is no data now is given back below.
+                .truncate(false)
                 .open(&path)
                 .map_err(failed)?;
             file.set_len(slice.length).map_err(failed)?;
             let mut bytes = vec![0; STRIDE];
-            for (start, end) in data_ranges(self.disk.file(), slice.start, slice.start + slice.length)? {
+            let mut done = slice.start;
+            let limit = slice.start + slice.length;
+            let ranges = data_ranges(self.disk.file(), slice.start, limit)?;
+            for (start, end) in ranges.into_iter().chain([(limit, limit)]) {
+                if start > done {
+                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    fallocate(&file, hole, done - slice.start, start - done)
+                        .map_err(|error| failed(error.into()))?;
+                }
+                done = end;
                 let mut place = start;
                 while place < end {
                     let part = &mut bytes[..STRIDE.min(usize::try_from(end - place).unwrap_or(STRIDE))];

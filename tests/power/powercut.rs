@@ -56,6 +56,9 @@ fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3]) -> Result<(),
     let (mut judged, mut torn, mut failed) = (0, 0, 0);
     for number in chosen.skip(share).step_by(shares.max(1)) {
         judged += 1;
+        if judged % 100 == 0 {
+            eprintln!("powercut: {judged} judged");
+        }
         torn += usize::from(all[number].torn);
         if let Err(reason) = judge.judge(&all[number]) {
             failed += 1;

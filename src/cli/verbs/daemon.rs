@@ -2,14 +2,18 @@
 
 use super::group::changed;
 use super::make::count;
-use crate::base::Refused;
+use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, clean, to_json};
-use crate::cli::plan::Action;
+use crate::cli::plan::{Action, Options};
 use crate::cli::progress::seconds;
 use crate::cli::session::Answered;
-use crate::control::request::Shutdown;
-use crate::control::{Reply, Request, Row};
+use crate::cli::words;
+use crate::control::client::Limits;
+use crate::control::request::{Shutdown, Upgrade};
+use crate::control::{Client, Reply, Request, Row, socket_path};
 use clap::Subcommand;
+use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// What is done with the daemon.
 #[derive(Subcommand, Debug)]
@@ -22,16 +26,91 @@ pub enum DaemonVerb {
         #[arg(long)]
         volumes: bool,
     },
+    /// Give the daemon's place to a newer binary: the volumes serve on, with the same devices
+    Upgrade {
+        /// The binary [default: what stands now where the daemon was started from]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<String>,
+    },
+}
+
+/// How long the daemon may take to give up its place, and the next one to answer: a fence may have to be waited for.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Between two looks whether the next daemon answers.
+const UPGRADE_POLL: Duration = Duration::from_millis(20);
+
+/// A daemon that is to give its place to another binary.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpgradeWork {
+    /// What it is asked.
+    pub request: Request,
+}
+
+impl UpgradeWork {
+    /// Ask, wait until the old program is gone and the next one answers.
+    ///
+    /// # Errors
+    /// The daemon's refusal: it serves on; `upgrade.silent` when nobody answers afterwards.
+    pub fn run(&self, options: &Options) -> Result<Answer, Refused> {
+        let path = socket_path(options.socket.as_deref());
+        let mut client = Client::connect(&path, Limits::default())?;
+        let (from, pid) = (client.daemon_version().to_owned(), client.daemon_pid());
+        client.call(&self.request, |_| {})?;
+        let began = Instant::now();
+        if !client.wait_for_end(UPGRADE_LIMIT) {
+            return Err(Refusal::new(
+                Kind::InvalidState,
+                "upgrade.stays",
+                "cleaved",
+                "the daemon did not give up its place",
+                "see why with: cleave events",
+            ));
+        }
+        loop {
+            match Client::connect(&path, Limits::default()).and_then(|mut client| {
+                // It answers when every volume that can be is served again.
+                let reply = client.call(&Request::Status, |_| {})?;
+                Ok((client.daemon_version().to_owned(), client.daemon_pid(), reply))
+            }) {
+                Ok((version, next, _)) => {
+                    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let text = format!(
+                        "cleaved {} gave its place to {} (process {next}) in {}\n",
+                        clean(&from),
+                        clean(&version),
+                        seconds(ms)
+                    );
+                    let json = json!({ "from": from, "to": version, "pid_before": pid, "pid": next, "elapsed_ms": ms });
+                    return Ok(Answer::done(json, text));
+                }
+                Err(refused) if began.elapsed() >= UPGRADE_LIMIT => {
+                    return Err(Refusal::new(
+                        Kind::DaemonDown,
+                        "upgrade.silent",
+                        "cleaved",
+                        format!("no daemon answers after the upgrade: {}", refused.reason),
+                        "look at its journal, and start the old or the new binary: the devices wait for it",
+                    ));
+                }
+                Err(_) => std::thread::sleep(UPGRADE_POLL),
+            }
+        }
+    }
 }
 
 impl DaemonVerb {
     /// What the words ask for.
     ///
     /// # Errors
-    /// None; the type is that of all verbs.
+    /// Those of paths.
     pub fn action(self) -> Result<Action, Refused> {
         Ok(match self {
             Self::Status => Action::ask(Request::Status, |answered| show(&answered)),
+            Self::Upgrade { binary } => {
+                let binary = binary.as_deref().map(words::path).transpose()?;
+                Action::Upgrade(UpgradeWork { request: Request::Upgrade(Upgrade { binary }) })
+            }
             Self::Stop { volumes } => {
                 let request = Request::Shutdown(Shutdown { stop_volumes: volumes });
                 Action::ask(request, |answered| changed(&answered, "cleaved: ending"))

@@ -1,6 +1,9 @@
 //! One file a verb: its words, its request, and how its answer is shown.
 
 pub mod daemon;
+pub mod dump;
+pub mod events;
+pub mod force_stop;
 pub mod group;
 pub mod list;
 pub mod make;
@@ -20,6 +23,7 @@ pub mod snapshot;
 pub mod snapstart;
 pub mod snapwait;
 pub mod start;
+pub mod status;
 pub mod stop;
 pub mod task;
 pub mod verify;

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# cleaved is killed, and its successor three times in a row while it takes the device over; the next one comes up, no write
+# is lost and the plexes are equal. A line `recovery FILE-SYSTEM KILLS PAUSE` tells of each round, the pause in milliseconds.
+#
+# CLEAVE_ROUNDS says how many rounds.
+# timeout: 1200
+. "$(dirname "$0")/cleave.sh"
+. "$(dirname "$0")/load.sh"
+
+rounds=${CLEAVE_ROUNDS:-$(long_or 10 2)}
+
+start_daemon
+mkdir mnt
+at_exit eval "! mountpoint -q mnt || umount mnt"
+at_exit revive_daemon
+
+# takes_over FROM: whether the daemon is at work on the device and does not serve it yet, by what it has logged since line
+# FROM: it has begun to look at the volume, and has not taken it over.
+takes_over() {
+    local said
+    said=$(tail -n +"$1" "$CLEAVE_TEST_LOG")
+    [[ $said == *'waiting for fence'* && $said != *'taken over'* ]]
+}
+
+# killed_three_times: leaves the device to a fourth, which was started. Sets `kills`.
+killed_three_times() {
+    local from turn
+    kills=0
+    kill_daemon
+    for ((turn = 0; kills < 3; turn++)); do
+        ((turn < 60)) || die "a daemon is never met while it takes over: $(tail -n 5 "$CLEAVE_TEST_LOG")"
+        from=$(($(wc -l <"$CLEAVE_TEST_LOG") + 1))
+        spawn_daemon
+        until takes_over "$from"; do
+            [[ $(tail -n +"$from" "$CLEAVE_TEST_LOG") != *'taken over'* ]] || break
+            gone "$daemon" && die "cleaved ended: $(tail -n 3 "$CLEAVE_TEST_LOG")"
+        done
+        # At any point of it.
+        sleep "0.0$((RANDOM % 10))"
+        if takes_over "$from"; then kills=$((kills + 1)); fi
+        kill_daemon
+    done
+    spawn_daemon
+}
+
+number=0
+for ((round = 0; round < rounds; round++)); do
+    type=ext4 size=96m plexes=$((2 + round % 2))
+    if ((round % 2)); then type=xfs size=320m; fi
+    need_module $type
+    step 120 cleave -q make v $size -n $plexes --sparse
+    node=$(device_of v)
+    step 60 mkfs.$type -q "$node"
+    step 60 mount "$node" mnt
+    start_load mnt
+    moves_on "$node"
+    sleep "1.$((RANDOM % 10))"
+    pause_of killed_three_times
+    daemon_answers 60
+    assert_eq "$node" "$(device_of v)" "the node after round $round"
+    echo "recovery $type $kills $pause"
+    number=$((number + kills))
+    end_load
+    idle() { cleave --json task list | jq -e '[.tasks[] | select(.state == "running")] | length == 0'; }
+    wait_for 120 idle
+    assert_equal_plexes v $plexes
+    step 60 umount mnt
+    case $type in
+    ext4) step 60 e2fsck -fn "$node" ;;
+    xfs) step 60 xfs_repair -n "$node" ;;
+    esac >checked 2>&1 || die "$type is not clean: $(<checked)"
+    calm_log
+    step 60 cleave -q rm -f v
+done
+echo "$number daemons were killed while they took over"
