@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A disk that takes its time: what a killed daemon had in flight to a plex, to its state files or with the mover lands before
 # its successor writes, and never after.
+# long
 # timeout: 900
 . "$(dirname "$0")/cleave.sh"
 
