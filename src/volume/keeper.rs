@@ -145,13 +145,16 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         }
     }
 
-    /// Clear what intent bits may be cleared now, without waiting for a quiet span.
+    /// Clear what intent bits may be cleared now, without waiting for a quiet span. What was cleared before this one is on
+    /// disk then as well.
     ///
     /// # Errors
     /// When a plex, a map or a page could not be written; the bits stay set.
     pub async fn clean(&self) -> Result<(), Errno> {
         let all: Vec<_> = self.inner.volume.intent.durable().extents().collect();
-        self.inner.clean(all).await
+        self.inner.clean(all).await?;
+        let pages = self.inner.intent_pages.lock().await;
+        self.inner.write_intent_pages(&pages).await
     }
 
     /// Note in the intent map's file and in those of all change maps that the run ended with the clean stop `stop`

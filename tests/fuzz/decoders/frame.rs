@@ -146,10 +146,9 @@ fn reply_seeds() -> Vec<(String, Vec<u8>)> {
             r#"{"event":{"progress":{"task":1,"kind":"snapstart","state":"running","group":"g","volume":"v","plex":"v-02","done_bytes":1,"total_bytes":2,"copied_bytes":1,"rate_bytes":5,"eta_ms":7,"elapsed_ms":3,"limit_bytes":9}}}"#,
         ),
         (
-            "event-plex",
-            r#"{"event":{"plex":{"group":"g","volume":"v","plex":"p","state":"ACTIVE","mode":"RW"}}}"#,
+            "event-happened",
+            r#"{"event":{"happened":{"number":1,"time_ms":2,"id":"plex.lost","severity":"error","group":"g","volume":"v","plex":"p","state":"STALE","reason":"r","way_out":"w"}}}"#,
         ),
-        ("event-volume", r#"{"event":{"volume":{"group":"g","volume":"v","state":"ACTIVE"}}}"#),
         (
             "row-volume",
             r#"{"row":{"volume":{"group":"g","volume":"v","uuid":"8180ddcd-331f-4501-bcf3-2190d2d5effc","kernel_state":"ENABLED","state":"ACTIVE","length_bytes":1048576,"block_bytes":512,"region_bytes":65536,"read_policy":"SELECT","device":"/dev/ublkb0","links":["/dev/a"],"snapshot":{"source":"o","taken_ms":4,"grade":"fs","dirty_regions":0},"data_path":"copy","notes":["n"]}}}"#,
