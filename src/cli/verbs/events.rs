@@ -14,7 +14,7 @@ use std::io::Write;
 /// The words of `events`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Each event is a line: time (UTC), severity, id, and object: reason; way out. Ids are stable. The daemon\n\
+    after_help = "Each event is a line: time (UTC), severity, id, and object: reason; way out. Ids are stable. The daemon \
                   keeps the last 1000 of its life; all of them are in its journal, with the id as a field."
 )]
 pub struct EventsArgs {

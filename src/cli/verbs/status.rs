@@ -26,8 +26,8 @@ const EVENTS: u64 = 8;
 /// The words of `status`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 all is well; 80 something is degraded: it serves, or can be started, with less than it should\n\
-                  have; 81 something has failed: it does not serve, or fails requests; 3 the daemon does not run or does not\n\
+    after_help = "Exit codes: 0 all is well; 80 something is degraded: it serves, or can be started, with less than it should \
+                  have; 81 something has failed: it does not serve, or fails requests; 3 the daemon does not run or does not \
                   answer: what can be seen without it is shown. Any other code is that of an error."
 )]
 pub struct StatusArgs {
