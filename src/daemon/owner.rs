@@ -331,8 +331,7 @@ impl<M: Machine> Owner<M> {
         }
         FaultPoint::TransactionPrepared.reached();
         let committed = self.commit(group, &before, &change).await;
-        self.events
-            .state_directory(&group.name, committed.as_ref().map(|()| ()).map_err(|refused| &**refused));
+        self.events.state_directory(&group.name, committed.as_ref().copied().map_err(|refused| &**refused));
         if let Err(refused) = committed {
             self.undo(group, &done).await;
             return Err(refused);

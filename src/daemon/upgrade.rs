@@ -108,7 +108,8 @@ impl<M: Machine> Owner<M> {
             for group in &groups {
                 turns.push(self.within(TURN_LIMIT, group.turn.lock()).await);
             }
-            for live in self.live.borrow().values().cloned().collect::<Vec<_>>() {
+            let served: Vec<_> = self.live.borrow().values().cloned().collect();
+            for live in served {
                 // Past the limit, what is not durable yet is copied again.
                 let _ = self.within(PERSIST_LIMIT, live.keeper.persist()).await;
             }

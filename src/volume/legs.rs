@@ -163,11 +163,20 @@ impl<'a, H: Host> Writing<'a, H> {
     }
 }
 
+/// One plex that was asked.
+struct ReadLeg<H: Host> {
+    plex: Uuid,
+    /// Where its bytes go.
+    into: Buffer,
+    request: Pending<'static>,
+    hanging: Option<Hanging<H::Medium>>,
+}
+
 /// A read that is asked of one plex, and of another beside it when that one hangs: the first answer counts.
 pub(super) struct Reading<'a, H: Host> {
     patience: &'a Patience<H>,
     buffer: &'a Buffer,
-    legs: Vec<(Uuid, Buffer, Pending<'static>, Option<Hanging<H::Medium>>)>,
+    legs: Vec<ReadLeg<H>>,
     hangs: Alarm<H>,
 }
 
@@ -193,7 +202,7 @@ impl<'a, H: Host> Reading<'a, H> {
     /// Ask `plex`, whose bytes go into `into`.
     pub(super) fn begin(&mut self, plex: Uuid, into: Buffer, request: Pending<'static>) {
         self.hangs = self.patience.alarm(HANGS_AFTER);
-        self.legs.push((plex, into, request, None));
+        self.legs.push(ReadLeg { plex, into, request, hanging: None });
     }
 
     /// The next answer; the read is done with the first good one. `None` when those that were asked hang and `another`
@@ -203,13 +212,15 @@ impl<'a, H: Host> Reading<'a, H> {
         let another = another && self.buffer.owned().is_some();
         let answer = std::future::poll_fn(|cx| {
             for at in 0..self.legs.len() {
-                if let Poll::Ready(result) = self.legs[at].2.as_mut().poll(cx) {
+                if let Poll::Ready(result) = self.legs[at].request.as_mut().poll(cx) {
                     return Poll::Ready(Some((at, result)));
                 }
             }
-            if self.legs.iter().any(|leg| leg.3.is_none()) && Pin::new(&mut self.hangs).poll(cx).is_ready() {
-                for leg in self.legs.iter_mut().filter(|leg| leg.3.is_none()) {
-                    leg.3 = Some(self.patience.hanging(leg.0));
+            if self.legs.iter().any(|leg| leg.hanging.is_none())
+                && Pin::new(&mut self.hangs).poll(cx).is_ready()
+            {
+                for leg in self.legs.iter_mut().filter(|leg| leg.hanging.is_none()) {
+                    leg.hanging = Some(self.patience.hanging(leg.plex));
                 }
                 if another {
                     return Poll::Ready(None);
@@ -219,7 +230,7 @@ impl<'a, H: Host> Reading<'a, H> {
         })
         .await;
         let (at, result) = answer?;
-        let (plex, filled, _, _) = self.legs.remove(at);
+        let ReadLeg { plex, into: filled, .. } = self.legs.remove(at);
         if let Err(errno) = result {
             return Some(Err((plex, errno)));
         }
@@ -235,8 +246,8 @@ impl<'a, H: Host> Reading<'a, H> {
 
 impl<H: Host> Drop for Reading<'_, H> {
     fn drop(&mut self) {
-        for (plex, _, request, hanging) in self.legs.drain(..) {
-            self.patience.leave_behind(plex, request, hanging, true);
+        for leg in self.legs.drain(..) {
+            self.patience.leave_behind(leg.plex, leg.request, leg.hanging, true);
         }
     }
 }

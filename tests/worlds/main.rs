@@ -9,6 +9,7 @@
 
 mod files;
 mod machine;
+#[allow(dead_code, reason = "the model asks it more than the worlds do")]
 #[path = "../model/oracle.rs"]
 mod oracle;
 #[path = "../model/pattern.rs"]

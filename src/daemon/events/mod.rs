@@ -172,7 +172,8 @@ pub struct Events {
     last: Cell<u64>,
     told: broadcast::Sender<Event>,
     causes: RefCell<HashMap<Uuid, Cause>>,
-    waits: RefCell<BTreeMap<u64, (Option<Name>, Option<Name>, String)>>,
+    /// By number: of which group and volume, and the line.
+    waits: RefCell<BTreeMap<u64, (Name, Name, String)>>,
     next_wait: Cell<u64>,
     state_fails: Cell<bool>,
     hook: RefCell<Option<Hook>>,
@@ -273,16 +274,14 @@ impl Events {
     pub fn waiting(self: &Rc<Self>, group: &Name, volume: &Name, line: String) -> Waiting {
         let number = self.next_wait.get();
         self.next_wait.set(number + 1);
-        self.waits.borrow_mut().insert(number, (Some(group.clone()), Some(volume.clone()), line));
+        self.waits.borrow_mut().insert(number, (group.clone(), volume.clone(), line));
         Waiting { events: Rc::clone(self), number }
     }
 
     /// What is waited for on `volume` of `group`.
     #[must_use]
     pub fn waits(&self, group: &Name, volume: &Name) -> Vec<String> {
-        let is_of = |(of, on, _): &&(Option<Name>, Option<Name>, String)| {
-            of.as_ref() == Some(group) && on.as_ref() == Some(volume)
-        };
+        let is_of = |(of, on, _): &&(Name, Name, String)| of == group && on == volume;
         self.waits.borrow().values().filter(is_of).map(|(_, _, line)| line.clone()).collect()
     }
 
