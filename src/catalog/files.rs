@@ -119,17 +119,21 @@ pub fn holds_no_data(path: &Path, length: u64) -> bool {
     }
 }
 
-/// Remove a file so that it stays removed; nothing happens when there is none.
+/// Remove a file so that it stays removed. That there is none is made durable as well: who removed it may have died before.
 ///
 /// # Errors
 /// The system call's.
 pub fn remove_durably(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    match path.parent().map(File::open) {
+        None => Ok(()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Some(directory) => directory?.sync_all(),
+    }
 }
 
 #[cfg(test)]

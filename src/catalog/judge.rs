@@ -193,13 +193,20 @@ pub fn judge(
     }
     let relied =
         || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
-    let latest_run = relied().map(|(_, label)| label.run).max().unwrap_or_default();
-    let parted = relied().any(|(plex, label)| Data::of(plex, label) == Data::Same);
+    // A snapshot mirror whose label is further on than every complete plex's tells of a start whose labels were being written
+    // when it ended: no device was shown, and nothing is missing on the complete ones.
+    let peers = |class: Class| {
+        relied().filter(move |(plex, _)| class != Class::Complete || Class::of(plex.state()) == Class::Complete)
+    };
     // A peer that should hold everything and whose label cannot be asked.
     let silent = volume.plexes().iter().any(|plex| {
         Class::of(plex.state()) == Class::Complete && own().all(|(other, _)| other.uuid() != plex.uuid())
     });
-    let expected_run = if silent { latest_run.max(volume.run()) } else { latest_run };
+    let expected_run = |class: Class| {
+        let latest = peers(class).map(|(_, label)| label.run).max().unwrap_or_default();
+        if silent { latest.max(volume.run()) } else { latest }
+    };
+    let parted = |class: Class| peers(class).any(|(plex, label)| Data::of(plex, label) == Data::Same);
     let mut verdicts = Vec::new();
     for (uuid, finding) in findings {
         let Some(plex) = volume.plex_by_id(*uuid) else { continue };
@@ -210,10 +217,11 @@ pub fn judge(
                 Verdict::Missing(format!("it carries plex {} of group {}", label.plex, label.group))
             }
             Finding::Own(label) => {
-                let data = Data::of(plex, label);
-                let level = label.run >= expected_run && (data == Data::Same || !(parted || silent))
+                let (data, class) = (Data::of(plex, label), Class::of(plex.state()));
+                let expected_run = expected_run(class);
+                let level = label.run >= expected_run && (data == Data::Same || !(parted(class) || silent))
                     || museum::shows(Exhibit::OlderCopyBelieved);
-                match rule(Class::of(plex.state()), data, level) {
+                match rule(class, data, level) {
                     Ruling::Use => Verdict::Use,
                     Ruling::Behind => Verdict::Behind(behind(plex, label, data, expected_run)),
                     Ruling::RefuseAhead => {

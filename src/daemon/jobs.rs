@@ -110,6 +110,10 @@ impl<M: Machine> Owner<M> {
                         owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
                     }
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await),
+                    // It was taken out on purpose, by another verb.
+                    Ended::Failed(MoverError::TargetFailed) if group.record().plex_by_id(plex).is_none() => {
+                        Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await)
+                    }
                     Ended::Failed(error) => {
                         Err(owner.copy_failed(&group, plex, purpose, &error, &name).await)
                     }

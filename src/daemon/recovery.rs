@@ -176,7 +176,9 @@ impl<M: Machine> Owner<M> {
     /// been replaced meanwhile.
     async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
         match (self.remains(plex, medium, length).await, medium.kind) {
-            (Remains::Nothing, _) | (Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
+            // Perhaps its name was taken away by who died then, and would come back with a power cut.
+            (Remains::Nothing, MediumKind::Made) => self.remove_file(medium.path.as_path()).await,
+            (Remains::Nothing | Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
             (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
                 self.erase_within_limit(open, length).await;
                 true

@@ -135,6 +135,7 @@ impl<M: Machine> Owner<M> {
 
     pub(super) async fn snapabort(self: &Rc<Self>, request: request::SnapAbort) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
+        let _alone = self.alone_with(&group, &request.volume).await?;
         let committed = self
             .transact(&group, |group, ids| {
                 change::snapabort(group, request.volume.as_str(), Some(request.nmirror as usize), ids)

@@ -236,6 +236,11 @@ impl Oracle {
         }
     }
 
+    /// The process died and its successor is given the requests that were in flight: nothing that was in a cache is lost.
+    pub fn killed(&mut self) {
+        self.power = false;
+    }
+
     /// Blocks that were ever written.
     pub fn blocks(&self) -> impl Iterator<Item = u64> {
         self.blocks.keys().copied()

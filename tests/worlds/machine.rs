@@ -293,6 +293,7 @@ impl Kernel {
         self.world.kill();
         self.tree.after_death();
         self.devices.borrow_mut().values_mut().for_each(|device| device.stopping = false);
+        self.oracles.borrow_mut().values_mut().for_each(Oracle::killed);
     }
 
     /// The power fails.
@@ -468,9 +469,7 @@ impl Machine for SimMachine {
         self.pause().await;
         let failed = |errno: Errno| io::Error::from_raw_os_error(errno.raw());
         let tree = self.kernel().tree.clone();
-        if !tree.unlink(path).map_err(failed)? {
-            return Ok(());
-        }
+        tree.unlink(path).map_err(failed)?;
         self.pause().await;
         tree.sync_beside(path).map_err(failed)
     }

@@ -225,7 +225,8 @@ impl Play {
         }
     }
 
-    pub fn play(mut self) -> Result<Tally, String> {
+    /// Have the fuse hear of every point. A hook that ends the process is gone with it.
+    fn hear_of_points(&self) {
         let (fuse, kernel, daemon) =
             (Rc::clone(&self.fuse), Rc::clone(&self.kernel), Rc::clone(&self.daemon));
         FaultPoint::on_reached(Some(Box::new(move |point| {
@@ -236,6 +237,9 @@ impl Play {
             }
             fuse.reached(point);
         })));
+    }
+
+    pub fn play(mut self) -> Result<Tally, String> {
         let outcome = self.live();
         FaultPoint::on_reached(None);
         crash_at_change(None);
@@ -288,6 +292,7 @@ impl Play {
 
     /// Start a daemon; false when it died before it was up.
     fn boot(&mut self) -> Result<bool, String> {
+        self.hear_of_points();
         let machine = SimMachine(Rc::downgrade(&self.kernel));
         let (owner, pleas) =
             Owner::new(machine.clone(), PathBuf::from(ROOT), machine.thread(), machine.thread());
@@ -713,7 +718,7 @@ impl Play {
             if volume.state().is_started() && !served {
                 return Err(format!("volume {} is {:?} and nobody serves it", volume.name(), volume.state()));
             }
-            if volume.state() == VolumeState::Empty || volume.prepared().is_some() {
+            if volume.state() == VolumeState::Empty {
                 return Err(format!("volume {} was left half made", volume.name()));
             }
         }
@@ -797,6 +802,10 @@ impl Play {
 
     fn check_volume(&self, record: &Group, volume: &Volume) -> Result<(), String> {
         let whole = ByteRange::new(0, volume.length());
+        // Rolled back when the volume starts, not before.
+        if volume.prepared().is_some() {
+            return Err("a cut of it was left half made".to_owned());
+        }
         let Some(live) = self.owner().live(volume.uuid()) else {
             return Err(format!("is {:?} and does not run", volume.state()));
         };
