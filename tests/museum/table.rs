@@ -77,17 +77,14 @@ pub struct Known {
     pub suite: String,
     /// The test.
     pub test: String,
-    /// The seed, where cases are drawn.
-    pub seed: Option<u64>,
 }
 
 /// What the committed table says of `exhibit`.
 pub fn known(exhibit: Exhibit) -> Option<Known> {
     let columns = columns(exhibit);
     let (suite, cell) = (columns.get(2)?, columns.get(3)?);
-    let (test, rest) = cell.strip_prefix('`')?.split_once('`')?;
-    let seed = rest.strip_prefix(", seed ").and_then(|seed| seed.parse().ok());
-    Some(Known { suite: suite.clone(), test: test.to_owned(), seed })
+    let (test, _) = cell.strip_prefix('`')?.split_once('`')?;
+    Some(Known { suite: suite.clone(), test: test.to_owned() })
 }
 
 /// The row of `exhibit` in the committed table; empty when it has none.
