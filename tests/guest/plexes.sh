@@ -64,7 +64,9 @@ step 60 cleave -q plex attach "$far"
 is_state "$far" ACTIVE || die "attached, and not ACTIVE"
 assert_equal_plexes v 2
 
-# Out by hand and in again: what was written meanwhile is copied, and no more.
+# Out by hand and in again: what was written meanwhile is copied, and what it may have lost; no more, once what was written
+# before has come to rest.
+sleep 15
 step 30 cleave -q plex detach "$far"
 is_state "$far" STALE || die "detached, and not STALE"
 fill 12
