@@ -129,7 +129,7 @@ open_files() {
 }
 # Names of volumes are no secret, and who may use a node is a matter of its own mode.
 expected=$({
-    printf '755 root %s\n' /dev/cleave{,/default,/g} /dev/vx{,/dsk{,/default,/g},/rdsk{,/default,/g}}
+    printf '755 root %s\n' /dev/cleave{,/default,/g} /dev/vx/{dsk,rdsk}{,/default,/g}
     printf '%s\n' '750 970 /run/cleave' '660 970 /run/cleave/control'
 } | sort -k 3)
 found=$(open_files)

@@ -1,6 +1,7 @@
 //! Random operations on a volume of simulated disks, compared with an oracle; and one test for each ordering rule.
 
 mod maps;
+#[allow(dead_code, reason = "the worlds ask it more than the model does")]
 mod oracle;
 mod pattern;
 

@@ -74,29 +74,20 @@ fn expected(cells: &[Cell]) -> String {
     if let Some(refused) = letters.iter().find(|letter| b"au".contains(letter)) {
         return char::from(*refused).to_string();
     }
-    let relied = || cells.iter().filter(|cell| cell.1 < 2 && letter(**cell) != b'M');
+    // Complete plexes are weighed by each other alone: a mirror that is further on tells of a start that never showed a device.
+    let peers = |of: usize| cells.iter().filter(move |cell| cell.1 <= of.min(1) && letter(**cell) != b'M');
     let silent = cells.iter().any(|cell| cell.1 == 0 && letter(*cell) == b'M');
     // A run that has a successor on a relied-on peer, or may have one on a peer that is silent, is behind.
-    let later_run = silent || relied().any(|cell| letter(*cell) != b'r');
+    let later_run = |of| silent || peers(of).any(|cell| letter(*cell) != b'r');
     // A past data generation is behind when a relied-on peer has the present one, or a silent peer may.
-    let present_data = silent || relied().any(|cell| b"Ur".contains(&letter(*cell)));
+    let present_data = |of| silent || peers(of).any(|cell| b"Ur".contains(&letter(*cell)));
     letters
         .iter()
-        .map(|letter| match letter {
-            b'r' => {
-                if later_run {
-                    'B'
-                } else {
-                    'U'
-                }
-            }
-            b'd' => {
-                if present_data {
-                    'B'
-                } else {
-                    'U'
-                }
-            }
+        .zip(cells)
+        .map(|(letter, (_, class))| match letter {
+            b'r' if later_run(*class) => 'B',
+            b'd' if present_data(*class) => 'B',
+            b'r' | b'd' => 'U',
             other => char::from(*other),
         })
         .collect()
