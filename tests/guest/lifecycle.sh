@@ -211,7 +211,7 @@ wait_for 60 is_volume v ACTIVE
 # A copy that ended before it was slowed down is taken back.
 for ((turn = 1; ; turn++)); do
     task=$(cleave --json snapstart -b v | jq '.tasks[0]')
-    cleave -q task throttle "$task" 8m 2>/dev/null && break
+    cleave -q task throttle "$task" 1m 2>/dev/null && break
     ((turn < 5)) || die 'a copy is never met under way'
     step 60 cleave -q snapwait v
     step 60 cleave -q snapabort v
@@ -229,7 +229,7 @@ for ((round = 1; round <= 2; round++)); do
     # What the load has written meanwhile over what was copied is not copied again: writes go to the mirror as well. What
     # was in flight may be.
     ((todo <= left + (8 << 20))) || die "the copy began again: $todo bytes to copy, $left were left"
-    ((round == 2)) || cleave -q task throttle "$(jq .task <<<"$now")" 8m
+    ((round == 2)) || cleave -q task throttle "$(jq .task <<<"$now")" 1m
 done
 printf '#!/bin/sh\necho "cleaved: too old for this" >&2\nexit 68\n' >unfit
 chmod 755 unfit
