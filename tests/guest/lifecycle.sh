@@ -114,7 +114,7 @@ sleep 1
 gone $writer && die "fio does not wait for a daemon: $(<fio.out)"
 has_status 3 'the daemon does not run' 'failed: 0 of 2' 'v: its device waits for a daemon' "$other"
 assert_eq failed "$(cleave --json status v | jq -r '.volumes[0].health' || true)" 'the health of v in JSON'
-expect_fail 'no volume' cleave status nosuch
+expect_fail 'no such volume' cleave status nosuch
 cleave dump >dumped
 for word in 'configuration: generation' 'label at' "plex v-01 of volume v" 'intent\..* set in' '"name": "w"'; do
     grep -qE -- "$word" dumped || die "the dump does not say '$word': $(cut -c 1-200 dumped)"
