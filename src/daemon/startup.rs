@@ -403,8 +403,13 @@ impl<M: Machine> Owner<M> {
         }
         FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
-        self.events.note_cause(plex, errno);
-        let lost = self.transact(&group, |group, ids| change::lose_plex(group, plex, loss, heir, ids)).await;
+        let lost = self.transact(&group, |group, ids| {
+            let change = change::lose_plex(group, plex, loss, heir, ids)?;
+            // One that another verb has taken out meanwhile left for no such reason.
+            self.events.note_cause(plex, errno);
+            Ok(change)
+        });
+        let lost = lost.await;
         if let Some(live) = self.live(volume) {
             live.abort_jobs(|on| on == plex);
             live.lost.borrow_mut().insert(plex, errno);
