@@ -196,7 +196,8 @@ pub fn judge(
     // A snapshot mirror whose label is further on than every complete plex's tells of a start whose labels were being written
     // when it ended: no device was shown, and nothing is missing on the complete ones.
     let peers = |class: Class| {
-        relied().filter(move |(plex, _)| class != Class::Complete || Class::of(plex.state()) == Class::Complete)
+        relied()
+            .filter(move |(plex, _)| class != Class::Complete || Class::of(plex.state()) == Class::Complete)
     };
     // A peer that should hold everything and whose label cannot be asked.
     let silent = volume.plexes().iter().any(|plex| {

@@ -111,7 +111,9 @@ impl<M: Machine> Owner<M> {
                     }
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await),
                     // Perhaps it was taken out on purpose, by another verb, which has the turn until the record says so.
-                    Ended::Failed(MoverError::TargetFailed) if owner.is_taken_out(&group, &live, plex).await => {
+                    Ended::Failed(MoverError::TargetFailed)
+                        if owner.is_taken_out(&group, &live, plex).await =>
+                    {
                         Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await)
                     }
                     Ended::Failed(error) => {

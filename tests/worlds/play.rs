@@ -186,7 +186,12 @@ fn story() -> bool {
     let wanted = std::env::var("CLEAVE_STORY").is_ok();
     if wanted {
         // A second world of the same run finds it there.
-        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).without_time().with_writer(std::io::stdout).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(std::io::stdout)
+            .try_init();
     }
     wanted
 }
