@@ -210,7 +210,8 @@ impl<M: Machine> Owner<M> {
     /// Whether `plex` is gone from the records, and not because it failed.
     async fn is_taken_out(&self, group: &Rc<GroupHandle<M>>, live: &Live<M>, plex: Uuid) -> bool {
         let _turn = group.turn.lock().await;
-        group.record().plex_by_id(plex).is_none() && !live.lost.borrow().contains_key(&plex)
+        let failed = live.lost.borrow().get(&plex).is_some_and(|errno| *errno != Errno::GONE);
+        group.record().plex_by_id(plex).is_none() && !failed
     }
 
     /// The copy was told to end: by a person, by a stop, or because its plex has left.
