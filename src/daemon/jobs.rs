@@ -110,8 +110,10 @@ impl<M: Machine> Owner<M> {
                         owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
                     }
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await),
-                    // It was taken out on purpose, by another verb.
-                    Ended::Failed(MoverError::TargetFailed) if group.record().plex_by_id(plex).is_none() => {
+                    // Perhaps it was taken out on purpose, by another verb, which has the turn until the record says so.
+                    Ended::Failed(MoverError::TargetFailed)
+                        if owner.is_taken_out(&group, &live, plex).await =>
+                    {
                         Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await)
                     }
                     Ended::Failed(error) => {
@@ -203,6 +205,13 @@ impl<M: Machine> Owner<M> {
             self.finish_replacements(group, live.volume.shape().uuid).await;
         }
         Ok(())
+    }
+
+    /// Whether `plex` is gone from the records, and not because it failed.
+    async fn is_taken_out(&self, group: &Rc<GroupHandle<M>>, live: &Live<M>, plex: Uuid) -> bool {
+        let _turn = group.turn.lock().await;
+        let failed = live.lost.borrow().get(&plex).is_some_and(|errno| *errno != Errno::GONE);
+        group.record().plex_by_id(plex).is_none() && !failed
     }
 
     /// The copy was told to end: by a person, by a stop, or because its plex has left.

@@ -385,7 +385,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Commit without labels and effects; the group's turn is held.
-    async fn commit_quietly(
+    pub(super) async fn commit_quietly(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         record: Group,
@@ -408,6 +408,7 @@ impl<M: Machine> Owner<M> {
         group.generation.set(committed.generation.0);
         FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
+        tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {
                 self.write_labels(&change.group, record, &committed).await;

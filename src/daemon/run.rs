@@ -215,8 +215,10 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    /// Note what the file plexes of a stopped volume look like after the last write to them, labels included.
+    /// Note what the file plexes of a stopped volume look like after the last write to them, labels included, and close them:
+    /// a transaction of another volume may have this one's labels written for as long as they are open.
     async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Volume) {
+        let _turn = group.turn.lock().await;
         let mut looks = Vec::new();
         for plex in volume.plexes() {
             let medium = self.media.borrow().get(&plex.uuid()).cloned();
@@ -227,10 +229,13 @@ impl<M: Machine> Owner<M> {
             }
         }
         // Labels are not written for it: that would change what was just noted.
-        if let Err(refused) =
-            self.transact_quietly(group, |group| change::note_media(group, volume.uuid(), &looks)).await
-        {
+        let noted = match change::note_media(&group.record(), volume.uuid(), &looks) {
+            Ok(change) => self.commit_quietly(group, change.group).await,
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = noted {
             tracing::warn!("the look of plex files cannot be noted: {refused}");
         }
+        self.close_media(volume);
     }
 }

@@ -315,7 +315,10 @@ async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> 
 async fn remove_strays<M: Machine>(owner: &Rc<Owner<M>>) {
     let groups = owner.all_groups();
     let numbers = |group: &Rc<GroupHandle<M>>| {
-        group.record().volumes().iter().filter_map(|volume| volume.device()).collect::<Vec<_>>()
+        // The number of a volume that does not run any more may be anybody's by now.
+        let record = group.record();
+        let running = record.volumes().iter().filter(|volume| volume.state().is_started());
+        running.filter_map(|volume| volume.device()).collect::<Vec<_>>()
     };
     let known: BTreeSet<u32> = groups.iter().flat_map(numbers).collect();
     for number in owner.machine.remove_strays(known).await {

@@ -448,6 +448,7 @@ impl Machine for SimMachine {
         self.pause().await;
         let disk = self.kernel().tree.disk(path)?;
         let counters = disk.counters();
+        tracing::info!(path = %path.display(), disk = disk.index(), ?counters, in_flight = disk.in_flight(), "looked at");
         // Each change moves the file's time on.
         let time = i64::try_from(counters.writes + counters.zeroes + counters.discards).ok()?;
         Some(Noted { size: disk.geometry().length, mtime_ns: time, ctime_ns: time })

@@ -186,8 +186,12 @@ fn story() -> bool {
     let wanted = std::env::var("CLEAVE_STORY").is_ok();
     if wanted {
         // A second world of the same run finds it there.
-        let _ =
-            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(std::io::stdout).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(std::io::stdout)
+            .try_init();
     }
     wanted
 }
@@ -199,6 +203,9 @@ fn name(text: &str) -> Name {
 impl Play {
     pub fn new(seed: u64) -> Self {
         let kernel = Kernel::new(seed);
+        if std::env::var("CLEAVE_DISK").is_ok() {
+            kernel.world.journal().keep(1 << 20);
+        }
         let dice = kernel.dice.borrow_mut().split();
         for directory in POOL.iter().copied().chain([ROOT]) {
             kernel.tree.make_directory(Path::new(directory));
@@ -243,6 +250,13 @@ impl Play {
         let outcome = self.live();
         FaultPoint::on_reached(None);
         crash_at_change(None);
+        if let (Err(_), Ok(disk)) = (&outcome, std::env::var("CLEAVE_DISK")) {
+            // What was done to one disk last, for whoever looks for the reason.
+            let events = self.kernel.world.journal().events();
+            for event in events.iter().filter(|event| event.disk.to_string() == disk) {
+                println!("{event:?}");
+            }
+        }
         self.end_process();
         self.tally.requests = self.kernel.answered.get();
         self.tally.done = self.done.get();
