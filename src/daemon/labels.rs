@@ -122,6 +122,11 @@ impl<M: Machine> Owner<M> {
                 if volume.state().is_started() && !plex.is_attached() && !first {
                     continue;
                 }
+                // What is noted of a file says that nobody writes to it: a start that looks at it has it open, and another
+                // volume's change may reach this record meanwhile.
+                if plex.noted().is_some() {
+                    continue;
+                }
                 let label = labels::label_of(all, committed, volume, plex);
                 work.push((plex.uuid(), medium.clone(), label, first));
             }

@@ -30,6 +30,8 @@ const POOL: [&str; 3] = ["/pool/a", "/pool/b", "/pool/c"];
 
 /// Steps that a verb or a client gets before something else happens.
 const BUDGET: u64 = 6000;
+/// Steps in which a volume has to become redundant again once all tasks have ended.
+const AFTERMATH: u64 = 200_000;
 
 /// What worlds did.
 #[derive(Default)]
@@ -711,7 +713,19 @@ impl Play {
         if !self.settle("recovery")? {
             return Ok(false);
         }
-        // What follows the end of a task: the end of a resync is recorded, intent is cleared.
+        // What follows the end of a task: the end of a resync is recorded, the copy of the next plex begins.
+        let resyncing = |record: Rc<Group>| record.volumes().iter().any(|volume| volume.resync().is_some());
+        for _ in 0..AFTERMATH {
+            if !self.record().is_some_and(resyncing) {
+                break;
+            }
+            match self.step()? {
+                Step::Went => {}
+                Step::Idle => break,
+                Step::Died => return Ok(false),
+            }
+        }
+        // And what is done with no task: intent is cleared.
         for _ in 0..400 {
             match self.step()? {
                 Step::Went => {}
