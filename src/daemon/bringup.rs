@@ -179,7 +179,6 @@ impl<M: Machine> Owner<M> {
             let on_host = MapFile::new(host.open(&medium), identity, run);
             let durable = ExtentMap::new(empty.length());
             if made {
-                on_host.create().await?;
                 durable.set_all();
             }
             let mut worth = if made { Worth::Nothing } else { on_host.load(durable.bits(), ending).await? };
@@ -192,8 +191,7 @@ impl<M: Machine> Owner<M> {
                 durable.clear_all();
                 (0..durable.bits().pages()).for_each(|page| durable.bits().mark_page(page));
             }
-            let due = durable.bits().take_dirty_pages();
-            on_host.write_pages(durable.bits(), &due).await?;
+            on_host.begin(durable.bits()).await?;
             Ok::<_, Errno>((on_host.on(|_| medium), durable, worth))
         });
         loaded
@@ -225,7 +223,6 @@ impl<M: Machine> Owner<M> {
             let outcome = self.keepers.run(move |host| async move {
                 let file = MapFile::new(host.open(&medium), identity, run);
                 if made {
-                    file.create().await?;
                     map.mark_all();
                 } else {
                     let worth = file.load(map.bits(), ending).await?;
@@ -245,8 +242,7 @@ impl<M: Machine> Owner<M> {
                     }
                     None => map,
                 };
-                let due = map.bits().take_dirty_pages();
-                file.write_pages(map.bits(), &due).await?;
+                file.begin(map.bits()).await?;
                 Ok::<_, Errno>((map, file.on(|_| medium)))
             });
             let (map, file) = outcome

@@ -856,6 +856,42 @@ fn rule_15_what_a_start_has_loaded_stays() {
     assert!(loaded > 10, "{loaded}");
 }
 
+/// A map that was not believed counts as all ones, also when the start that found so was cut off at any moment.
+#[test]
+fn rule_15_a_header_vouches_for_no_page_that_is_not_written() {
+    let (mut begun, mut not) = (0, 0);
+    for seed in 0..200 {
+        let world = World::new(seed);
+        let shape = Stage::new(1, 1, 0).site.shape;
+        let identity = maps::change_identity(&shape, shape.uuid);
+        let disk = maps::disk(&world, "map", &identity);
+        let (host, on) = (world.host(), disk.clone());
+        let older = async move {
+            let (file, map) =
+                (maps::create(host, &on, identity, Generation(5)).await, maps::change_map(&shape));
+            for _ in 0..4 {
+                file.write_pages(map.bits(), &[0]).await.unwrap();
+            }
+        };
+        world.block_on(older).unwrap();
+        let load = |run: u64| {
+            let (host, on) = (world.host(), disk.clone());
+            let ending = Ending { run: Generation(run), stop: Generation(0), clean: false };
+            async move { maps::load_change(host, &on, &shape, shape.uuid, ending, Generation(run + 1)).await }
+        };
+        // Of a run that nobody knows of; the start after it is the run 8.
+        let cut_off = load(7);
+        world.spawn(async move { drop(cut_off.await) });
+        world.run_for(Duration::from_micros(seed * 5));
+        world.kill();
+        disk.power_cut(&mut Rng::new(seed));
+        let (map, _, worth) = world.block_on(load(8)).unwrap();
+        assert_eq!(map.dirty_bytes(), LENGTH, "seed {seed}: {worth:?}");
+        *(if worth == Worth::WithIntent { &mut begun } else { &mut not }) += 1;
+    }
+    assert!(begun > 10 && not > 10, "{begun} {not}");
+}
+
 #[test]
 fn rule_15_a_stop_leaves_everything_flushed_and_no_intent() {
     let stage = Stage::new(24, 2, 1);

@@ -13,7 +13,9 @@ use tokio::sync::oneshot;
 
 use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
-use cleave::device::{BlockDevice, Clock, Durability, Geometry, Host, Moment, OwnedBuffer, Request, Space};
+use cleave::device::{
+    BlockDevice, Clock, Durability, FinalFlush, Geometry, Host, Moment, OwnedBuffer, Request, Space,
+};
 use cleave::export::ublk::{DataMode, DeviceOptions};
 use cleave::ring::{Allocation, Fault, Identity, MediumError, Opening};
 use cleave::sim::{Delay, Rng, SimClock, SimDevice, SimDisk, SimHost, World};
@@ -34,6 +36,7 @@ pub struct SimMedium {
     pub disk: SimDisk,
     path: Arc<PathBuf>,
     file: u64,
+    flushes: FinalFlush,
     _lock: Arc<()>,
 }
 
@@ -61,17 +64,38 @@ impl OpenMedium for SimMedium {
     }
 }
 
+/// A thread's handle of an open medium.
+pub struct Handle {
+    device: SimDevice,
+    flushes: FinalFlush,
+}
+
+impl BlockDevice for Handle {
+    fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+    async fn submit(&self, request: Request) -> Result<(), Errno> {
+        match request {
+            Request::Flush => self.flushes.run(self.device.submit(request)).await,
+            _ => self.device.submit(request).await,
+        }
+    }
+    async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        self.device.next_data(span).await
+    }
+}
+
 /// A thread of the daemon.
 #[derive(Clone)]
 pub struct Thread(SimHost);
 
 impl Host for Thread {
     type Medium = SimMedium;
-    type Device = SimDevice;
+    type Device = Handle;
     type Clock = SimClock;
 
-    fn open(&self, medium: &SimMedium) -> SimDevice {
-        self.0.open(&medium.disk)
+    fn open(&self, medium: &SimMedium) -> Handle {
+        Handle { device: self.0.open(&medium.disk), flushes: medium.flushes.clone() }
     }
     fn clock(&self) -> &SimClock {
         self.0.clock()
@@ -397,7 +421,13 @@ impl Machine for SimMachine {
                 return Err(MediumError::new(path, fault, None));
             }
             if let Some(lock) = tree.lock(file) {
-                return Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock });
+                return Ok(SimMedium {
+                    disk,
+                    path: Arc::new(path.to_owned()),
+                    file,
+                    flushes: FinalFlush::default(),
+                    _lock: lock,
+                });
             }
             if self.now() >= deadline {
                 let fault = Fault::InUse { holder: String::new() };
@@ -425,7 +455,13 @@ impl Machine for SimMachine {
         self.pause().await;
         kernel.tree.sync_beside(path).map_err(failed)?;
         let lock = kernel.tree.lock(file).ok_or_else(|| failed(Errno::BUSY))?;
-        Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock })
+        Ok(SimMedium {
+            disk,
+            path: Arc::new(path.to_owned()),
+            file,
+            flushes: FinalFlush::default(),
+            _lock: lock,
+        })
     }
 
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
