@@ -271,6 +271,12 @@ impl<M: Machine> Owner<M> {
         held
     }
 
+    /// [`Self::alone`] with a volume that is not yet in force, so that nobody else can be at work on it.
+    pub(super) fn alone_with_new(&self, volume: Uuid) -> OwnedMutexGuard<()> {
+        let verb = Arc::clone(self.verbs.borrow_mut().entry(volume).or_default());
+        verb.try_lock_owned().expect("nobody knows of it")
+    }
+
     /// [`Self::alone`] with the volume `name` of `group`.
     ///
     /// # Errors
