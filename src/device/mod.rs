@@ -21,12 +21,14 @@ mod buffer;
 pub mod checked;
 pub mod clock;
 pub mod executor;
+pub mod flushes;
 pub mod memory;
 
 pub use buffer::{Buffer, Direction, OwnedBuffer, RegisteredBuffer};
 pub use checked::Checked;
 pub use clock::{Clock, Moment, Notifier};
 pub use executor::Executor;
+pub use flushes::{Flushes, SharedFlushes};
 pub use memory::Memory;
 
 use crate::base::{ByteRange, Errno};
