@@ -82,9 +82,10 @@ impl<M: Machine> Owner<M> {
 
     /// Close the media of plexes that belong to no started volume.
     pub(super) fn close_media(&self, record: &Record) {
-        let mut media = self.media.borrow_mut();
+        let (mut media, mut flushes) = (self.media.borrow_mut(), self.flushes.borrow_mut());
         for plex in record.plexes() {
             media.remove(&plex.uuid());
+            flushes.remove(&plex.uuid());
         }
     }
 
@@ -132,6 +133,7 @@ impl<M: Machine> Owner<M> {
             // What is unequal is known by these bits alone until the resync is done.
             volume.intent().pin();
         }
+        let doubts = self.count_flushes(&volume, record, fence).await;
         let keeper =
             KeeperHandle::start(&self.keepers, Arc::clone(&volume), intent_file, maps, self.pleas.clone());
         let live = Rc::new(Live {
@@ -145,6 +147,7 @@ impl<M: Machine> Owner<M> {
             number: Cell::new(None),
             jobs: RefCell::default(),
             next_job: Cell::new(0),
+            doubts: RefCell::new(doubts),
             lost: RefCell::default(),
             failed: Cell::new(None),
             stopping: Cell::new(false),

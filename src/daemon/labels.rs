@@ -38,9 +38,14 @@ impl<M: Machine> Owner<M> {
             match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
                 Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
                 Outcome::Stands(judgement) => {
+                    let doubted = self.find_doubts(record, fence).await;
                     let mut found = Vec::new();
                     for (plex, verdict) in judgement.verdicts {
-                        found.push((plex, self.presence(record, plex, verdict).await));
+                        let presence = match self.presence(record, plex, verdict).await {
+                            Presence::Present(look) if doubted.contains(&plex) => Presence::Doubted(look),
+                            other => other,
+                        };
+                        found.push((plex, presence));
                     }
                     return Ok(found);
                 }

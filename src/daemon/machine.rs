@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused};
+use crate::base::{Errno, Name, Refused, Uuid};
 use crate::catalog::StateFiles;
-use crate::device::{Host, Moment};
+use crate::device::{Flushes, Host, Moment, SharedFlushes};
 use crate::export::ublk::{DataMode, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
 use crate::state::place::Room;
@@ -153,6 +153,19 @@ pub trait Machine: Clone + 'static {
     /// # Errors
     /// The system call's.
     fn remove_durably(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Where the flushes of `plex` are counted, in memory that the end of the process does not take and that of the host does.
+    /// New counts where a machine has no such memory.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn flushes(&self, _plex: Uuid) -> impl Future<Output = io::Result<SharedFlushes>> {
+        std::future::ready(Ok(SharedFlushes::new(Flushes::default())))
+    }
+    /// Nobody will ask for the counts of `plex` any more.
+    fn forget_flushes(&self, _plex: Uuid) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 
     /// Make a directory that only root may look into, where it is missing.
     ///

@@ -303,6 +303,7 @@ impl<M: Machine> Owner<M> {
                         ))
                     });
                     self.wait_for_stragglers(&live, plex_record).await?;
+                    self.count_anew(&live, plex).await;
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
                         medium,

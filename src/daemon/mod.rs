@@ -16,6 +16,7 @@
 //! lost, therefore never waits for one that waits for it.
 
 pub mod bringup;
+mod doubts;
 pub mod effects;
 pub mod events;
 mod fences;

@@ -97,6 +97,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
     pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
+    /// Where the flushes of plexes are counted, by plex.
+    pub(super) flushes: RefCell<BTreeMap<Uuid, super::doubts::Counted>>,
     /// Plexes whose media never bore their label.
     pub(super) unlabelled: RefCell<BTreeSet<Uuid>>,
     /// Change maps in memory, by map.
@@ -162,6 +164,7 @@ impl<M: Machine> Owner<M> {
             groups: Default::default(),
             live: Default::default(),
             media: Default::default(),
+            flushes: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
             verbs: Default::default(),

@@ -55,7 +55,7 @@ pub struct Options {
 }
 
 /// Ours by name, whoever has made it.
-const RUN_DIRECTORY: &str = "/run/cleave";
+pub(super) const RUN_DIRECTORY: &str = "/run/cleave";
 
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
 pub(super) const HOST_LOCK: &str = "/run/cleave/host.lock";

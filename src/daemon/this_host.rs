@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused};
+use crate::base::{Errno, Name, Refused, Uuid};
 use crate::catalog::Directory;
-use crate::device::Moment;
+use crate::device::{Moment, SharedFlushes};
 use crate::export::ublk::{self, DataMode, DeviceOptions, DeviceState, Existing, UblkDevice};
 use crate::probe::DeviceNumber;
+use crate::ring::shared::SharedPage;
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -22,10 +23,14 @@ use crate::volume::{Volume, VolumeQueue};
 use super::freeze::{self, FreezeSet};
 use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use super::owner::system;
+use super::startup::RUN_DIRECTORY;
 use super::{links, mounts};
 
 /// Where nodes and links are.
 const DEV: &str = "/dev";
+
+/// Where the flushes of plexes are counted, a file each: below what is on a tmpfs on every host that systemd runs.
+const FLUSHES: &str = "flushes";
 
 /// How long the removal of a device that no volume has may take.
 const STRAY_LIMIT: Duration = Duration::from_secs(10);
@@ -213,6 +218,26 @@ impl Machine for ThisHost {
     async fn remove_durably(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         worker(move || crate::catalog::files::remove_durably(&path)).await
+    }
+
+    async fn flushes(&self, plex: Uuid) -> io::Result<SharedFlushes> {
+        worker(move || {
+            let directory = Path::new(RUN_DIRECTORY).join(FLUSHES);
+            match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            SharedPage::open(&directory.join(plex.to_string())).map(SharedFlushes::new)
+        })
+        .await
+    }
+
+    async fn forget_flushes(&self, plex: Uuid) {
+        // What is left behind goes with the next boot.
+        let _ = worker(move || {
+            std::fs::remove_file(Path::new(RUN_DIRECTORY).join(FLUSHES).join(plex.to_string()))
+        })
+        .await;
     }
 
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {

@@ -22,6 +22,7 @@ pub mod checked;
 pub mod clock;
 pub mod executor;
 mod final_flush;
+pub mod flushes;
 pub mod memory;
 
 pub use buffer::{Buffer, Direction, OwnedBuffer, RegisteredBuffer};
@@ -29,6 +30,7 @@ pub use checked::Checked;
 pub use clock::{Clock, Moment, Notifier};
 pub use executor::Executor;
 pub use final_flush::FinalFlush;
+pub use flushes::{Flushes, SharedFlushes};
 pub use memory::Memory;
 
 use crate::base::{ByteRange, Errno};

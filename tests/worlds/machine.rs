@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use cleave::device::{
-    BlockDevice, Clock, Durability, FinalFlush, Geometry, Host, Moment, OwnedBuffer, Request, Space,
+    BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
+    SharedFlushes, Space,
 };
 use cleave::export::ublk::{DataMode, DeviceOptions};
 use cleave::ring::{Allocation, Fault, Identity, MediumError, Opening};
@@ -179,6 +180,8 @@ pub struct Kernel {
     pub violation: RefCell<Option<String>>,
     /// Whether requests may fail: something was done to the state directory or to a last plex.
     pub may_fail: Cell<bool>,
+    /// How the flushes of plexes ended: a power cut takes this memory.
+    flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     asked: Cell<u64>,
     pub answered: Cell<u64>,
 }
@@ -197,6 +200,7 @@ impl Kernel {
             images: RefCell::default(),
             violation: RefCell::default(),
             may_fail: Cell::new(false),
+            flushes: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
         })
@@ -325,6 +329,7 @@ impl Kernel {
         self.kill();
         self.devices.borrow_mut().clear();
         self.links.borrow_mut().clear();
+        self.flushes.borrow_mut().clear();
         let mut dice = self.dice.borrow_mut().split();
         self.tree.power_cut(&mut dice);
         self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(true));
@@ -509,6 +514,18 @@ impl Machine for SimMachine {
         tree.unlink(path).map_err(failed)?;
         self.pause().await;
         tree.sync_beside(path).map_err(failed)
+    }
+
+    async fn flushes(&self, plex: Uuid) -> io::Result<SharedFlushes> {
+        self.pause().await;
+        let kernel = self.kernel();
+        let counts = Arc::clone(kernel.flushes.borrow_mut().entry(plex).or_default());
+        Ok(SharedFlushes::new(counts))
+    }
+
+    async fn forget_flushes(&self, plex: Uuid) {
+        self.pause().await;
+        self.kernel().flushes.borrow_mut().remove(&plex);
     }
 
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {
