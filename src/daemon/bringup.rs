@@ -35,7 +35,7 @@ const FENCE_LIMIT: Duration = Duration::from_secs(60);
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a device may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a node may take to appear or go.
 const NODE_LIMIT: Duration = Duration::from_secs(10);

@@ -228,6 +228,15 @@ pub trait Machine: Clone + 'static {
     fn force(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
         async move { self.stop(device, limit).await.map(|()| false) }
     }
+    /// Keep everybody from opening the device `number`, which this machine serves and is about to stop; false, and nothing
+    /// was done, when somebody has it open. True as well where that cannot be asked and done in one step: who holds the
+    /// device is only known by [`Machine::holders`] then.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn withhold(&self, _number: u32, _limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
+        std::future::ready(Ok(true))
+    }
     /// End a device that this machine does not serve: what waits for its daemon fails. Nothing happens where a machine has
     /// no such devices.
     ///

@@ -31,7 +31,7 @@ use super::bringup::{Face, ending};
 use super::events::News;
 use super::jobs::Job;
 use super::live::Live;
-use super::machine::Machine;
+use super::machine::{Living, Machine};
 use super::owner::{GroupHandle, Owner, system};
 
 /// Attempts in a row after which a volume is not tried again by itself: more than a few kills at a bad moment, few enough
@@ -78,15 +78,16 @@ impl Recovery {
     }
 }
 
-/// Take over the devices that a dead daemon left, all at once, and record which volumes do not run any more.
-pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
+/// Take over the devices of `groups` that a dead daemon left, all at once, and record which volumes do not run any more.
+/// A group whose record cannot be written waits.
+pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>, groups: Vec<Rc<GroupHandle<M>>>) {
     let existing = owner.machine.devices().await.unwrap_or_else(|error| {
         tracing::error!("living devices cannot be listed: {error}");
         Vec::new()
     });
     FaultPoint::RecoveryListed.reached();
     let mut living = Vec::new();
-    for group in owner.all_groups() {
+    for group in groups {
         let record = group.record();
         let mut here = Vec::new();
         for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
@@ -98,27 +99,54 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
         }
         let uuids: Vec<Uuid> = here.iter().map(|(volume, _)| *volume).collect();
         if let Err(refused) = owner.settle_records(&group, &uuids).await {
-            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
+            let (line, is_new) = owner.waiting.note(&group.directory, &refused);
+            if is_new {
+                tracing::error!(group = %group.name, "what was found cannot be recorded: {line}");
+            }
+            for volume in uuids {
+                owner.left(volume, "its device waits", &line);
+            }
+            group.set_waiting(Some(line));
             continue;
         }
         FaultPoint::RecoveryRolledBack.reached();
         owner.remove_orphans(&group).await;
+        owner.waiting.settled(&group.directory);
+        group.set_waiting(None);
+        for volume in record.volumes() {
+            owner.recovery.unrecovered.borrow_mut().remove(&volume.uuid());
+        }
         living.extend(here.into_iter().map(|(volume, number)| (Rc::clone(&group), volume, number)));
     }
     // Each by itself: one that waits for its fence holds up no other.
     let attempts = living.iter().map(|(group, volume, number)| async move {
         let _alone = owner.alone([*volume]).await;
+        // A person was faster.
+        if owner.live(*volume).is_some() {
+            return;
+        }
         // What refused it was told.
         let _ = owner.attempt(group, *volume, *number, true).await;
     });
     join_all(attempts).await;
-    let live: BTreeSet<_> = owner
-        .live
-        .borrow()
-        .values()
-        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
-        .collect();
-    if let Err(refused) = owner.machine.sweep_links(live).await {
+    // Links of what waits stay, and nobody knows which those are in a group that was not read.
+    if owner.has_unread_groups() {
+        return;
+    }
+    let mut keep = BTreeSet::new();
+    for group in owner.all_groups() {
+        for volume in group.record().volumes() {
+            let served = owner.live(volume.uuid()).and_then(|live| live.number.get());
+            let waits = || {
+                let number = volume.device().filter(|_| volume.state().is_started())?;
+                let there = |device: &Living| device.id == number && device.length == volume.length();
+                existing.iter().any(there).then_some(number)
+            };
+            let number = served.or_else(waits);
+            keep.extend(number.map(|number| (group.name.clone(), volume.name().clone(), number)));
+        }
+    }
+    if let Err(refused) = owner.machine.sweep_links(keep).await {
         tracing::warn!("{refused}");
     }
 }

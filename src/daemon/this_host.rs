@@ -12,7 +12,9 @@ use tokio::sync::oneshot;
 use crate::base::{Errno, Name, Refused};
 use crate::catalog::Directory;
 use crate::device::Moment;
-use crate::export::ublk::{self, DataMode, DeviceOptions, DeviceState, Existing, UblkDevice};
+use crate::export::ublk::{
+    self, DataMode, DeviceOptions, DeviceState, Existing, ExportFault, TryStop, UblkDevice,
+};
 use crate::probe::DeviceNumber;
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
 use crate::state::place::Room;
@@ -30,13 +32,14 @@ const DEV: &str = "/dev";
 /// How long the removal of a device that no volume has may take.
 const STRAY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The process id of the daemon before this one, where it is known: what it left is told from other programs' by that.
-static PREDECESSOR: OnceLock<i32> = OnceLock::new();
+/// Set when the daemon before this one had the same state directory: what it left is told from that of a daemon with
+/// another one, whose records nobody has read.
+static SAME_STATE: OnceLock<()> = OnceLock::new();
 
-/// Note which daemon ran before this one.
-pub(super) fn note_predecessor(pid: i32) {
+/// Note that the daemon before this one had the same state directory.
+pub(super) fn note_same_state() {
     // Once a process.
-    let _ = PREDECESSOR.set(pid);
+    let _ = SAME_STATE.set(());
 }
 
 /// The host that the process runs on. Its tasks need a `LocalSet` of tokio around them.
@@ -241,7 +244,9 @@ impl Machine for ThisHost {
     }
 
     async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
-        let Some(predecessor) = PREDECESSOR.get().copied() else { return Vec::new() };
+        if SAME_STATE.get().is_none() {
+            return Vec::new();
+        }
         worker(move || {
             let is_stray = |device: &Existing| {
                 let ended = matches!(device.state, DeviceState::Quiesced | DeviceState::Dead);
@@ -249,7 +254,7 @@ impl Machine for ThisHost {
                 // One that never came up has no node.
                 let open = DeviceNumber::of_node(&node)
                     .is_ok_and(|number| !crate::probe::holders(number).is_empty());
-                device.pid == predecessor && ended && !known.contains(&device.id) && !open
+                device.ours && ended && !known.contains(&device.id) && !open
             };
             let strays = ublk::existing().unwrap_or_default().into_iter().filter(is_stray);
             let remove = |device: Existing| match ublk::delete(device.id, STRAY_LIMIT) {
@@ -308,6 +313,18 @@ impl Machine for ThisHost {
     async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
         let ended = worker(move || UblkDevice::stop(device, limit)).await;
         ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
+    }
+
+    async fn withhold(&self, number: u32, limit: Duration) -> Result<bool, Refused> {
+        match worker(move || ublk::try_stop(number, limit)).await {
+            Ok(TryStop::Stopped | TryStop::Unsupported) => Ok(true),
+            Ok(TryStop::Open) => Ok(false),
+            // Somebody was faster, or a medium hangs: the stop that follows knows what to do then.
+            Err(error) if matches!(error.fault, ExportFault::NoSuchDevice | ExportFault::TimedOut { .. }) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::QueueHost;
 use super::control::{
-    COMMAND_LIMIT, DeviceState, delete_device, describe, errno, exists, features, leave_run_file, limited,
-    node, occupancy, outcome, stop_device,
+    COMMAND_LIMIT, DeviceState, MARK, delete_device, describe, errno, exists, features, leave_run_file,
+    limited, node, occupancy, outcome, stop_device,
 };
 use super::error::{ExportError, ExportFault};
 use super::queue::{self, Report, Shared};
@@ -239,6 +239,7 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
             .depth(copy.depth)
             .io_buf_bytes(copy.max_request_bytes)
             .ctrl_flags(copy.flags())
+            .ctrl_target_flags(MARK)
             .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
             .build()
             .map_err(|error| errno(&error))?;
