@@ -13,7 +13,7 @@ use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
 use crate::device::{Geometry, Host};
-use crate::export::ublk::{DataMode, DeviceOptions};
+use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use crate::ring::{Fault, Opening};
 use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
@@ -35,7 +35,7 @@ const FENCE_LIMIT: Duration = Duration::from_secs(60);
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a device may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a node may take to appear or go.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
@@ -410,6 +410,7 @@ fn options(record: &Record, id: Option<u32>) -> DeviceOptions {
     DeviceOptions {
         id,
         name: record.name().to_string(),
+        mark: DeviceMark::of(record.uuid()),
         length: record.length(),
         logical_block_size: record.block_size(),
         physical_block_size: PAGE_BYTES as u32,

@@ -17,7 +17,7 @@ use cleave::device::{
     BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
     SharedFlushes, Space,
 };
-use cleave::export::ublk::{DataMode, DeviceOptions};
+use cleave::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use cleave::ring::{Allocation, Fault, Identity, MediumError, Opening};
 use cleave::sim::{Delay, Rng, SimClock, SimDevice, SimDisk, SimHost, World};
 use cleave::state::place::Room;
@@ -148,8 +148,11 @@ struct Pending {
 struct Device {
     volume: Uuid,
     length: u64,
+    mark: DeviceMark,
     /// None while it waits for a daemon.
     queue: Option<Rc<VolumeQueue<Thread>>>,
+    /// What serves it, or served it last.
+    running: Option<Arc<Volume<SimMedium>>>,
     stopping: bool,
     pending: BTreeMap<u64, Pending>,
 }
@@ -180,6 +183,8 @@ pub struct Kernel {
     pub violation: RefCell<Option<String>>,
     /// Whether requests may fail: something was done to the state directory or to a last plex.
     pub may_fail: Cell<bool>,
+    /// Disks that something is wrong with: a volume that has no others left may fail.
+    pub sick: RefCell<BTreeSet<u32>>,
     /// How the flushes of plexes ended: a power cut takes this memory.
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     asked: Cell<u64>,
@@ -200,6 +205,7 @@ impl Kernel {
             images: RefCell::default(),
             violation: RefCell::default(),
             may_fail: Cell::new(false),
+            sick: RefCell::default(),
             flushes: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
@@ -297,6 +303,7 @@ impl Kernel {
         let Some(oracle) = oracles.get_mut(&device.volume) else { return };
         if let Err(errno) = result
             && !self.may_fail.get()
+            && !device.running.as_ref().is_some_and(|volume| self.is_sick(volume))
         {
             self.violate(format!("{ask:?} of device {id} failed with {errno:?}, and nothing was wrong"));
         }
@@ -313,6 +320,12 @@ impl Kernel {
                 _ => oracle.fail_read(token),
             },
         }
+    }
+
+    /// Whether every plex that `volume` is read from lies on a disk that something is wrong with.
+    fn is_sick(&self, volume: &Volume<SimMedium>) -> bool {
+        let sick = self.sick.borrow();
+        volume.route().readable().all(|plex| sick.contains(&plex.medium.disk.index()))
     }
 
     /// The daemon dies where it stands. Devices stay and wait, with their requests; what is in flight lands later.
@@ -563,11 +576,13 @@ impl Machine for SimMachine {
         disk.is_some_and(|disk| disk.peek(ByteRange::new(0, length)).iter().all(|byte| *byte == 0))
     }
 
-    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+    async fn remove_strays(&self, known: BTreeSet<DeviceMark>) -> Vec<u32> {
         self.pause().await;
         let kernel = self.kernel();
         let mut devices = kernel.devices.borrow_mut();
-        let strays: Vec<u32> = devices.keys().copied().filter(|id| !known.contains(id)).collect();
+        let is_stray =
+            |(_, device): &(&u32, &Device)| !known.contains(&device.mark) && device.queue.is_none();
+        let strays: Vec<u32> = devices.iter().filter(is_stray).map(|(id, _)| *id).collect();
         for id in &strays {
             if devices.remove(id).is_some_and(|device| !device.pending.is_empty()) {
                 kernel.violate(format!("device {id} was removed with requests in flight"));
@@ -580,8 +595,12 @@ impl Machine for SimMachine {
         self.pause().await;
         let kernel = self.kernel();
         let devices = kernel.devices.borrow();
-        let living =
-            |(id, device): (&u32, &Device)| Living { id: *id, length: device.length, recoverable: true };
+        let living = |(id, device): (&u32, &Device)| Living {
+            id: *id,
+            length: device.length,
+            mark: Some(device.mark),
+            recoverable: true,
+        };
         Ok(devices.iter().map(living).collect())
     }
 
@@ -596,7 +615,9 @@ impl Machine for SimMachine {
             let device = Device {
                 volume: volume.shape().uuid,
                 length: options.length,
+                mark: options.mark,
                 queue: Some(Rc::new(queue)),
+                running: Some(volume),
                 stopping: false,
                 pending: BTreeMap::new(),
             };
@@ -626,6 +647,7 @@ impl Machine for SimMachine {
                 return Err(no_device(number, "is served"));
             }
             device.queue = Some(Rc::new(queue));
+            device.running = Some(volume);
             device.pending.keys().copied().collect()
         };
         waiting.into_iter().for_each(|request| kernel.serve(number, request));

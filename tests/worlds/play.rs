@@ -451,6 +451,7 @@ impl Play {
         self.end_process();
         self.troubled.set(false);
         self.kernel.may_fail.set(false);
+        self.kernel.sick.borrow_mut().clear();
         power
     }
 
@@ -672,6 +673,7 @@ impl Play {
         }
         let disk: SimDisk = self.dice.pick(&spare).clone();
         self.troubled.set(true);
+        self.kernel.sick.borrow_mut().insert(disk.index());
         let errno = *self.dice.pick(&[Errno::IO, Errno::NO_SPACE]);
         let operation =
             *self.dice.pick(&[Operation::Write, Operation::Write, Operation::Read, Operation::Flush]);
