@@ -136,6 +136,9 @@ impl<M: Machine> Owner<M> {
                 work.push((plex.uuid(), medium.clone(), label, first));
             }
         }
+        // A label is flushed with all that its plex has: how that ends is the plex's as well.
+        let plexes: Vec<Uuid> = work.iter().map(|(plex, ..)| *plex).collect();
+        plexes.iter().for_each(|plex| self.label_flush_begins(*plex));
         let written = self.keepers.run(move |host| async move {
             let each = work.into_iter().map(|(plex, medium, label, first)| {
                 let device = host.open(&medium);
@@ -150,6 +153,7 @@ impl<M: Machine> Owner<M> {
             join_all(each).await
         });
         for (plex, outcome) in written.await.unwrap_or_default() {
+            self.label_flush_ended(plex, outcome.as_ref().map(drop).map_err(|errno| *errno));
             match outcome {
                 Ok(_) => {
                     self.unlabelled.borrow_mut().remove(&plex);
