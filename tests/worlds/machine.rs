@@ -185,6 +185,8 @@ pub struct Kernel {
     pub may_fail: Cell<bool>,
     /// Disks that something is wrong with: a volume that has no others left may fail.
     pub sick: RefCell<BTreeSet<u32>>,
+    /// Those with which something was wrong when the daemon was killed: a flush that failed may still have to be told.
+    pub sick_before: RefCell<BTreeSet<u32>>,
     /// How the flushes of plexes ended: a power cut takes this memory.
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     asked: Cell<u64>,
@@ -206,6 +208,7 @@ impl Kernel {
             violation: RefCell::default(),
             may_fail: Cell::new(false),
             sick: RefCell::default(),
+            sick_before: RefCell::default(),
             flushes: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
@@ -303,7 +306,7 @@ impl Kernel {
         let Some(oracle) = oracles.get_mut(&device.volume) else { return };
         if let Err(errno) = result
             && !self.may_fail.get()
-            && !device.running.as_ref().is_some_and(|volume| self.is_sick(volume))
+            && !device.running.as_ref().is_some_and(|volume| self.is_sick(volume, &ask))
         {
             self.violate(format!("{ask:?} of device {id} failed with {errno:?}, and nothing was wrong"));
         }
@@ -322,10 +325,16 @@ impl Kernel {
         }
     }
 
-    /// Whether every plex that `volume` is read from lies on a disk that something is wrong with.
-    fn is_sick(&self, volume: &Volume<SimMedium>) -> bool {
-        let sick = self.sick.borrow();
-        volume.route().readable().all(|plex| sick.contains(&plex.medium.disk.index()))
+    /// Whether every plex that `volume` is read from lies on a disk that something is wrong with, or `ask` is a flush that may
+    /// be told of what was.
+    fn is_sick(&self, volume: &Volume<SimMedium>, ask: &Ask) -> bool {
+        let (sick, before) = (self.sick.borrow(), self.sick_before.borrow());
+        let route = volume.route();
+        let mut disks = route.readable().map(|plex| plex.medium.disk.index());
+        match ask {
+            Ask::Flush if disks.clone().any(|disk| before.contains(&disk)) => true,
+            _ => disks.all(|disk| sick.contains(&disk)),
+        }
     }
 
     /// The daemon dies where it stands. Devices stay and wait, with their requests; what is in flight lands later.

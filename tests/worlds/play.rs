@@ -456,10 +456,8 @@ impl Play {
         self.end_process();
         self.troubled.set(false);
         self.kernel.may_fail.set(false);
-        if power {
-            // Until then a flush that failed may still have to be told.
-            self.kernel.sick.borrow_mut().clear();
-        }
+        let sick = self.kernel.sick.take();
+        self.kernel.sick_before.replace(if power { BTreeSet::new() } else { sick });
         power
     }
 
