@@ -330,10 +330,10 @@ impl Kernel {
     fn is_sick(&self, volume: &Volume<SimMedium>, ask: &Ask) -> bool {
         let (sick, before) = (self.sick.borrow(), self.sick_before.borrow());
         let route = volume.route();
-        let mut disks = route.readable().map(|plex| plex.medium.disk.index());
+        let disks: Vec<u32> = route.readable().map(|plex| plex.medium.disk.index()).collect();
         match ask {
-            Ask::Flush if disks.clone().any(|disk| before.contains(&disk)) => true,
-            _ => disks.all(|disk| sick.contains(&disk)),
+            Ask::Flush if disks.iter().any(|disk| before.contains(disk)) => true,
+            _ => disks.iter().all(|disk| sick.contains(disk)),
         }
     }
 
