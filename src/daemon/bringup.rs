@@ -52,7 +52,12 @@ pub enum Face {
 /// How the last run of a volume ended, as its record before the start has it.
 #[must_use]
 pub fn ending(record: &Record) -> Ending {
-    Ending { run: record.run(), stop: record.stop(), clean: record.state() == VolumeState::Clean }
+    Ending {
+        run: record.run(),
+        before: record.crashed_run(),
+        stop: record.stop(),
+        clean: record.state() == VolumeState::Clean,
+    }
 }
 
 impl<M: Machine> Owner<M> {
@@ -339,7 +344,7 @@ impl<M: Machine> Owner<M> {
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
         FaultPoint::StartShown.reached();
-        if record.device() != Some(number) {
+        if record.device() != Some(number) || record.crashed_run().is_some() {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }

@@ -255,8 +255,8 @@ impl<M: Machine> Owner<M> {
         FaultPoint::CutCommitted.reached();
         let mut outcome = Ok(taken);
         for one in &cutting {
-            let ending =
-                Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
+            let none = crate::base::Generation(0);
+            let ending = Ending { run: none, before: None, stop: none, clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
                 self.record_crash(group, one.snapshot).await;

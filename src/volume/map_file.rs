@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | stopped cleanly | carries that stop, and the sum of the pages read | valid as it is |
 //! | crashed | carries the crashed run, or the clean stop before it | valid once OR-ed with intent |
+//! | crashed again while it was started | carries the crashed run, or one of those starts | valid once OR-ed with intent |
 //! | any | anything else, or unreadable | all ones |
 //!
 //! A single page that fails its check counts as all ones, one that was never written as all zeroes. One of two slots may have
@@ -71,6 +72,8 @@ impl MapIdentity {
 pub struct Ending {
     /// Generation of the last run.
     pub run: Generation,
+    /// The run that crashed before it, when starts since then may have been cut off before they showed a device.
+    pub before: Option<Generation>,
     /// Generation of the last clean stop.
     pub stop: Generation,
     /// Whether the last run ended with that stop.
@@ -294,9 +297,10 @@ impl<D: BlockDevice> MapFile<D> {
 /// What `header` makes of the pages behind it, after `ending`.
 fn vouched(header: &MapHeader, ending: Ending) -> Worth {
     let stopped_with = |stop| header.stop == Some(stop);
+    let crashed = ending.before.unwrap_or(ending.run)..=ending.run;
     match ending.clean {
         true if stopped_with(ending.stop) => Worth::Exact,
-        false if header.run == ending.run || stopped_with(ending.stop) => Worth::WithIntent,
+        false if crashed.contains(&header.run) || stopped_with(ending.stop) => Worth::WithIntent,
         true | false if museum::shows(Exhibit::UntrackedRunBelieved) => Worth::WithIntent,
         true | false => Worth::Nothing,
     }

@@ -785,15 +785,18 @@ fn rule_15_a_map_is_believed_by_its_run_or_stop() {
     let identity = maps::change_identity(&shape, stage.uuid(0));
     let (run, stop) = (Generation(5), Generation(3));
     // How the run of the map ended: by a stop, or not; and a page that was lost after it.
-    for (stopped, ending_run, ending_stop, clean, page_lost, expected) in [
-        (true, 5, 3, true, false, Worth::Exact),
-        (true, 5, 3, true, true, Worth::Nothing),
-        (true, 6, 3, false, false, Worth::WithIntent),
-        (true, 6, 4, false, false, Worth::Nothing),
-        (true, 6, 4, true, false, Worth::Nothing),
-        (false, 5, 0, false, false, Worth::WithIntent),
-        (false, 5, 3, true, false, Worth::Nothing),
-        (false, 6, 3, false, false, Worth::Nothing),
+    for (stopped, ending_run, before, ending_stop, clean, page_lost, expected) in [
+        (true, 5, None, 3, true, false, Worth::Exact),
+        (true, 5, None, 3, true, true, Worth::Nothing),
+        (true, 6, None, 3, false, false, Worth::WithIntent),
+        (true, 6, None, 4, false, false, Worth::Nothing),
+        (true, 6, None, 4, true, false, Worth::Nothing),
+        (false, 5, None, 0, false, false, Worth::WithIntent),
+        (false, 5, None, 3, true, false, Worth::Nothing),
+        (false, 6, None, 3, false, false, Worth::Nothing),
+        (false, 6, Some(5), 3, false, false, Worth::WithIntent),
+        (false, 8, Some(4), 3, false, false, Worth::WithIntent),
+        (false, 8, Some(6), 3, false, false, Worth::Nothing),
     ] {
         let disk = maps::disk(&stage.site.world, "map", &identity);
         let (host, on) = (stage.site.world.host(), disk.clone());
@@ -810,7 +813,8 @@ fn rule_15_a_map_is_believed_by_its_run_or_stop() {
         if page_lost {
             disk.poke(2 * 4096, &[0; 2 * 4096]);
         }
-        let ending = Ending { run: Generation(ending_run), stop: Generation(ending_stop), clean };
+        let (run, stop) = (Generation(ending_run), Generation(ending_stop));
+        let ending = Ending { run, before: before.map(Generation), stop, clean };
         let (host, owner) = (stage.site.world.host(), stage.uuid(0));
         let load = async move { maps::load_change(host, &disk, &shape, owner, ending, Generation(9)).await };
         let (map, _, worth) = stage.site.world.block_on(load).unwrap();
@@ -843,7 +847,7 @@ fn rule_15_what_a_start_has_loaded_stays() {
         disk.settle();
         let mut bytes = Vec::new();
         for run in [run, run.next()] {
-            let ending = Ending { run, stop: Generation(0), clean: false };
+            let ending = Ending { run, before: None, stop: Generation(0), clean: false };
             let (host, on) = (world.host(), disk.clone());
             let load =
                 async move { maps::load_change(host, &on, &shape, shape.uuid, ending, run.next()).await };
@@ -876,7 +880,7 @@ fn rule_15_a_header_vouches_for_no_page_that_is_not_written() {
         world.block_on(older).unwrap();
         let load = |run: u64| {
             let (host, on) = (world.host(), disk.clone());
-            let ending = Ending { run: Generation(run), stop: Generation(0), clean: false };
+            let ending = Ending { run: Generation(run), before: None, stop: Generation(0), clean: false };
             async move { maps::load_change(host, &on, &shape, shape.uuid, ending, Generation(run + 1)).await }
         };
         // Of a run that nobody knows of; the start after it is the run 8.
