@@ -18,7 +18,7 @@ use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::device::Moment;
 use crate::state::change::{self, Change, Effect};
-use crate::state::{Group, Ids};
+use crate::state::{Group, Ids, VolumeState};
 
 use super::events::{Events, News};
 use super::keepers::Plea;
@@ -444,7 +444,10 @@ impl<M: Machine> Owner<M> {
         tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
         for volume in change.touched(before) {
             if let Some(record) = change.group.volume_by_id(volume) {
-                self.write_labels(&change.group, record, &committed).await;
+                let rests = before.volume_by_id(volume).is_some_and(|before| {
+                    (before.state(), record.state()) == (VolumeState::Clean, VolumeState::Clean)
+                });
+                self.write_labels(&change.group, record, &committed, rests).await;
             }
         }
         Ok(())
