@@ -260,3 +260,70 @@ impl<M: Machine> Owner<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::base::Name;
+    use crate::control::request;
+    use crate::control::words::{DataPath, Init};
+    use crate::daemon::offline::Deviceless;
+    use crate::daemon::owner::Owner;
+    use crate::daemon::server::Answer;
+    use crate::ring::RingThread;
+    use crate::state::change::{self, Presence};
+
+    /// A start looks at the files of a stopped volume while another verb changes the volume's record.
+    #[test]
+    fn the_files_of_a_volume_at_rest_are_not_written_while_a_start_looks_at_them() {
+        let root = tempfile::tempdir().unwrap();
+        let (keepers, movers) = (RingThread::spawn("k", 64).unwrap(), RingThread::spawn("m", 64).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (owner, heard) =
+            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
+        let name = |text: &str| Name::new(text).unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            owner.boot(heard).await.unwrap();
+            let (messages, _kept) = tokio::sync::mpsc::channel(64);
+            let make = request::Make {
+                group: request::default_group(),
+                volume: name("v"),
+                length_bytes: 4 << 20,
+                nmirror: 2,
+                media: Vec::new(),
+                plexes: Vec::new(),
+                sparse: true,
+                region: None,
+                init: Init::Active,
+                data: DataPath::Auto,
+                force: false,
+            };
+            owner.make(make, &Answer::new(messages)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let uuid = group.record().volume("v").unwrap().uuid();
+            let looks = async || {
+                let found = owner.look_at_media(&group, uuid, false).await.unwrap();
+                assert_eq!(found.len(), 2);
+                found
+            };
+            let noted = |plex| group.record().plex_by_id(plex).unwrap().1.noted();
+            for (plex, presence) in looks().await {
+                assert!(noted(plex).is_some() && presence == Presence::Present(noted(plex)), "{presence:?}");
+            }
+            // Longer than a clock of a file system stands still.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            owner.transact(&group, |group, _| change::assign_device(group, uuid, Some(7))).await.unwrap();
+            for (plex, presence) in looks().await {
+                assert_eq!(presence, Presence::Present(noted(plex)), "its file was written");
+            }
+            // Another start of it labels its plexes as ever.
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            for (plex, presence) in looks().await {
+                assert_eq!(presence, Presence::Present(noted(plex)));
+            }
+        });
+    }
+}

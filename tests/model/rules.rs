@@ -113,6 +113,40 @@ fn rule_01_a_bit_that_is_asked_for_again_is_not_cleared() {
     stage.wait(&outcome).unwrap();
 }
 
+/// A volume that is brought to rest under writes has no bit on the disk and writes nothing, until it goes on.
+#[test]
+fn rule_02_at_rest_nothing_is_under_way_and_no_bit_is_set() {
+    for seed in 0..20 {
+        let stage = Stage::new(seed, 2, 0);
+        let mut dice = Rng::new(seed);
+        let ended = Rc::new(Cell::new(0));
+        for queue in 0..3 {
+            let (running, mut dice, ended) = (Rc::clone(&stage.running), dice.split(), Rc::clone(&ended));
+            stage.site.world.spawn(async move {
+                for stamp in 1..200 {
+                    let block = extent(dice.below(3)) + 100 * queue as u64 + dice.below(50);
+                    running.queues[queue].submit(write(block, 1, stamp)).await.unwrap();
+                    running.host.clock().sleep(Duration::from_micros(dice.below(300))).await;
+                }
+                ended.set(ended.get() + 1);
+            });
+        }
+        stage.run_for(5);
+        assert!(!stage.durable_intent().is_clean() && ended.get() == 0, "seed {seed}: writes are under way");
+        let rest = stage.on_running(|running, _| async move { running.keeper.rest().await }).unwrap();
+        assert!(stage.durable_intent().is_clean(), "seed {seed}: a bit is left");
+        stage.site.world.journal().keep(64);
+        stage.site.world.journal().clear();
+        stage.run_for(50);
+        let plexes = [stage.disk(0).index(), stage.disk(1).index()];
+        let events = stage.site.world.journal().events();
+        assert!(events.iter().all(|event| !plexes.contains(&event.disk)), "seed {seed}: a plex is at work");
+        assert!(stage.durable_intent().is_clean() && ended.get() == 0, "seed {seed}");
+        drop(rest);
+        stage.site.world.run_until(|| ended.get() == 3).unwrap();
+    }
+}
+
 /// What must come before an extent's bit is cleared, each held back in turn.
 #[test]
 fn rule_02_bit_is_cleared_after_flush_and_maps() {
