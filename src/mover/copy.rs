@@ -11,12 +11,13 @@
 use futures_util::future::join;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use crate::base::museum::{self, Exhibit};
 use crate::base::zero::is_zero;
 use crate::base::{ByteRange, FaultPoint};
 use crate::bitmap::ChangeMap;
-use crate::device::{BlockDevice, Clock, Durability, OwnedBuffer, Request, Space};
+use crate::device::{BlockDevice, Clock, Durability, Moment, OwnedBuffer, Request, Space};
 
 use super::control::Control;
 use super::error::{Ended, MoverError};
@@ -63,6 +64,9 @@ pub struct CopyPlan<'a, S, T, W> {
 /// A usual distance between two flushes of the target: at most a few seconds of copying are done again.
 pub const FLUSH_EVERY_BYTES: u64 = 256 << 20;
 
+/// The time between two flushes of the target at most, so that a slow copy has no more to do again either.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+
 /// What a copy did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CopyReport {
@@ -95,6 +99,7 @@ pub async fn copy<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock>(
         done: RefCell::default(),
         unsettled: Cell::new(0),
         settling: Cell::new(false),
+        settled_at: Cell::new(clock.now()),
         target_lost: Cell::new(false),
         written: Cell::new(0),
         zeroed: Cell::new(0),
@@ -125,6 +130,7 @@ struct Run<'a, S, T, W, C> {
     done: RefCell<Vec<ByteRange>>,
     unsettled: Cell<u64>,
     settling: Cell<bool>,
+    settled_at: Cell<Moment>,
     /// A write or flush of the target failed: nothing is cleared any more, whatever a later flush says.
     target_lost: Cell<bool>,
     written: Cell<u64>,
@@ -158,7 +164,9 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
                 Err(fault) => return self.fail(fault),
             }
             self.unsettled.set(self.unsettled.get() + piece.length);
-            if self.unsettled.get() >= self.plan.flush_every_bytes && !self.settling.get() {
+            let waited = self.job.now().since(self.settled_at.get());
+            let is_due = self.unsettled.get() >= self.plan.flush_every_bytes || waited >= FLUSH_EVERY;
+            if is_due && !self.settling.get() {
                 self.settle().await;
             }
         }
@@ -319,6 +327,7 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
             Ok(()) => self.done.borrow_mut().extend(pieces.iter().flat_map(|piece| self.unfinished(*piece))),
             Err(fault) => self.fail(fault),
         }
+        self.settled_at.set(self.job.now());
         self.settling.set(false);
     }
 

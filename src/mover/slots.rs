@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::base::ByteRange;
 use crate::bitmap::ChangeMap;
-use crate::device::Clock;
+use crate::device::{Clock, Moment};
 
 use super::control::{Control, Pacer};
 use super::error::{Ended, MoverError};
@@ -149,6 +149,11 @@ impl<'a, C: Clock> Job<'a, C> {
         let piece = ByteRange::new(run.offset, run.length.min(chunk));
         self.run.set(ByteRange::new(piece.end(), run.length - piece.length));
         Some(piece)
+    }
+
+    /// The time by the job's clock.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     /// Note that `done` bytes are dealt with, `written` of them written.

@@ -323,6 +323,22 @@ fn nothing_stays_cleared_when_a_foreign_write_failed_meanwhile() {
     }
 }
 
+/// What a slow copy has done is settled every few seconds: who is interrupted has no more than that to do again.
+#[test]
+fn a_slow_copy_is_settled_by_time() {
+    let dice = Dice::new(4);
+    let source = Disk::new(content(&dice), &dice);
+    let target = Disk::new(vec![0xee; LENGTH as usize], &dice);
+    let map = map(REGION);
+    map.mark_all();
+    // It takes 20 seconds.
+    let (control, clock) = (Control::new(NonZeroU64::new(LENGTH / 20)), TestClock::default());
+    let plan = CopyPlan { flush_every_bytes: u64::MAX, ..plan(&source, &target, &NoWindows, &map) };
+    let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!(report.ended, Ended::Complete);
+    assert!((5..=10).contains(&target.flushes.get()), "{}", target.flushes.get());
+}
+
 #[test]
 fn a_flag_raised_during_the_flush_brings_the_bits_back() {
     let dice = Dice::new(3);
