@@ -38,6 +38,7 @@ fault_points! {
     TransactionDone = "transaction: everything of it is done",
     MakeRecorded = "make: the record is there, no plex is",
     MakeAllocated = "make: the plexes are there, not in the record",
+    MakeLabelled = "make: the plexes bear their labels, not in the record",
     MakeFinished = "make: complete and not started",
     AttachRecorded = "attach: the record is there, the plex is not",
     AttachAllocated = "attach: the plex is there, not ready in the record",
