@@ -271,7 +271,7 @@ impl<M: Machine> Owner<M> {
         let written = header.await.unwrap_or(Err(Errno::IO));
         written.map_err(|errno| system(group.file(&name).display(), "cannot be written", errno))?;
         let file = MapFile::new(medium, identity, run);
-        file.header_written();
+        file.was_created();
         Ok(file)
     }
 
