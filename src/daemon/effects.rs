@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::{Errno, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
@@ -104,6 +104,7 @@ impl<M: Machine> Owner<M> {
             Effect::Release { plex, medium, length } => {
                 if self.release(plex, &medium, length).await {
                     released.push(plex);
+                    FaultPoint::MediumFreed.reached();
                 }
             }
             Effect::CreateMap { .. }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Scrubbed};
 use crate::control::row::DifferenceRow;
 use crate::control::words::TaskKind;
@@ -186,6 +186,7 @@ impl<M: Machine> Owner<M> {
         let begin =
             |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, rate, scheduled, now);
         self.transact_quietly(group, begin).await?;
+        FaultPoint::ScrubRecorded.reached();
         self.go_on_scrubbing(group, live).ok_or_else(ending)
     }
 
@@ -345,6 +346,7 @@ impl<M: Machine> Owner<M> {
                 let route = live.volume.route();
                 let left = plexes.iter().filter(|plex| route.plex(**plex).is_some()).count();
                 let in_step = u32::try_from(left).unwrap_or(u32::MAX);
+                FaultPoint::ScrubCompared.reached();
                 self.record_scrub_end(group, uuid, &report.tally, Some(in_step)).await;
                 let tally = report.tally;
                 tracing::info!(

@@ -68,13 +68,31 @@ impl OpenMedium for SimMedium {
 #[derive(Clone)]
 pub struct Thread(SimHost);
 
+/// A handle of a medium: while there is one, the medium is locked.
+pub struct Handle {
+    device: SimDevice,
+    _lock: Arc<()>,
+}
+
+impl BlockDevice for Handle {
+    fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+    async fn submit(&self, request: Request) -> Result<(), Errno> {
+        self.device.submit(request).await
+    }
+    async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        self.device.next_data(span).await
+    }
+}
+
 impl Host for Thread {
     type Medium = SimMedium;
-    type Device = SimDevice;
+    type Device = Handle;
     type Clock = SimClock;
 
-    fn open(&self, medium: &SimMedium) -> SimDevice {
-        self.0.open(&medium.disk)
+    fn open(&self, medium: &SimMedium) -> Handle {
+        Handle { device: self.0.open(&medium.disk), _lock: Arc::clone(&medium._lock) }
     }
     fn clock(&self) -> &SimClock {
         self.0.clock()
@@ -311,6 +329,11 @@ impl Kernel {
         let mut dice = self.dice.borrow_mut().split();
         self.tree.power_cut(&mut dice);
         self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(true));
+    }
+
+    /// What was in flight below devices that were told to end has ended: so do they.
+    pub fn end_lingering(&self) {
+        self.devices.borrow_mut().retain(|_, device| !device.stopping);
     }
 
     async fn pause(&self) {
