@@ -100,7 +100,7 @@ impl Numbers {
     fn made(&mut self) {
         self.header = 1;
         self.pages.fill(2);
-        self.slots.fill([sector_sums(&[0; PAGE_BYTES]); 2]);
+        self.slots.fill([2, 1].map(map_page::empty_sums));
     }
 }
 

@@ -259,7 +259,9 @@ fn rule_03_what_waits_for_a_record_is_held_before_it_fails() {
     let stage = Stage::new(7, 2, 0);
     stage.site.book.broken.set(true);
     stage.disk(1).add_rule(fail(Operation::Write));
-    let (held, flush) = (stage.launch(0, write(3, 1, 9)), stage.launch(1, Request::Flush));
+    let held = stage.launch(0, write(3, 1, 9));
+    stage.run_for(10);
+    let flush = stage.launch(1, Request::Flush);
     stage.run_for(20_000);
     assert_eq!((held.get(), flush.get()), (None, None), "somebody may make room");
     assert_eq!(stage.read(3, 1), Ok(vec![9]), "reads go on");
