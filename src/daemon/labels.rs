@@ -223,7 +223,10 @@ impl<M: Machine> Owner<M> {
         for (plex, outcome) in join_all(work).await {
             let why = match outcome {
                 Some(Ok(())) => continue,
-                Some(Err(errno)) => format!("its label cannot be written: {errno}"),
+                Some(Err(errno)) => {
+                    self.label_failed(volume.uuid(), plex, errno);
+                    format!("its label cannot be written: {errno}")
+                }
                 None => format!(
                     "its label has not been written for {} s: it follows when its medium answers",
                     HANGS_AFTER.as_secs()
@@ -232,6 +235,21 @@ impl<M: Machine> Owner<M> {
             let news = News::new(What::LabelFailing, why);
             self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
         }
+    }
+
+    /// The label of a plex in use cannot be written: what its medium failed may have taken data of the volume along, which a later
+    /// flush does not bring back (ordering rule 4). It leaves as by a failed flush of its own; the last one stays, and the next
+    /// flush tells it. Not waited for: the record of its loss comes after the one that is being made.
+    fn label_failed(self: &Rc<Self>, volume: Uuid, plex: Uuid, errno: Errno) {
+        let Some(live) = self.live(volume) else { return };
+        if live.volume.route().plex(plex).is_none() {
+            return;
+        }
+        self.machine.spawn(async move {
+            if live.keeper.lose(plex, errno).await.is_err() {
+                live.volume.lose_unheard_flush();
+            }
+        });
     }
 
     /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on

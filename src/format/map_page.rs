@@ -520,17 +520,13 @@ mod tests {
             }
         }
         // A page that was whole, and has rotted, also in the one bit in which the write before it differed: nothing is older.
-        let one = MapPage { bits: page().bits, ..MapPage::decode(&new, &place()).unwrap() };
-        let one = MapPage {
-            bits: {
-                let mut bits = one.bits;
-                bits[3000] ^= 1;
-                bits
-            },
-            ..one
-        };
-        for bit in 0..PAGE_BYTES * 8 {
-            for whole in [&new, &one.encode()] {
+        let mut bits = page().bits;
+        bits[3000] ^= 1;
+        let one =
+            MapPage { sequence: page().sequence + 2, bits, before: sector_sums(&old), ..page() }.encode();
+        let differing = (BITS.at + 3000) * 8;
+        for bit in (0..PAGE_BYTES * 8).step_by(7).chain([differing]) {
+            for whole in [&new, &one] {
                 let mut rotten = *whole;
                 rotten[bit / 8] ^= 1 << (bit % 8);
                 assert!(!beside(&rotten), "bit {bit}");

@@ -356,6 +356,26 @@ fn the_label_of_a_plex_that_hangs_holds_up_no_record() {
     }
 }
 
+/// A flush that fails for a label takes data of the volume along: the plex leaves as by a flush of its own.
+#[test]
+fn rule_04_a_plex_whose_label_fails_is_not_relied_on() {
+    let scene = Scene::new(13);
+    let device = scene.make(3);
+    scene.write(device, 3, 88);
+    scene.settle();
+    let disks = scene.disks();
+    // The third plex leaves, and the record of that meets a flush that fails on the first.
+    disks[0].add_rule(Rule::new(Operation::Flush, When::Nth(0), Fault::Error(Errno::IO)));
+    disks[2].add_rule(fail(Operation::Write));
+    scene.write(device, 4, 89);
+    scene.run_for(1000);
+    scene.kernel.ask(device, Ask::Flush);
+    scene.run_for(1000);
+    let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
+    assert_eq!(states, [PlexState::Stale, PlexState::Active, PlexState::Stale]);
+    assert_eq!((scene.kernel.pending(), Scene::durable(&disks[1])), (0, 88));
+}
+
 /// The first label of a mirror that is being added takes its time: no record waits for it.
 #[test]
 fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
