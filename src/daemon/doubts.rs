@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::base::Uuid;
+use crate::base::{Errno, Uuid};
 use crate::control::words::TaskKind;
 use crate::device::flushes::Open;
 use crate::device::{Flushes, SharedFlushes};
@@ -148,6 +148,33 @@ impl<M: Machine> Owner<M> {
             if let Some(counted) = flushes.get(&plex) {
                 counted.counts.settle(open);
             }
+        }
+    }
+
+    /// A label of `plex` is about to be written and flushed, and with it all that the plex has.
+    pub(super) fn label_flush_begins(&self, plex: Uuid) {
+        if let Some(counted) = self.flushes.borrow().get(&plex) {
+            counted.counts.begin();
+        }
+    }
+
+    /// Such a flush has ended. After one that failed no other flush of the plex succeeds ([`crate::device::FinalFlush`]), so
+    /// it leaves its volume now, and not when an application asks for a flush.
+    pub(super) fn label_flush_ended(self: &Rc<Self>, plex: Uuid, outcome: Result<(), Errno>) {
+        if let Some(counted) = self.flushes.borrow().get(&plex) {
+            match outcome {
+                Ok(()) => counted.counts.went_well(),
+                Err(_) => counted.counts.has_failed(),
+            }
+        }
+        let Err(errno) = outcome else { return };
+        let on = |live: &Rc<Live<M>>| live.volume.route().plex(plex).is_some();
+        if let Some(live) = self.all_live().into_iter().find(on) {
+            // Whoever writes labels has the turn of the group, which the record of the loss waits for. The last one that can
+            // be read stays, and fails what is asked of it.
+            self.machine.spawn(async move {
+                let _ = live.keeper.lose(plex, errno).await;
+            });
         }
     }
 

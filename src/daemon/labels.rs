@@ -164,6 +164,8 @@ impl<M: Machine> Owner<M> {
             let owner = Rc::clone(self);
             self.machine.spawn(async move {
                 while let Some(due) = owner.next_label(plex) {
+                    // A label is flushed with all that its plex has: how that ends is the plex's as well.
+                    owner.label_flush_begins(plex);
                     let done = owner.keepers.run(move |host| async move {
                         let device = host.open(&due.medium);
                         match &due.work {
@@ -174,8 +176,10 @@ impl<M: Machine> Owner<M> {
                             LabelWork::Erase { length } => labels::erase_labels(&device, *length).await,
                         }
                     });
+                    let done = done.await.unwrap_or(Err(Errno::IO));
+                    owner.label_flush_ended(plex, done);
                     // Who asked may have given up waiting.
-                    let _ = due.answer.send(done.await.unwrap_or(Err(Errno::IO)));
+                    let _ = due.answer.send(done);
                 }
             });
         }
@@ -223,10 +227,7 @@ impl<M: Machine> Owner<M> {
         for (plex, outcome) in join_all(work).await {
             let why = match outcome {
                 Some(Ok(())) => continue,
-                Some(Err(errno)) => {
-                    self.label_failed(volume.uuid(), plex, errno);
-                    format!("its label cannot be written: {errno}")
-                }
+                Some(Err(errno)) => format!("its label cannot be written: {errno}"),
                 None => format!(
                     "its label has not been written for {} s: it follows when its medium answers",
                     HANGS_AFTER.as_secs()
@@ -235,21 +236,6 @@ impl<M: Machine> Owner<M> {
             let news = News::new(What::LabelFailing, why);
             self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
         }
-    }
-
-    /// The label of a plex in use cannot be written: what its medium failed may have taken data of the volume along, which a later
-    /// flush does not bring back (ordering rule 4). It leaves as by a failed flush of its own; the last one stays, and the next
-    /// flush tells it. Not waited for: the record of its loss comes after the one that is being made.
-    fn label_failed(self: &Rc<Self>, volume: Uuid, plex: Uuid, errno: Errno) {
-        let Some(live) = self.live(volume) else { return };
-        if live.volume.route().plex(plex).is_none() {
-            return;
-        }
-        self.machine.spawn(async move {
-            if live.keeper.lose(plex, errno).await.is_err() {
-                live.volume.lose_unheard_flush();
-            }
-        });
     }
 
     /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on

@@ -54,5 +54,6 @@ pub mod tasks;
 pub mod this_host;
 pub mod upgrade;
 mod vigil;
+mod waiting;
 
 pub use startup::{Options, run};

@@ -90,7 +90,8 @@ impl<M: Machine> Owner<M> {
         living: &[Uuid],
     ) -> Result<(), Refused> {
         let leaving = group.record().leaving().to_vec();
-        let committed = self.transact(group, |group, ids| change::after_restart(group, living, ids)).await?;
+        let settle = |group: &_, ids: &mut _| change::after_restart(group, living, ids);
+        let committed = self.transact_unsettled(group, settle).await?;
         tell(&recovery::at_restart(&committed.before, living));
         let mut gone = Vec::new();
         for one in leaving {

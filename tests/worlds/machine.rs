@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use cleave::device::{
-    BlockDevice, Clock, Durability, Flushes, Geometry, Host, Moment, OwnedBuffer, Request, SharedFlushes,
-    Space,
+    BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
+    SharedFlushes, Space,
 };
-use cleave::export::ublk::{DataMode, DeviceOptions};
+use cleave::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use cleave::ring::{Allocation, Fault, Identity, MediumError, Opening};
 use cleave::sim::{Delay, Rng, SimClock, SimDevice, SimDisk, SimHost, World};
 use cleave::state::place::Room;
@@ -37,6 +37,7 @@ pub struct SimMedium {
     pub disk: SimDisk,
     path: Arc<PathBuf>,
     file: u64,
+    flushes: FinalFlush,
     _lock: Arc<()>,
 }
 
@@ -64,13 +65,10 @@ impl OpenMedium for SimMedium {
     }
 }
 
-/// A thread of the daemon.
-#[derive(Clone)]
-pub struct Thread(SimHost);
-
-/// A handle of a medium: while there is one, the medium is locked.
+/// A thread's handle of an open medium: while there is one, the medium is locked.
 pub struct Handle {
     device: SimDevice,
+    flushes: FinalFlush,
     _lock: Arc<()>,
 }
 
@@ -79,12 +77,19 @@ impl BlockDevice for Handle {
         self.device.geometry()
     }
     async fn submit(&self, request: Request) -> Result<(), Errno> {
-        self.device.submit(request).await
+        match request {
+            Request::Flush => self.flushes.run(self.device.submit(request)).await,
+            _ => self.device.submit(request).await,
+        }
     }
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
         self.device.next_data(span).await
     }
 }
+
+/// A thread of the daemon.
+#[derive(Clone)]
+pub struct Thread(SimHost);
 
 impl Host for Thread {
     type Medium = SimMedium;
@@ -92,7 +97,8 @@ impl Host for Thread {
     type Clock = SimClock;
 
     fn open(&self, medium: &SimMedium) -> Handle {
-        Handle { device: self.0.open(&medium.disk), _lock: Arc::clone(&medium._lock) }
+        let (flushes, _lock) = (medium.flushes.clone(), Arc::clone(&medium._lock));
+        Handle { device: self.0.open(&medium.disk), flushes, _lock }
     }
     fn clock(&self) -> &SimClock {
         self.0.clock()
@@ -144,8 +150,11 @@ struct Pending {
 struct Device {
     volume: Uuid,
     length: u64,
+    mark: DeviceMark,
     /// None while it waits for a daemon.
     queue: Option<Rc<VolumeQueue<Thread>>>,
+    /// What serves it, or served it last.
+    running: Option<Arc<Volume<SimMedium>>>,
     stopping: bool,
     pending: BTreeMap<u64, Pending>,
 }
@@ -176,6 +185,10 @@ pub struct Kernel {
     pub violation: RefCell<Option<String>>,
     /// Whether requests may fail: something was done to the state directory or to a last plex.
     pub may_fail: Cell<bool>,
+    /// Disks that something is wrong with: a volume that has no others left may fail.
+    pub sick: RefCell<BTreeSet<u32>>,
+    /// Those with which something was wrong when the daemon was killed: a flush that failed may still have to be told.
+    pub sick_before: RefCell<BTreeSet<u32>>,
     /// How the flushes of plexes ended: a power cut takes this memory.
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     asked: Cell<u64>,
@@ -196,6 +209,8 @@ impl Kernel {
             images: RefCell::default(),
             violation: RefCell::default(),
             may_fail: Cell::new(false),
+            sick: RefCell::default(),
+            sick_before: RefCell::default(),
             flushes: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
@@ -293,6 +308,7 @@ impl Kernel {
         let Some(oracle) = oracles.get_mut(&device.volume) else { return };
         if let Err(errno) = result
             && !self.may_fail.get()
+            && !device.running.as_ref().is_some_and(|volume| self.is_sick(volume, &ask))
         {
             self.violate(format!("{ask:?} of device {id} failed with {errno:?}, and nothing was wrong"));
         }
@@ -308,6 +324,18 @@ impl Kernel {
                 }
                 _ => oracle.fail_read(token),
             },
+        }
+    }
+
+    /// Whether every plex that `volume` is read from lies on a disk that something is wrong with, or `ask` is a flush that may
+    /// be told of what was.
+    fn is_sick(&self, volume: &Volume<SimMedium>, ask: &Ask) -> bool {
+        let (sick, before) = (self.sick.borrow(), self.sick_before.borrow());
+        let route = volume.route();
+        let disks: Vec<u32> = route.readable().map(|plex| plex.medium.disk.index()).collect();
+        match ask {
+            Ask::Flush if disks.iter().any(|disk| before.contains(disk)) => true,
+            _ => disks.iter().all(|disk| sick.contains(disk)),
         }
     }
 
@@ -427,7 +455,13 @@ impl Machine for SimMachine {
                 return Err(MediumError::new(path, fault, None));
             }
             if let Some(lock) = tree.lock(file) {
-                return Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock });
+                return Ok(SimMedium {
+                    disk,
+                    path: Arc::new(path.to_owned()),
+                    file,
+                    flushes: FinalFlush::default(),
+                    _lock: lock,
+                });
             }
             if self.now() >= deadline {
                 let fault = Fault::InUse { holder: String::new() };
@@ -455,7 +489,13 @@ impl Machine for SimMachine {
         self.pause().await;
         kernel.tree.sync_beside(path).map_err(failed)?;
         let lock = kernel.tree.lock(file).ok_or_else(|| failed(Errno::BUSY))?;
-        Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock })
+        Ok(SimMedium {
+            disk,
+            path: Arc::new(path.to_owned()),
+            file,
+            flushes: FinalFlush::default(),
+            _lock: lock,
+        })
     }
 
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
@@ -552,11 +592,13 @@ impl Machine for SimMachine {
         disk.is_some_and(|disk| disk.peek(ByteRange::new(0, length)).iter().all(|byte| *byte == 0))
     }
 
-    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+    async fn remove_strays(&self, known: BTreeSet<DeviceMark>) -> Vec<u32> {
         self.pause().await;
         let kernel = self.kernel();
         let mut devices = kernel.devices.borrow_mut();
-        let strays: Vec<u32> = devices.keys().copied().filter(|id| !known.contains(id)).collect();
+        let is_stray =
+            |(_, device): &(&u32, &Device)| !known.contains(&device.mark) && device.queue.is_none();
+        let strays: Vec<u32> = devices.iter().filter(is_stray).map(|(id, _)| *id).collect();
         for id in &strays {
             if devices.remove(id).is_some_and(|device| !device.pending.is_empty()) {
                 kernel.violate(format!("device {id} was removed with requests in flight"));
@@ -569,8 +611,12 @@ impl Machine for SimMachine {
         self.pause().await;
         let kernel = self.kernel();
         let devices = kernel.devices.borrow();
-        let living =
-            |(id, device): (&u32, &Device)| Living { id: *id, length: device.length, recoverable: true };
+        let living = |(id, device): (&u32, &Device)| Living {
+            id: *id,
+            length: device.length,
+            mark: Some(device.mark),
+            recoverable: true,
+        };
         Ok(devices.iter().map(living).collect())
     }
 
@@ -585,7 +631,9 @@ impl Machine for SimMachine {
             let device = Device {
                 volume: volume.shape().uuid,
                 length: options.length,
+                mark: options.mark,
                 queue: Some(Rc::new(queue)),
+                running: Some(volume),
                 stopping: false,
                 pending: BTreeMap::new(),
             };
@@ -615,6 +663,7 @@ impl Machine for SimMachine {
                 return Err(no_device(number, "is served"));
             }
             device.queue = Some(Rc::new(queue));
+            device.running = Some(volume);
             device.pending.keys().copied().collect()
         };
         waiting.into_iter().for_each(|request| kernel.serve(number, request));

@@ -11,7 +11,7 @@ use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Effect, MapFill, Route, edit, idle_volume};
 use crate::base::museum::{self, Exhibit};
-use crate::base::{Name, Refused, Uuid};
+use crate::base::{Generation, Name, Refused, Uuid};
 
 /// What was found of a plex's medium before a start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +83,9 @@ pub fn start(group: &Group, args: &StartArgs, ids: &mut Ids) -> Result<Change, R
     }
     let record = draft.volume(volume)?;
     record.step(VolumeEvent::Start)?;
+    // The maps of a volume that was never started carry the run 0.
+    let stopped = clean && record.stop > Generation(0);
+    record.crashed_run = if stopped { None } else { record.crashed_run.or(Some(record.run)) };
     record.run = record.run.max(record.stop).next();
     record.plexes.iter_mut().for_each(|plex| plex.noted = None);
     let number = record.device;
@@ -176,6 +179,7 @@ pub fn stop(group: &Group, volume: &str, holders: &[String], ids: &mut Ids) -> R
     let number = record.device;
     if record.state() == VolumeState::Clean {
         record.stop = record.run.max(record.stop).next();
+        record.crashed_run = None;
         record.intent_lost = false;
         let plexes: Vec<_> = record.plexes.iter().map(Plex::uuid).collect();
         for plex in plexes {
@@ -233,7 +237,7 @@ pub fn move_authority(group: &Group, volume: Uuid, source: Uuid) -> Result<Chang
     })
 }
 
-/// The volume got this device number, or gives its number up. The kernel gives a number to one device at a time: a
+/// The volume got this device number, which shows it, or gives its number up. The kernel gives a number to one device at a time: a
 /// volume that had it before, and hoped to have it again, gets another one at its next start.
 ///
 /// # Errors
@@ -245,6 +249,7 @@ pub fn assign_device(group: &Group, volume: Uuid, number: Option<u32>) -> Result
     }
     edit(&group, volume, |record| {
         record.device = number;
+        record.crashed_run = None;
         Ok(())
     })
 }
