@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::{Errno, Generation, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
@@ -104,6 +104,7 @@ impl<M: Machine> Owner<M> {
             Effect::Release { plex, medium, length } => {
                 if self.release(plex, &medium, length).await {
                     released.push(plex);
+                    FaultPoint::MediumFreed.reached();
                 }
             }
             Effect::CreateMap { .. }
@@ -271,7 +272,7 @@ impl<M: Machine> Owner<M> {
         let written = header.await.unwrap_or(Err(Errno::IO));
         written.map_err(|errno| system(group.file(&name).display(), "cannot be written", errno))?;
         let file = MapFile::new(medium, identity, run);
-        file.header_written();
+        file.was_created();
         Ok(file)
     }
 

@@ -461,10 +461,10 @@ impl<M: Machine> Owner<M> {
         let at_work = live.at_work(uuid, control.clone());
         let volume = Arc::clone(&live.volume);
         let report = self.movers.run(move |host| async move {
-            let open = |plex: &RoutePlex<M::Medium>| {
-                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            let open = |plex: RoutePlex<M::Medium>| {
+                PlexDevice::while_in_path(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
             };
-            let devices: Vec<_> = plexes.iter().map(open).collect();
+            let devices: Vec<_> = plexes.into_iter().map(open).collect();
             let whole = [ByteRange::new(0, length)];
             let plan = ComparePlan {
                 devices: &devices,

@@ -1,8 +1,11 @@
 //! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
 
+use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 
 use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
@@ -13,10 +16,31 @@ use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{Change, Presence};
 use crate::state::{Group, Volume};
+use crate::volume::HANGS_AFTER;
 
 use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
+
+/// What is to be done to the labels of a medium.
+enum LabelWork {
+    /// The first label of a plex.
+    First(Label),
+    /// The label that follows the one that stands there.
+    Next(Label),
+    /// None is left.
+    Erase {
+        /// Bytes of the volume.
+        length: u64,
+    },
+}
+
+/// Work on labels that waits for its turn at a medium.
+pub(super) struct DueLabel<D> {
+    medium: D,
+    work: LabelWork,
+    answer: oneshot::Sender<Result<(), Errno>>,
+}
 
 impl<M: Machine> Owner<M> {
     /// Open the media of all plexes of the volume and weigh what their labels say against its record; a label with a newer
@@ -116,82 +140,126 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
-    /// next write; the catalogue stands already.
-    pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
-        let mut work: Vec<(Uuid, M::Medium, Label, bool)> = Vec::new();
-        for plex in volume.plexes() {
-            if let Some(medium) = self.media.borrow().get(&plex.uuid()) {
-                let first = self.unlabelled.borrow().contains(&plex.uuid());
-                // One that leaves because it hangs would have the record wait for it: the survivors tell.
-                if volume.state().is_started() && !plex.is_attached() && !first {
-                    continue;
-                }
-                // What is noted of a file says that nobody writes to it: a start that looks at it has it open, and another
-                // volume's change may reach this record meanwhile.
-                if plex.noted().is_some() {
-                    continue;
-                }
-                let label = labels::label_of(all, committed, volume, plex);
-                work.push((plex.uuid(), medium.clone(), label, first));
+    /// Do `work` on the labels of `plex`, which lies on `medium`, after what is under way there and in order; what came of it.
+    /// It goes on when nobody waits for it.
+    fn label(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: M::Medium,
+        work: LabelWork,
+    ) -> impl Future<Output = Result<(), Errno>> + use<M> {
+        let (answer, outcome) = oneshot::channel();
+        let due = DueLabel { medium, work, answer };
+        let under_way = match self.labelling.borrow_mut().entry(plex) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().push_back(due);
+                true
             }
-        }
-        // A label is flushed with all that its plex has: how that ends is the plex's as well.
-        let plexes: Vec<Uuid> = work.iter().map(|(plex, ..)| *plex).collect();
-        plexes.iter().for_each(|plex| self.label_flush_begins(*plex));
-        let written = self.keepers.run(move |host| async move {
-            let each = work.into_iter().map(|(plex, medium, label, first)| {
-                let device = host.open(&medium);
-                async move {
-                    let outcome = match first {
-                        true => labels::write_first_label(&device, &label).await,
-                        false => labels::write_label(&device, &label).await,
-                    };
-                    (plex, outcome)
+            Entry::Vacant(none) => {
+                none.insert(VecDeque::from([due]));
+                false
+            }
+        };
+        if !under_way {
+            let owner = Rc::clone(self);
+            self.machine.spawn(async move {
+                while let Some(due) = owner.next_label(plex) {
+                    // A label is flushed with all that its plex has: how that ends is the plex's as well.
+                    owner.label_flush_begins(plex);
+                    let done = owner.keepers.run(move |host| async move {
+                        let device = host.open(&due.medium);
+                        match &due.work {
+                            LabelWork::First(label) => {
+                                labels::write_first_label(&device, label).await.map(drop)
+                            }
+                            LabelWork::Next(label) => labels::write_label(&device, label).await.map(drop),
+                            LabelWork::Erase { length } => labels::erase_labels(&device, *length).await,
+                        }
+                    });
+                    let done = done.await.unwrap_or(Err(Errno::IO));
+                    owner.label_flush_ended(plex, done);
+                    // Who asked may have given up waiting.
+                    let _ = due.answer.send(done);
                 }
             });
-            join_all(each).await
-        });
-        for (plex, outcome) in written.await.unwrap_or_default() {
-            self.label_flush_ended(plex, outcome.as_ref().map(drop).map_err(|errno| *errno));
-            match outcome {
-                Ok(_) => {
-                    self.unlabelled.borrow_mut().remove(&plex);
-                }
-                Err(errno) => {
-                    let news = News::new(What::LabelFailing, format!("its label cannot be written: {errno}"));
-                    self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
-                }
+        }
+        async move { outcome.await.unwrap_or(Err(Errno::IO)) }
+    }
+
+    fn next_label(&self, plex: Uuid) -> Option<DueLabel<M::Medium>> {
+        let mut labelling = self.labelling.borrow_mut();
+        let due = labelling.get_mut(&plex).and_then(VecDeque::pop_front);
+        if due.is_none() {
+            labelling.remove(&plex);
+        }
+        due
+    }
+
+    /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
+    /// next write; the catalogue stands already. While the volume runs, so is one that takes longer than a plex may before it
+    /// hangs: what is to be recorded of one plex does not wait for another. Its label follows when it answers.
+    pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
+        let runs = volume.state().is_started();
+        let mut work = Vec::new();
+        for plex in volume.plexes() {
+            let uuid = plex.uuid();
+            let Some(medium) = self.media.borrow().get(&uuid).cloned() else { continue };
+            // One that leaves because it hangs would have the record wait for it: the survivors tell. One that is being added
+            // gets its first label before a record relies on it.
+            if runs && !plex.is_attached() || self.unlabelled.borrow().contains(&uuid) {
+                continue;
             }
+            // What is noted of a file says that nobody writes to it: a start that looks at it has it open, and another
+            // volume's change may reach this record meanwhile.
+            if plex.noted().is_some() {
+                continue;
+            }
+            let label = LabelWork::Next(labels::label_of(all, committed, volume, plex));
+            let written = self.label(uuid, medium, label);
+            work.push(async move {
+                let outcome = match runs {
+                    true => self.within(HANGS_AFTER, written).await,
+                    false => Some(written.await),
+                };
+                (uuid, outcome)
+            });
+        }
+        for (plex, outcome) in join_all(work).await {
+            let why = match outcome {
+                Some(Ok(())) => continue,
+                Some(Err(errno)) => format!("its label cannot be written: {errno}"),
+                None => format!(
+                    "its label has not been written for {} s: it follows when its medium answers",
+                    HANGS_AFTER.as_secs()
+                ),
+            };
+            let news = News::new(What::LabelFailing, why);
+            self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
         }
     }
 
-    /// Write the first labels of `plexes`, whose media were just made ready, before a record relies on them: after a crash
-    /// between that record and its labels their media would be strangers'.
+    /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on
+    /// them: after a crash between that commit and its labels their media would be strangers'. No transaction waits for them.
     ///
     /// # Errors
     /// One of them cannot be written.
     pub(super) async fn label_new(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
+        next: &Group,
         plexes: &[Uuid],
     ) -> Result<(), Refused> {
-        let _turn = group.turn.lock().await;
         let record = group.record();
         let generation = crate::base::Generation(group.generation());
         let text = crate::format::config::encode(generation, &*record)
             .map_err(|error| system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE))?;
         let committed = Committed { generation, text };
         for uuid in plexes {
-            let Some((volume, plex)) = record.plex_by_id(*uuid) else { continue };
+            let Some((volume, plex)) = next.plex_by_id(*uuid) else { continue };
             let Some(medium) = self.media.borrow().get(uuid).cloned() else { continue };
-            let label = labels::label_of(&record, &committed, volume, plex);
-            let written = self
-                .keepers
-                .run(move |host| async move { labels::write_first_label(&host.open(&medium), &label).await });
-            written
+            let label = labels::label_of(next, &committed, volume, plex);
+            self.label(*uuid, medium, LabelWork::First(label))
                 .await
-                .unwrap_or(Err(Errno::IO))
                 .map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
             self.unlabelled.borrow_mut().remove(uuid);
         }
@@ -218,13 +286,9 @@ impl<M: Machine> Owner<M> {
         for plex in record.complete_plexes() {
             let medium = self.media.borrow().get(&plex.uuid()).cloned();
             let medium = medium.ok_or_else(|| system(plex.name(), "is not open", Errno::GONE))?;
-            let label = labels::label_of(&change.group, &committed, record, plex);
-            let written = self
-                .keepers
-                .run(move |host| async move { labels::write_label(&host.open(&medium), &label).await });
-            written
+            let label = LabelWork::Next(labels::label_of(&change.group, &committed, record, plex));
+            self.label(plex.uuid(), medium, label)
                 .await
-                .unwrap_or(Err(Errno::IO))
                 .map_err(|errno| system(plex.name(), "its label cannot be written", errno))?;
         }
         group.replace(change.group, committed.generation);
@@ -232,12 +296,9 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Erase Cleave's labels from a medium that is not ours to remove.
-    pub(super) async fn erase_labels(self: &Rc<Self>, medium: M::Medium, length: u64) {
+    pub(super) async fn erase_labels(self: &Rc<Self>, plex: Uuid, medium: M::Medium, length: u64) {
         let shown = medium.path().display().to_string();
-        let erased = self
-            .keepers
-            .run(move |host| async move { labels::erase_labels(&host.open(&medium), length).await });
-        if let Err(errno) = erased.await.unwrap_or(Err(Errno::IO)) {
+        if let Err(errno) = self.label(plex, medium, LabelWork::Erase { length }).await {
             tracing::warn!(path = shown, %errno, "the labels of a plex that was given up cannot be erased");
         }
     }

@@ -151,6 +151,11 @@ impl<M: Machine> Owner<M> {
                 self.zero_media(&committed.after, volume).await?;
             }
             let equal = request.init != Init::Sync;
+            let record = group.record();
+            let next = change::finish_make(&record, volume, &made, equal, &mut self.dice()?)?.group;
+            let plexes: Vec<Uuid> = made.iter().map(|one| one.plex).collect();
+            self.label_new(&group, &next, &plexes).await?;
+            FaultPoint::MakeLabelled.reached();
             self.transact(&group, |group, ids| change::finish_make(group, volume, &made, equal, ids)).await
         };
         if let Err(refused) = finished.await {
@@ -230,7 +235,7 @@ impl<M: Machine> Owner<M> {
         FaultPoint::AttachRecorded.reached();
         let allocated = async {
             let made = self.allocate(&committed.effects, wanted.force).await?;
-            self.label_new(group, &plexes).await?;
+            self.label_new(group, &group.record(), &plexes).await?;
             Ok::<_, Refused>(made)
         };
         let made = match allocated.await {

@@ -5,12 +5,13 @@
 //! ([`Owner::transact`]); long work stands between transactions, never inside one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
+use futures_util::future::join_all;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
@@ -116,6 +117,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
     pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
+    /// What is to be done to the labels of plexes, while anything is.
+    pub(super) labelling: RefCell<BTreeMap<Uuid, VecDeque<super::labels::DueLabel<M::Medium>>>>,
     /// Where the flushes of plexes are counted, by plex.
     pub(super) flushes: RefCell<BTreeMap<Uuid, super::doubts::Counted>>,
     /// Plexes whose media never bore their label.
@@ -183,6 +186,7 @@ impl<M: Machine> Owner<M> {
             groups: Default::default(),
             live: Default::default(),
             media: Default::default(),
+            labelling: Default::default(),
             flushes: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
@@ -451,11 +455,9 @@ impl<M: Machine> Owner<M> {
         FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
-        for volume in change.touched(before) {
-            if let Some(record) = change.group.volume_by_id(volume) {
-                self.write_labels(&change.group, record, &committed).await;
-            }
-        }
+        let touched = change.touched(before);
+        let records = touched.into_iter().filter_map(|volume| change.group.volume_by_id(volume));
+        join_all(records.map(|record| self.write_labels(&change.group, record, &committed))).await;
         Ok(())
     }
 }

@@ -182,9 +182,6 @@ impl<M: Machine> Owner<M> {
         medium: M::Medium,
         whole: bool,
     ) -> Result<(), Refused> {
-        if self.unlabelled.borrow().contains(&plex.uuid()) {
-            return Ok(());
-        }
         let length = volume.length();
         let read = self
             .keepers

@@ -161,10 +161,10 @@ impl<M: Machine> Owner<M> {
             return self.remove_file(medium.path.as_path()).await;
         }
         match open {
-            Some(open) if !unlabelled => self.erase_within_limit(open, length).await,
+            Some(open) if !unlabelled => self.erase_within_limit(plex, open, length).await,
             Some(_) => {}
             None => match self.remains(plex, medium, length).await {
-                Remains::Labelled(open) => self.erase_within_limit(open, length).await,
+                Remains::Labelled(open) => self.erase_within_limit(plex, open, length).await,
                 Remains::Nothing | Remains::Blank => {}
                 Remains::Doubtful(why) => {
                     tracing::warn!(path = %medium.path, "its labels are not erased: {why}")
@@ -183,7 +183,7 @@ impl<M: Machine> Owner<M> {
             (Remains::Nothing, MediumKind::Made) => self.remove_file(medium.path.as_path()).await,
             (Remains::Nothing | Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
             (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
-                self.erase_within_limit(open, length).await;
+                self.erase_within_limit(plex, open, length).await;
                 true
             }
             (Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
@@ -205,9 +205,9 @@ impl<M: Machine> Owner<M> {
     }
 
     /// A medium that hangs keeps no transaction waiting.
-    async fn erase_within_limit(self: &Rc<Self>, open: M::Medium, length: u64) {
+    async fn erase_within_limit(self: &Rc<Self>, plex: Uuid, open: M::Medium, length: u64) {
         let shown = open.path().display().to_string();
-        if self.within(LABEL_LIMIT, self.erase_labels(open, length)).await.is_none() {
+        if self.within(LABEL_LIMIT, self.erase_labels(plex, open, length)).await.is_none() {
             tracing::warn!(path = shown, "the labels of a plex that was given up are still being erased");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::base::{ByteRange, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{ByteRange, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Scrubbed};
 use crate::control::row::DifferenceRow;
 use crate::control::words::TaskKind;
@@ -186,6 +186,7 @@ impl<M: Machine> Owner<M> {
         let begin =
             |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, rate, scheduled, now);
         self.transact_quietly(group, begin).await?;
+        FaultPoint::ScrubRecorded.reached();
         self.go_on_scrubbing(group, live).ok_or_else(ending)
     }
 
@@ -265,8 +266,10 @@ impl<M: Machine> Owner<M> {
                 "look at them with cleave show, then scrub again",
             ));
         };
-        let report = self.scrub_on_the_ring(group, live, &plexes, decide, run, control).await?;
-        self.scrub_ended(group, live, &plexes, names, report).await
+        let uuids: Vec<Uuid> = plexes.iter().map(|plex| plex.uuid).collect();
+        // What they lie on is given to the mover alone: a plex that leaves is let go of at once.
+        let report = self.scrub_on_the_ring(group, live, plexes, decide, run, control).await?;
+        self.scrub_ended(group, live, &uuids, names, report).await
     }
 
     /// Run the mover's scrub, and make its position durable now and then.
@@ -274,19 +277,20 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         live: &Rc<Live<M>>,
-        plexes: &[RoutePlex<M::Medium>],
+        plexes: Vec<RoutePlex<M::Medium>>,
         decide: Decide,
         run: ScrubRun,
         control: Control,
     ) -> Result<ScrubReport, Refused> {
         let uuid = live.volume.shape().uuid;
         let told = Arc::new(Mutex::new(gone_on(&run.tally)));
-        let (volume, plexes, tell) = (Arc::clone(&live.volume), plexes.to_vec(), Arc::clone(&told));
+        let (volume, tell) = (Arc::clone(&live.volume), Arc::clone(&told));
         let mut report = self.movers.run(move |host| async move {
-            let open = |plex: &RoutePlex<M::Medium>| {
-                PlexDevice::new(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
+            let uuids: Vec<Uuid> = plexes.iter().map(|plex| plex.uuid).collect();
+            let open = |plex: RoutePlex<M::Medium>| {
+                PlexDevice::while_in_path(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
             };
-            let devices: Vec<_> = plexes.iter().map(open).collect();
+            let devices: Vec<_> = plexes.into_iter().map(open).collect();
             let counters = volume.counters();
             let plan = ScrubPlan {
                 devices: &devices,
@@ -294,7 +298,7 @@ impl<M: Machine> Owner<M> {
                 done: gone_on(&run.tally),
                 length: volume.shape().geometry.length,
                 decide,
-                in_step: &|device, range| is_in_step(&volume, plexes[device].uuid, range),
+                in_step: &|device, range| is_in_step(&volume, uuids[device], range),
                 changed: &|range| volume.route().mark(range),
                 activity: &|| {
                     [&counters.reads, &counters.writes, &counters.flushes]
@@ -327,7 +331,7 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         live: &Rc<Live<M>>,
-        plexes: &[RoutePlex<M::Medium>],
+        plexes: &[Uuid],
         names: Vec<Name>,
         report: ScrubReport,
     ) -> Result<Outcome, Refused> {
@@ -340,8 +344,9 @@ impl<M: Machine> Owner<M> {
         match report.ended {
             Ended::Complete => {
                 let route = live.volume.route();
-                let left = plexes.iter().filter(|plex| route.plex(plex.uuid).is_some()).count();
+                let left = plexes.iter().filter(|plex| route.plex(**plex).is_some()).count();
                 let in_step = u32::try_from(left).unwrap_or(u32::MAX);
+                FaultPoint::ScrubCompared.reached();
                 self.record_scrub_end(group, uuid, &report.tally, Some(in_step)).await;
                 let tally = report.tally;
                 tracing::info!(
@@ -357,7 +362,7 @@ impl<M: Machine> Owner<M> {
                 // What could not be written lacks what was to be repaired; what cannot be read is found by reads.
                 let lost = matches!(error, mover::MoverError::Write { .. } | mover::MoverError::Flush { .. });
                 if let Some((_, plex)) = failed.filter(|_| lost) {
-                    self.give_up(group, plex.uuid, Loss::Failed).await;
+                    self.give_up(group, *plex, Loss::Failed).await;
                 }
                 let object = failed.map_or(&live.name, |(name, _)| name);
                 let way_out = "see to its medium, then scrub again";

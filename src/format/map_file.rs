@@ -1,7 +1,7 @@
 //! The file that holds a map: its header, twice, and its pages, twice each.
 //!
 //! Invariants:
-//! * The file is preallocated to its full size; a slot never written is all zeroes.
+//! * The file is preallocated to its full size, and each slot of each page is written once before its first header is.
 //! * Header and pages are written to slot `sequence % 2`; the sound one with the higher sequence number counts.
 //! * While the volume runs, the header's `stop` is that of the clean stop before the run, or zero after a crash. A clean
 //!   stop writes the pages, flushes, then writes the header with its own stop generation and the sum of the sequence

@@ -3,6 +3,10 @@
 //! Invariants:
 //! * The checksum covers all other bytes of the page.
 //! * A page is written alternately to its two slots, to slot `sequence % 2`; its predecessor stays until the next write.
+//! * Both slots are written when the file is made: one that reads as zero is damaged.
+//! * A disk keeps or loses a sector of 512 bytes whole. So a write that a crash tore is told from damage: where the first
+//!   sector is the new one, each other sector is what this write or the one before it put there, by their checksums, and one
+//!   at least is the old; where the first sector is the old one, the slot is older than the other.
 //! * The sequence number of a page rises with each of its writes.
 //! * `run` is the run generation of the daemon's run that wrote the page; `stop` is that of the clean stop that ended the
 //!   run, or zero while it lasts.
@@ -20,16 +24,20 @@
 //!     40     8  sequence number
 //!     48     8  run generation
 //!     56     8  stop generation, 0 while running
-//!     64    64  zero
-//!    128  3968  bits
+//!     64    28  CRC-32C of each sector of 512 bytes but the first
+//!     92    28  the same of what stood in the slot before
+//!    120     4  CRC-32C of the first sector, this field and the page's as zero
+//!    124     4  zero
+//!    128  3968  bits, turned by a mask of the sequence number
 //! ```
 
-use crate::base::limits::{MAX_COUNT, PAGE_BYTES};
+use crate::base::checksum;
+use crate::base::limits::{MAX_COUNT, PAGE_BYTES, SECTOR_BYTES};
 use crate::base::{Generation, Uuid};
 use crate::bitmap::{PAGE_BITS, PAGE_MAP_BYTES};
 
 use super::Damage;
-use super::layout::{Head, fields};
+use super::layout::{Field, Head, fields};
 
 fields! {
     MAGIC: 8, "magic \"CLVMPAGE\"";
@@ -42,16 +50,73 @@ fields! {
     SEQUENCE: 8, "sequence number";
     RUN: 8, "run generation";
     STOP: 8, "stop generation, 0 while running";
-    RESERVED: 64, "zero";
-    BITS: PAGE_MAP_BYTES, "bits";
+    SECTORS: SUMS_BYTES, "CRC-32C of each sector of 512 bytes but the first";
+    BEFORE: SUMS_BYTES, "the same of what stood in the slot before";
+    FIRST: 4, "CRC-32C of the first sector, this field and the page's as zero";
+    RESERVED: 4, "zero";
+    BITS: PAGE_MAP_BYTES, "bits, turned by a mask of the sequence number";
 }
 
 const _: () = assert!(END == PAGE_BYTES);
+// The whole head lies in the first sector, and every other one holds bits alone.
+const _: () = assert!(BITS.at <= SECTOR && PAGE_BYTES == (SECTOR_SUMS + 1) * SECTOR);
 const _: () = assert!(BITS.at == 128);
 const _: () = assert!(BITS.size as u64 * 8 == PAGE_BITS);
 const _: () = assert!(INDEX.at.is_multiple_of(8) && BITS.at.is_multiple_of(8));
 // 1 TiB in extents of 4 MiB is nine pages.
 const _: () = assert!((1u64 << 18).div_ceil(PAGE_BITS) == 9);
+
+/// Bytes that a disk keeps or loses together.
+const SECTOR: usize = SECTOR_BYTES as usize;
+const SECTOR_SUMS: usize = 7;
+const SUMS_BYTES: usize = SECTOR_SUMS * 4;
+
+/// The CRC-32C of each sector of a block but the first.
+pub type SectorSums = [u32; SECTOR_SUMS];
+
+/// The checksums of what stands in a slot, for the next write to it. A block of another length has none.
+#[must_use]
+pub fn sector_sums(block: &[u8]) -> SectorSums {
+    let mut sums = [0; SECTOR_SUMS];
+    for (sum, sector) in sums.iter_mut().zip(block.chunks(SECTOR).skip(1)) {
+        *sum = checksum::crc32c(sector);
+    }
+    sums
+}
+
+/// The bits as they stand on the disk, or back: turned by a mask of the write's number, so that no two writes leave a sector
+/// alike, and no bit that flips makes the new one of the old.
+fn turned(bits: &[u8], sequence: u64) -> [u8; PAGE_MAP_BYTES] {
+    let mut turned = [0; PAGE_MAP_BYTES];
+    let words = turned.chunks_exact_mut(8).zip(bits.chunks_exact(8)).zip(0u64..);
+    for ((into, from), at) in words {
+        // The finish of SplitMix64, which spreads each bit of its input over all of its output.
+        let mut mask = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(at);
+        mask = (mask ^ (mask >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mask = (mask ^ (mask >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mask ^= mask >> 31;
+        for ((into, from), mask) in into.iter_mut().zip(from).zip(mask.to_le_bytes()) {
+            *into = from ^ mask;
+        }
+    }
+    turned
+}
+
+/// The checksums of the sectors of a page without a bit set.
+#[must_use]
+pub fn empty_sums(sequence: u64) -> SectorSums {
+    let mut block = [0; PAGE_BYTES];
+    BITS.put(&mut block, &turned(&[0; PAGE_MAP_BYTES], sequence));
+    sector_sums(&block)
+}
+
+fn first_sum(block: &[u8]) -> u32 {
+    let mut first = [0; SECTOR];
+    first.copy_from_slice(&block[..SECTOR]);
+    CRC.put(&mut first, &[0; 4]);
+    FIRST.put(&mut first, &[0; 4]);
+    checksum::crc32c(&first)
+}
 
 const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
 const MAGIC_BYTES: &[u8; 8] = b"CLVMPAGE";
@@ -140,6 +205,8 @@ pub struct MapPage {
     pub run: Generation,
     /// Stop generation, once the run has ended cleanly.
     pub stop: Option<Generation>,
+    /// What stood in the slot before, by its sectors.
+    pub before: SectorSums,
     /// The bits, as [`BitMap::page_bytes`](crate::bitmap::BitMap::page_bytes) gives and
     /// [`load_page`](crate::bitmap::BitMap::load_page) takes them.
     pub bits: [u8; PAGE_MAP_BYTES],
@@ -156,7 +223,15 @@ impl MapPage {
         SEQUENCE.put_u64(&mut block, self.sequence);
         RUN.put_u64(&mut block, self.run.0);
         STOP.put_stop(&mut block, self.stop);
-        BITS.put(&mut block, &self.bits);
+        BITS.put(&mut block, &turned(&self.bits, self.sequence));
+        for (sums, field) in [(sector_sums(&block), SECTORS), (self.before, BEFORE)] {
+            let bytes: Vec<u8> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+            field.put(&mut block, &bytes);
+        }
+        MAGIC.put(&mut block, MAGIC_BYTES);
+        VERSION.put(&mut block, &NEWEST.to_le_bytes());
+        let first = first_sum(&block);
+        FIRST.put(&mut block, &first.to_le_bytes());
         HEAD.seal(&mut block, MAGIC_BYTES, NEWEST);
         block
     }
@@ -190,10 +265,22 @@ impl MapPage {
         if !ZERO.is_zero(block) || !RESERVED.is_zero(block) {
             return Err(Damage::Absurd("reserved bytes are not zero"));
         }
-        let mut bits = [0; PAGE_MAP_BYTES];
-        bits.copy_from_slice(BITS.bytes(block));
-        Ok(Self { kind, owner, index, sequence, run, stop, bits })
+        if sums(block, SECTORS) != sector_sums(block) || FIRST.u32(block) != first_sum(block) {
+            return Err(Damage::Absurd("checksums of sectors that are not theirs"));
+        }
+        let bits = turned(BITS.bytes(block), sequence);
+        Ok(Self { kind, owner, index, sequence, run, stop, before: sums(block, BEFORE), bits })
     }
+}
+
+fn sums(block: &[u8], field: Field) -> SectorSums {
+    let mut sums = [0; SECTOR_SUMS];
+    for (sum, bytes) in sums.iter_mut().zip(field.bytes(block).chunks_exact(4)) {
+        let mut le = [0; 4];
+        le.copy_from_slice(bytes);
+        *sum = u32::from_le_bytes(le);
+    }
+    sums
 }
 
 /// The page that counts, of the two that were read.
@@ -207,22 +294,41 @@ pub struct Newest<T> {
 }
 
 impl Newest<MapPage> {
-    /// Whether a crash explains what is wrong with the other slot: it was being written, and is now a mixture of sectors of
-    /// that write and of what stood there before. Anything else is damage, and what is damaged may have been the newer one.
+    /// Whether a crash explains what is wrong with the other slot, which reads `other`: it was being written, and nothing had
+    /// come to rely on it. Anything else is damage, and what is damaged may have been the newer one.
     #[must_use]
-    pub fn other_may_be_torn(&self) -> bool {
+    pub fn other_was_torn(&self, other: &[u8]) -> bool {
         match self.other {
-            Ok(_) | Err(Damage::BadChecksum) => true,
-            // Only a slot that was not written before can lack its magic: the second write of all goes there.
-            Err(Damage::Blank | Damage::BadMagic) => self.value.sequence <= 1,
+            Ok(_) => true,
+            Err(Damage::BadChecksum) => other.len() == PAGE_BYTES && self.is_torn_beside(other),
             Err(
-                Damage::WrongLength { .. }
+                Damage::Blank
+                | Damage::BadMagic
+                | Damage::WrongLength { .. }
                 | Damage::UnknownVersion { .. }
                 | Damage::WrongAddress { .. }
                 | Damage::WrongOwner { .. }
                 | Damage::Absurd(_),
             ) => false,
         }
+    }
+
+    fn is_torn_beside(&self, other: &[u8]) -> bool {
+        let page = &self.value;
+        let its = KIND.u8(other) == page.kind.code()
+            && OWNER.uuid(other) == page.owner
+            && INDEX.u64(other) == page.index;
+        // Its first sector alone tells what the rest should be.
+        if !its || FIRST.u32(other) != first_sum(other) {
+            return false;
+        }
+        let sequence = SEQUENCE.u64(other);
+        if sequence < page.sequence {
+            return sequence + 1 == page.sequence;
+        }
+        let (found, new, old) = (sector_sums(other), sums(other, SECTORS), sums(other, BEFORE));
+        let known = (0..SECTOR_SUMS).all(|at| found[at] == new[at] || found[at] == old[at]);
+        sequence == page.sequence + 1 && known && found != new
     }
 }
 
@@ -265,6 +371,7 @@ mod tests {
             sequence: 0x0102_0304_0506_0709,
             run: Generation(21),
             stop: None,
+            before: [0x0a0b_0c0d; SECTOR_SUMS],
             bits,
         }
     }
@@ -285,9 +392,11 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let block = page().encode();
-        assert_eq!(hex(&block[..136]), [
+        assert_eq!(
+            hex(&block[..136]),
+            [
                 "434c564d50414745",
-                "ba61bc98",
+                "89806ccb",
                 "0100",
                 "02",
                 "00",
@@ -296,11 +405,15 @@ mod tests {
                 "0907060504030201",
                 "1500000000000000",
                 "0000000000000000",
-                "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                "8142000000000000",
+                "4ff978d71ad91ca9b6573606f2f4d79d3394cec864a86405283ce998",
+                "0d0c0b0a0d0c0b0a0d0c0b0a0d0c0b0a0d0c0b0a0d0c0b0a0d0c0b0a",
+                "e18ca99f",
+                "00000000",
+                "ddc2f20c5bb48606",
             ]
-            .concat());
-        assert_eq!(hex(&block[4088..]), "00000000000000ff");
+            .concat()
+        );
+        assert_eq!(hex(&block[4088..]), "8b1be0d9aedc2b62");
     }
 
     #[test]
@@ -352,7 +465,7 @@ mod tests {
         assert!(matches!(forged(|b| b[VERSION.at] = 0), Err(Damage::Absurd(_))));
         assert!(matches!(forged(|b| b[KIND.at] = 3), Err(Damage::Absurd(_))));
         assert!(matches!(forged(|b| b[ZERO.at] = 1), Err(Damage::Absurd(_))));
-        assert!(matches!(forged(|b| b[RESERVED.at + 63] = 1), Err(Damage::Absurd(_))));
+        assert!(matches!(forged(|b| b[RESERVED.at + 3] = 1), Err(Damage::Absurd(_))));
         for counter in [SEQUENCE, RUN, STOP] {
             // Odd, so that the page stays in its slot.
             let beyond = |b: &mut [u8]| counter.put_u64(b, MAX_COUNT.0 + 1);
@@ -375,23 +488,82 @@ mod tests {
         );
     }
 
+    /// The two slots after `new` was being written over `old`, whose slot it shares; beside it stands the page between them.
+    fn beside(slot: &[u8]) -> bool {
+        let between = MapPage { sequence: page().sequence + 1, ..page() };
+        let even = MapPage::decode(&between.encode(), &Place { slot: Slot::Even, ..place() });
+        newest([even, MapPage::decode(slot, &place())]).unwrap().other_was_torn(slot)
+    }
+
     #[test]
-    fn a_torn_write_explains_a_checksum_and_nothing_else() {
-        let explained = |sequence, damage| {
-            newest([Err(damage), Ok(MapPage { sequence, ..page() })]).unwrap().other_may_be_torn()
+    fn a_write_that_tore_is_told_from_damage() {
+        let old = page();
+        let new = MapPage {
+            sequence: old.sequence + 2,
+            bits: [0xa5; PAGE_MAP_BYTES],
+            before: sector_sums(&old.encode()),
+            ..page()
         };
-        let (found, expected) = (Uuid::from_random([8; 16]), page().owner);
-        for (damage, first, later) in [
-            (Damage::BadChecksum, true, true),
-            (Damage::Blank, true, false),
-            (Damage::BadMagic, true, false),
-            (Damage::WrongOwner { found, expected }, false, false),
-            (Damage::WrongAddress { found: 4, expected: 3 }, false, false),
-            (Damage::UnknownVersion { found: 2, newest: 1 }, false, false),
-            (Damage::Absurd("page in its other slot"), false, false),
-        ] {
-            assert_eq!((explained(1, damage), explained(3, damage)), (first, later), "{damage}");
+        let (old, new) = (old.encode(), new.encode());
+        // Every mixture of sectors of the one and of the other.
+        for mixture in 1..255u32 {
+            let mut torn = old;
+            for sector in (0..8).filter(|sector| mixture & (1 << sector) != 0) {
+                torn[sector * SECTOR..][..SECTOR].copy_from_slice(&new[sector * SECTOR..][..SECTOR]);
+            }
+            assert!(beside(&torn), "sectors {mixture:#b}");
+            // And no bit of a mixture flips unseen where it would make a difference: the first sector is the new one.
+            for byte in (0..PAGE_BYTES).step_by(97).filter(|_| mixture & 1 != 0) {
+                let mut rotten = torn;
+                rotten[byte] ^= 4;
+                assert!(byte < 12 || !beside(&rotten), "sectors {mixture:#b}, byte {byte}");
+            }
         }
+        // A page that was whole, and has rotted, also in the one bit in which the write before it differed: nothing is older.
+        let mut bits = page().bits;
+        bits[3000] ^= 1;
+        let one =
+            MapPage { sequence: page().sequence + 2, bits, before: sector_sums(&old), ..page() }.encode();
+        let differing = (BITS.at + 3000) * 8;
+        for bit in (0..PAGE_BYTES * 8).step_by(7).chain([differing]) {
+            for whole in [&new, &one] {
+                let mut rotten = *whole;
+                rotten[bit / 8] ^= 1 << (bit % 8);
+                assert!(!beside(&rotten), "bit {bit}");
+            }
+        }
+        // The older of the two is wanted by nobody, whatever has become of its bits.
+        let mut rotten = old;
+        rotten[3000] ^= 1;
+        assert!(beside(&rotten));
+        assert!(!beside(&[0; PAGE_BYTES]), "each slot was written when the file was made");
+    }
+
+    #[test]
+    fn what_is_no_torn_write_is_damage() {
+        let block = |sequence| MapPage { sequence, ..page() }.encode();
+        let explained =
+            |damage, block: &[u8]| newest([Err(damage), Ok(page())]).unwrap().other_was_torn(block);
+        let mut torn = block(page().sequence + 1);
+        torn[4000] ^= 1;
+        let (found, expected) = (Uuid::from_random([8; 16]), page().owner);
+        for damage in [
+            Damage::BadChecksum,
+            Damage::Blank,
+            Damage::BadMagic,
+            Damage::WrongOwner { found, expected },
+            Damage::WrongAddress { found: 4, expected: 3 },
+            Damage::UnknownVersion { found: 2, newest: 1 },
+            Damage::Absurd("page in its other slot"),
+        ] {
+            assert!(!explained(damage, &torn), "{damage}");
+        }
+        for sequence in [page().sequence + 3, page().sequence - 3] {
+            let mut elsewhen = block(sequence);
+            elsewhen[4000] ^= 1;
+            assert!(!explained(Damage::BadChecksum, &elsewhen), "{sequence:#x}");
+        }
+        assert!(newest([Ok(page()), Ok(page())]).unwrap().other_was_torn(&[]));
     }
 
     proptest! {

@@ -252,6 +252,12 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
         // All are awaited to their end, whatever the first one says.
         let reads = members.iter().map(|device| self.read(*device, piece, &slices[*device]));
         let read: Vec<Result<(), Errno>> = join_all(reads).await;
+        // Of one that has left meanwhile nothing is said.
+        let stays = |(device, _): &(usize, Result<(), Errno>)| (self.plan.in_step)(*device, piece);
+        let (members, read): (Vec<_>, Vec<_>) = members.into_iter().zip(read).filter(stays).unzip();
+        if members.len() < 2 {
+            return Ok(Look::default());
+        }
         let mut readable = vec![None; self.plan.devices.len()];
         for (device, outcome) in members.iter().zip(read) {
             if outcome.is_err() {
@@ -357,6 +363,7 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
     /// Rewrite what is wrong and whose right content is known, and flush it; the window is held, the intent durable.
     async fn mend(&self, buffers: &Buffers, piece: ByteRange, look: &mut Look) -> Result<(), MoverError> {
         let mut written = vec![false; self.plan.devices.len()];
+        let left = |device: usize| !(self.plan.in_step)(device, piece);
         let mut due: Vec<(usize, ByteRange)> = Vec::new();
         for (flaw, _) in look.flaws.iter().zip(&look.known).filter(|(_, known)| **known) {
             due.push((flaw.device, flaw.range));
@@ -375,21 +382,27 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
             let buffer = buffers.truth.slice(at, range.length as usize);
             let durability = Durability::Volatile;
             let request = Request::Write { offset: range.offset, buffer: buffer.into(), durability };
-            self.plan.devices[*device].submit(request).await.map_err(|errno| {
-                self.failed.set(Some(*device));
-                MoverError::Write { range: *range, errno }
-            })?;
-            written[*device] = true;
+            match self.plan.devices[*device].submit(request).await {
+                Ok(()) => written[*device] = true,
+                Err(_) if left(*device) => {}
+                Err(errno) => {
+                    self.failed.set(Some(*device));
+                    return Err(MoverError::Write { range: *range, errno });
+                }
+            }
         }
         for (device, _) in written.iter().enumerate().filter(|(_, written)| **written) {
-            self.plan.devices[device].submit(Request::Flush).await.map_err(|errno| {
-                self.failed.set(Some(device));
-                MoverError::Flush { errno }
-            })?;
+            match self.plan.devices[device].submit(Request::Flush).await {
+                Err(errno) if !left(device) => {
+                    self.failed.set(Some(device));
+                    return Err(MoverError::Flush { errno });
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         due.iter().for_each(|(_, range)| (self.plan.changed)(*range));
         for (flaw, known) in look.flaws.iter_mut().zip(&look.known) {
-            flaw.repaired = *known;
+            flaw.repaired = *known && !left(flaw.device);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::device::{Clock, Host};
 
 use super::fault::{Fate, Report, Verdict};
 use super::gate::Held;
-use super::patience::Patience;
+use super::patience::{PLEX_LIMIT, Patience};
 use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
 /// How the keeper paces itself.
@@ -33,6 +33,14 @@ impl Default for KeeperOptions {
         Self { clean_interval: Duration::from_secs(2) }
     }
 }
+
+/// How long requests are held while the loss of a plex cannot be recorded: as long as a plex is waited for. A disk that was full
+/// for a moment, or that a person makes room on, fails nobody; past it EIO is the one answer that promises nothing.
+const RECORD_PATIENCE: Duration = PLEX_LIMIT;
+
+/// Between the first two attempts to record a loss; later ones come half as often each, down to one in two seconds.
+const RECORD_PAUSE: Duration = Duration::from_millis(100);
+const RECORD_PAUSE_MOST: Duration = Duration::from_secs(2);
 
 /// Extents that one cleaning window spans at most: the window only waits for what is in flight there.
 const WINDOW_EXTENTS: u64 = 8;
@@ -53,6 +61,8 @@ struct Inner<H: Host, L> {
     intent_pages: tokio::sync::Mutex<()>,
     maps: RefCell<Vec<Persisted<H::Device>>>,
     map_pages: tokio::sync::Mutex<()>,
+    /// A loss could not be recorded within the limit: until it can, requests fail at once.
+    out_of_patience: Cell<bool>,
     stopping: Cell<bool>,
     stop: Notify,
     loops: Cell<u32>,
@@ -89,6 +99,7 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
             intent_pages: tokio::sync::Mutex::new(()),
             maps: RefCell::default(),
             map_pages: tokio::sync::Mutex::new(()),
+            out_of_patience: Cell::new(false),
             stopping: Cell::new(false),
             stop: Notify::new(),
             loops: Cell::new(3),
@@ -445,7 +456,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                 }
             }
         }
-        let recorded = self.record_losses().await;
+        let recorded = self.record_losses_in_time().await;
         for (fate, decided) in fates {
             // A read that was left behind has its answer from elsewhere.
             let _ = fate.send(decided);
@@ -537,6 +548,23 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         }
         for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
             absent.behind.mark(range);
+        }
+    }
+
+    /// Have every loss recorded that is not yet, and try again for a while when that fails: what waits for it is held meanwhile
+    /// (ordering rule 3).
+    async fn record_losses_in_time(&self) -> Result<(), Errno> {
+        let (mut waited, mut pause) = (Duration::ZERO, RECORD_PAUSE);
+        loop {
+            let outcome = self.record_losses().await;
+            let holds = waited < RECORD_PATIENCE && !self.out_of_patience.get() && !self.stopping.get();
+            if outcome.is_ok() || !holds {
+                self.out_of_patience.set(outcome.is_err());
+                return outcome;
+            }
+            self.host.clock().sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(RECORD_PAUSE_MOST);
         }
     }
 

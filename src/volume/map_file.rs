@@ -9,9 +9,9 @@
 //! | crashed again while it was started | carries the crashed run, or one of those starts | valid once OR-ed with intent |
 //! | any | anything else, or unreadable | all ones |
 //!
-//! A single page that fails its check counts as all ones, one that was never written as all zeroes. One of two slots may have
-//! been torn by a crash, and then the other counts; damaged in any way that tearing does not explain, it may have been the
-//! newer one, and the page counts as all ones too.
+//! A single page that fails its check counts as all ones. Every slot is written when the file is made, so one that reads as
+//! zero fails it. One of two slots may have been torn by a crash, and then the other counts; damaged in any way that tearing
+//! does not explain, it may have been the newer one, and the page counts as all ones too.
 
 use std::cell::RefCell;
 
@@ -20,10 +20,10 @@ use futures_util::future::join_all;
 use crate::base::limits::PAGE_BYTES;
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Generation, Uuid};
-use crate::bitmap::{BitMap, ChangeMap, ExtentMap};
+use crate::bitmap::{BitMap, ChangeMap, ExtentMap, PAGE_MAP_BYTES};
 use crate::device::{BlockDevice, Buffer, Durability, OwnedBuffer, Request};
 use crate::format::map_file::{self, MapHeader, Zone, file_size, page_count, slot_offset};
-use crate::format::map_page::{self, MapKind, MapPage, Place, Slot};
+use crate::format::map_page::{self, MapKind, MapPage, Place, SectorSums, Slot, sector_sums};
 
 /// Bytes of one read when a file is loaded.
 const LOAD_BYTES: u64 = 256 << 10;
@@ -91,10 +91,20 @@ pub enum Worth {
     Nothing,
 }
 
-#[derive(Default)]
 struct Numbers {
     header: u64,
     pages: Vec<u64>,
+    /// What stands in the slots of each page, by its sectors: the next write says what it replaces.
+    slots: Vec<[SectorSums; 2]>,
+}
+
+impl Numbers {
+    /// Those of a new file: each slot was written once.
+    fn made(&mut self) {
+        self.header = 1;
+        self.pages.fill(2);
+        self.slots.fill([2, 1].map(map_page::empty_sums));
+    }
 }
 
 /// The file of one map, on a medium or on a thread's handle of it.
@@ -109,8 +119,10 @@ impl<T> MapFile<T> {
     /// The file of the map `identity` on `on`, to be written in the run `run`. [`MapFile::load`] or
     /// [`MapFile::create`] comes next, or for a new file that is not empty [`MapFile::begin`].
     pub fn new(on: T, identity: MapIdentity, run: Generation) -> Self {
-        let pages = vec![0; page_count(identity.bits) as usize];
-        Self { on, identity, run, numbers: RefCell::new(Numbers { header: 0, pages }) }
+        let count = page_count(identity.bits) as usize;
+        let slots = vec![[sector_sums(&[0; PAGE_BYTES]); 2]; count];
+        let numbers = RefCell::new(Numbers { header: 0, pages: vec![0; count], slots });
+        Self { on, identity, run, numbers }
     }
 
     /// The same file by another handle.
@@ -118,9 +130,9 @@ impl<T> MapFile<T> {
         MapFile { on: open(&self.on), identity: self.identity, run: self.run, numbers: self.numbers }
     }
 
-    /// The header was written once by another handle.
-    pub fn header_written(&self) {
-        self.numbers.borrow_mut().header += 1;
+    /// It was created by another handle.
+    pub fn was_created(&self) {
+        self.numbers.borrow_mut().made();
     }
 
     /// Which map it holds.
@@ -130,12 +142,43 @@ impl<T> MapFile<T> {
 }
 
 impl<D: BlockDevice> MapFile<D> {
-    /// Write the header of a new file, whose pages read as zero.
+    /// Write the pages of a new file, no bit set, then its header.
     ///
     /// # Errors
-    /// The header could not be written.
+    /// Something could not be written.
     pub async fn create(&self) -> Result<(), Errno> {
+        let first = slot_offset(0, Slot::Even);
+        for piece in ByteRange::new(first, self.identity.file_bytes() - first).pieces(LOAD_BYTES) {
+            // Pieces end at multiples of a pair of slots.
+            let pair = 2 * PAGE_BYTES as u64;
+            let index = (piece.offset - first) / pair;
+            let mut bytes = Vec::with_capacity(piece.length as usize);
+            for index in index..index + piece.length / pair {
+                // The odd slot has the first number, as if they had been written one after the other.
+                for sequence in [2, 1] {
+                    bytes.extend_from_slice(&self.page(index, sequence, None, [0; PAGE_MAP_BYTES]).encode());
+                }
+            }
+            let buffer = Buffer::Owned(OwnedBuffer::from_slice(&bytes));
+            let request = Request::Write { offset: piece.offset, buffer, durability: Durability::Volatile };
+            self.on.submit(request).await?;
+        }
+        self.on.submit(Request::Flush).await?;
+        self.numbers.borrow_mut().made();
+        self.numbers.borrow_mut().header = 0;
         self.write_header(None, 0).await
+    }
+
+    fn page(
+        &self,
+        index: u64,
+        sequence: u64,
+        stop: Option<Generation>,
+        bits: [u8; PAGE_MAP_BYTES],
+    ) -> MapPage {
+        let MapIdentity { kind, owner, .. } = self.identity;
+        let before = self.numbers.borrow().slots[index as usize][Slot::of(sequence).index() as usize];
+        MapPage { kind, owner, index, sequence, run: self.run, stop, before, bits }
     }
 
     /// Read the map into `bits`, as far as it can be believed after `ending`. What could not be believed is set; a page with
@@ -204,9 +247,7 @@ impl<D: BlockDevice> MapFile<D> {
 
     /// Load one page from its two slots; its sequence number.
     fn load_page(&self, bits: &BitMap, index: u64, slots: [&[u8]; 2], worth: Worth) -> u64 {
-        if slots.iter().all(|slot| slot.iter().all(|byte| *byte == 0)) {
-            return 0;
-        }
+        self.numbers.borrow_mut().slots[index as usize] = slots.map(sector_sums);
         let (kind, owner) = (self.identity.kind, self.identity.owner);
         let read = Slot::BOTH
             .map(|slot| MapPage::decode(slots[slot.index() as usize], &Place { kind, owner, index, slot }));
@@ -217,7 +258,8 @@ impl<D: BlockDevice> MapFile<D> {
                     self.numbers.borrow_mut().pages[index as usize] = newest.value.sequence;
                 }
                 // After a clean stop the sum of the numbers tells whether it was the newer slot that is damaged.
-                if worth == Worth::WithIntent && !newest.other_may_be_torn() {
+                let other = slots[1 - Slot::of(newest.value.sequence).index() as usize];
+                if worth == Worth::WithIntent && !newest.other_was_torn(other) {
                     bits.set_page(index as usize);
                     bits.mark_page(index as usize);
                 }
@@ -242,18 +284,12 @@ impl<D: BlockDevice> MapFile<D> {
 
     async fn write_page(&self, bits: &BitMap, index: usize, stop: Option<Generation>) -> Result<(), Errno> {
         let sequence = self.numbers.borrow().pages[index] + 1;
-        let MapIdentity { kind, owner, .. } = self.identity;
-        let page = MapPage {
-            kind,
-            owner,
-            index: index as u64,
-            sequence,
-            run: self.run,
-            stop,
-            bits: bits.page_bytes(index),
-        };
-        self.write(slot_offset(index as u64, Slot::of(sequence)), &page.encode()).await?;
-        self.numbers.borrow_mut().pages[index] = sequence;
+        let slot = Slot::of(sequence);
+        let page = self.page(index as u64, sequence, stop, bits.page_bytes(index)).encode();
+        self.write(slot_offset(index as u64, slot), &page).await?;
+        let mut numbers = self.numbers.borrow_mut();
+        numbers.pages[index] = sequence;
+        numbers.slots[index][slot.index() as usize] = sector_sums(&page);
         Ok(())
     }
 

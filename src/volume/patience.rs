@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
@@ -452,25 +452,63 @@ fn count_end(counts: Option<&SharedFlushes>, answer: Option<Result<(), Errno>>) 
 pub struct PlexDevice<H: Host> {
     patience: Patience<H>,
     plex: Uuid,
-    device: Rc<H::Device>,
+    geometry: Geometry,
+    /// None once it was let go.
+    device: Rc<RefCell<Option<Rc<H::Device>>>>,
+    /// Ends the task that lets it go.
+    ended: Rc<Notify>,
 }
 
 impl<H: Host> PlexDevice<H> {
     /// The plex `plex` of `volume`, on the medium `medium`, for the thread of `host`.
     #[must_use]
     pub fn new(host: &H, volume: Arc<Volume<H::Medium>>, plex: Uuid, medium: &H::Medium) -> Self {
-        let device = Rc::new(host.open(medium));
-        Self { patience: Patience::new(host.clone(), volume), plex, device }
+        let device = host.open(medium);
+        let geometry = device.geometry();
+        let device = Rc::new(RefCell::new(Some(Rc::new(device))));
+        Self { patience: Patience::new(host.clone(), volume), plex, geometry, device, ended: Rc::default() }
+    }
+
+    /// The same, let go as soon as the plex leaves the write path, whatever the mover is at: its medium is unlocked then, and
+    /// requests fail with [`Errno::GONE`].
+    #[must_use]
+    pub fn while_in_path(host: &H, volume: Arc<Volume<H::Medium>>, plex: Uuid, medium: &H::Medium) -> Self {
+        let it = Self::new(host, Arc::clone(&volume), plex, medium);
+        let (device, ended) = (Rc::downgrade(&it.device), Rc::clone(&it.ended));
+        host.spawn(async move {
+            loop {
+                let mut swapped = std::pin::pin!(volume.swapped.notified());
+                swapped.as_mut().enable();
+                let Some(device) = device.upgrade() else { return };
+                if volume.route().plex(plex).is_none() {
+                    device.take();
+                    return;
+                }
+                drop(device);
+                futures_util::future::select(swapped, std::pin::pin!(ended.notified())).await;
+            }
+        });
+        it
+    }
+
+    fn device(&self) -> Result<Rc<H::Device>, Errno> {
+        self.device.borrow().clone().ok_or(Errno::GONE)
+    }
+}
+
+impl<H: Host> Drop for PlexDevice<H> {
+    fn drop(&mut self) {
+        self.ended.notify_one();
     }
 }
 
 impl<H: Host> BlockDevice for PlexDevice<H> {
     fn geometry(&self) -> Geometry {
-        self.device.geometry()
+        self.geometry
     }
 
     async fn submit(&self, request: Request) -> Result<(), Errno> {
-        let (device, range) = (Rc::clone(&self.device), request.range());
+        let (device, range) = (self.device()?, request.range());
         let changes = !matches!(request, Request::Read { .. });
         let request = Box::pin(async move { device.submit(request).await });
         // What the mover writes nobody asks for once more when the process dies: it counts as a flush does.
@@ -483,6 +521,6 @@ impl<H: Host> BlockDevice for PlexDevice<H> {
     }
 
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
-        self.device.next_data(span).await
+        self.device()?.next_data(span).await
     }
 }

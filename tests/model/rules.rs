@@ -289,6 +289,35 @@ fn rule_03_nothing_is_acknowledged_while_a_loss_is_not_recorded() {
 }
 
 #[test]
+fn rule_03_what_waits_for_a_record_is_held_before_it_fails() {
+    let stage = Stage::new(7, 2, 0);
+    stage.site.book.broken.set(true);
+    stage.disk(1).add_rule(fail(Operation::Write));
+    let held = stage.launch(0, write(3, 1, 9));
+    stage.run_for(10);
+    let flush = stage.launch(1, Request::Flush);
+    stage.run_for(20_000);
+    assert_eq!((held.get(), flush.get()), (None, None), "somebody may make room");
+    assert_eq!(stage.read(3, 1), Ok(vec![9]), "reads go on");
+    stage.site.book.broken.set(false);
+    stage.run_for(3_000);
+    assert_eq!((held.get(), flush.get()), (Some(Ok(())), Some(Ok(()))));
+    assert_eq!(stage.site.book.standing(stage.uuid(1)), Standing::Stale);
+    // Past the limit nobody is held any more, until a record can be made again.
+    let stage = Stage::new(7, 2, 0);
+    stage.site.book.broken.set(true);
+    stage.disk(1).add_rule(fail(Operation::Write));
+    let held = stage.launch(0, write(3, 1, 9));
+    stage.run_for(40_000);
+    assert_eq!(held.get(), Some(Err(Errno::IO)));
+    let next = stage.launch(0, write(4, 1, 9));
+    stage.run_for(500);
+    assert_eq!(next.get(), Some(Err(Errno::IO)));
+    stage.site.book.broken.set(false);
+    stage.submit(write(5, 1, 9)).unwrap();
+}
+
+#[test]
 fn rule_03_the_last_active_plex_stays() {
     let stage = Stage::new(8, 1, 0);
     stage.submit(write(3, 1, 1)).unwrap();

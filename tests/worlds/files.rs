@@ -157,6 +157,11 @@ impl Tree {
         self.inner().directories.entry(path.to_owned()).or_default();
     }
 
+    /// A directory is lost with all that is in it.
+    pub fn forget_directory(&self, path: &Path) {
+        self.inner().directories.remove(path);
+    }
+
     pub fn is_directory(&self, path: &Path) -> bool {
         self.inner().directories.contains_key(path)
     }

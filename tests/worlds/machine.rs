@@ -65,10 +65,11 @@ impl OpenMedium for SimMedium {
     }
 }
 
-/// A thread's handle of an open medium.
+/// A thread's handle of an open medium: while there is one, the medium is locked.
 pub struct Handle {
     device: SimDevice,
     flushes: FinalFlush,
+    _lock: Arc<()>,
 }
 
 impl BlockDevice for Handle {
@@ -96,7 +97,8 @@ impl Host for Thread {
     type Clock = SimClock;
 
     fn open(&self, medium: &SimMedium) -> Handle {
-        Handle { device: self.0.open(&medium.disk), flushes: medium.flushes.clone() }
+        let (flushes, _lock) = (medium.flushes.clone(), Arc::clone(&medium._lock));
+        Handle { device: self.0.open(&medium.disk), flushes, _lock }
     }
     fn clock(&self) -> &SimClock {
         self.0.clock()
@@ -355,6 +357,11 @@ impl Kernel {
         let mut dice = self.dice.borrow_mut().split();
         self.tree.power_cut(&mut dice);
         self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(true));
+    }
+
+    /// What was in flight below devices that were told to end has ended: so do they.
+    pub fn end_lingering(&self) {
+        self.devices.borrow_mut().retain(|_, device| !device.stopping);
     }
 
     async fn pause(&self) {

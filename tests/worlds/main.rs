@@ -15,6 +15,7 @@ mod oracle;
 #[path = "../model/pattern.rs"]
 mod pattern;
 mod play;
+mod scenes;
 
 use std::num::NonZero;
 use std::sync::Mutex;

@@ -652,6 +652,11 @@ impl Play {
                 let request = request::Start { group, volume: called, source: None };
                 self.ask("start", Request::Start(request));
             }
+            16 if self.dice.chance(600_000) => {
+                let (repair, bytes_per_second) = (request::Repair::Report, None);
+                let request = request::Scrub { group, volume: called, repair, bytes_per_second, background };
+                self.ask("scrub", Request::Scrub(request));
+            }
             16 => self.ask("verify", Request::Verify(request::Verify { group, volume: called })),
             _ => {
                 let tasks = self.owner().tasks.list(None);

@@ -189,15 +189,10 @@ fn map(path: &Path, only: Option<&Vec<&Volume>>) -> std::io::Result<Option<Strin
     let (mut set, mut written, mut bad) = (0u64, 0u64, 0u64);
     for index in 0..head.pages() {
         let mut slots = Vec::new();
-        let mut blank = true;
         for slot in Slot::BOTH {
             // Past the end of a file that was cut short, nothing is known.
             let bytes = read(slot_offset(index, slot)).unwrap_or_else(|_| vec![0xff; PAGE_BYTES]);
-            blank &= bytes.iter().all(|byte| *byte == 0);
             slots.push(MapPage::decode(&bytes, &Place { kind: head.kind, owner: head.owner, index, slot }));
-        }
-        if blank {
-            continue;
         }
         let both: [Result<MapPage, _>; 2] = match slots.try_into() {
             Ok(both) => both,

@@ -101,6 +101,7 @@ fn page_seeds(kind: MapKind) -> Vec<(String, Vec<u8>)> {
             sequence,
             run: Generation(20 * 8 + 3),
             stop,
+            before: [3; 7],
             bits: [0; PAGE_MAP_BYTES],
         };
         page.bits[..bits.len()].copy_from_slice(bits);

@@ -1,0 +1,631 @@
+//! Single situations of the daemon on its simulated machine, each brought about on purpose.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cleave::base::limits::MIB;
+use cleave::base::{ByteRange, Errno, FaultPoint, Name, Refused, Uuid};
+use cleave::catalog::labels::{Found, read_label};
+use cleave::control::words::{DataPath, Init, TaskKind};
+use cleave::control::{Reply, Request, ServerMessage, request};
+use cleave::daemon::owner::Owner;
+use cleave::daemon::server::{Answer, Peer, Service};
+use cleave::device::Host;
+use cleave::sim::{Fault, Operation, Rule, SimDisk, When};
+use cleave::state::{Group, Plex, PlexState, VolumeState};
+
+use crate::files::crash_at_change;
+use crate::machine::{Ask, Crash, Kernel, SimMachine};
+use crate::oracle::Oracle;
+use crate::pattern::{BLOCK, stamp_of};
+
+type Daemon = Rc<Owner<SimMachine>>;
+type Outcome = Rc<RefCell<Option<Result<Reply, Refused>>>>;
+
+const ROOT: &str = "/state";
+const POOL: [&str; 3] = ["/pool/a", "/pool/b", "/pool/c"];
+const LENGTH: u64 = 4 * MIB;
+/// Behind the data: where labels stand.
+const BEHIND: ByteRange = ByteRange::new(LENGTH, 1 << 40);
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a valid name")
+}
+
+/// A machine with a daemon and a group over three directories.
+struct Scene {
+    kernel: Rc<Kernel>,
+    daemon: RefCell<Option<Daemon>>,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Self {
+        let kernel = Kernel::new(seed);
+        for directory in POOL.iter().copied().chain([ROOT]) {
+            kernel.tree.make_directory(Path::new(directory));
+        }
+        let scene = Self { kernel, daemon: RefCell::default() };
+        scene.boot();
+        let media = POOL.iter().map(|path| request::MediumSpec { name: None, path: path.into() }).collect();
+        scene.ask(Request::GroupCreate(request::GroupCreate { group: name("g"), media })).unwrap();
+        scene
+    }
+
+    fn owner(&self) -> Daemon {
+        self.daemon.borrow().clone().expect("a daemon runs")
+    }
+
+    fn boot(&self) {
+        let machine = SimMachine(Rc::downgrade(&self.kernel));
+        let (owner, pleas) =
+            Owner::new(machine.clone(), PathBuf::from(ROOT), machine.thread(), machine.thread());
+        *self.daemon.borrow_mut() = Some(Rc::clone(&owner));
+        self.kernel.world.block_on(async move { owner.boot(pleas).await }).unwrap().unwrap();
+    }
+
+    fn launch(&self, request: Request) -> Outcome {
+        let (owner, outcome) = (self.owner(), Outcome::default());
+        let told = Rc::clone(&outcome);
+        let (messages, mut received) = tokio::sync::mpsc::channel::<ServerMessage>(64);
+        self.kernel.world.spawn(async move { while received.recv().await.is_some() {} });
+        self.kernel.world.spawn(async move {
+            let done = owner.serve(Peer { uid: 0, pid: 1 }, request, Answer::new(messages)).await;
+            *told.borrow_mut() = Some(done);
+        });
+        outcome
+    }
+
+    fn ask(&self, request: Request) -> Result<Reply, Refused> {
+        let outcome = self.launch(request);
+        self.until(|| outcome.borrow().is_some());
+        outcome.take().unwrap()
+    }
+
+    fn until(&self, done: impl Fn() -> bool) {
+        self.kernel.world.run_until(done).unwrap();
+        self.sound();
+    }
+
+    fn run_for(&self, millis: u64) {
+        self.kernel.world.run_for(Duration::from_millis(millis));
+        self.sound();
+    }
+
+    fn sound(&self) {
+        let violation = self.kernel.violation.borrow().clone();
+        assert_eq!(violation, None);
+    }
+
+    /// A volume of `plexes` plexes, and its device.
+    fn make(&self, plexes: u32) -> u32 {
+        let outcome = self.ask(self.making(plexes));
+        outcome.unwrap();
+        let (device, volume) = self.kernel.found()[0];
+        self.kernel.oracles.borrow_mut().insert(volume, Oracle::default());
+        device
+    }
+
+    fn making(&self, nmirror: u32) -> Request {
+        Request::Make(request::Make {
+            group: name("g"),
+            volume: name("v"),
+            length_bytes: LENGTH,
+            nmirror,
+            media: Vec::new(),
+            plexes: Vec::new(),
+            sparse: false,
+            region: None,
+            init: Init::Zero,
+            data: DataPath::Auto,
+            force: false,
+        })
+    }
+
+    fn record(&self) -> Rc<Group> {
+        self.owner().group(&name("g")).unwrap().record()
+    }
+
+    fn plexes(&self) -> Vec<Plex> {
+        self.record().volume("v").unwrap().plexes().to_vec()
+    }
+
+    fn disks(&self) -> Vec<SimDisk> {
+        let disk = |plex: &Plex| self.kernel.tree.disk(plex.medium().path.as_path()).expect("its file");
+        self.plexes().iter().map(disk).collect()
+    }
+
+    /// What `disk` would hold of block 3 after a power cut that loses every cache.
+    fn durable(disk: &SimDisk) -> u64 {
+        stamp_of(3, &disk.peek_durable(ByteRange::new(3 * BLOCK, BLOCK))).unwrap()
+    }
+
+    fn write(&self, device: u32, block: u64, stamp: u64) {
+        let range = ByteRange::new(block * BLOCK, BLOCK);
+        self.kernel.ask(device, Ask::Write { range, stamp, durable: false });
+    }
+
+    fn settle(&self) {
+        self.until(|| {
+            let owner = self.owner();
+            self.kernel.pending() == 0
+                && owner.tasks.list(None).iter().all(|task| task.state.ended())
+                && self.record().volumes().iter().all(|volume| volume.resync().is_none())
+        });
+    }
+
+    /// Run until the process ends at `point`, come by for the `nth` time from now on.
+    fn die_at(&self, point: FaultPoint, nth: u32) {
+        let left = Cell::new(nth);
+        FaultPoint::on_reached(Some(Box::new(move |reached| {
+            if reached == point {
+                left.set(left.get() - 1);
+                if left.get() == 0 {
+                    std::panic::resume_unwind(Box::new(Crash));
+                }
+            }
+        })));
+        for _ in 0..1_000_000 {
+            match catch_unwind(AssertUnwindSafe(|| self.kernel.world.step())) {
+                Ok(went) => assert!(went, "nothing is left to do before {}", point.name()),
+                Err(payload) => {
+                    assert!(payload.is::<Crash>(), "a panic");
+                    return;
+                }
+            }
+        }
+        panic!("{} is not reached", point.name());
+    }
+
+    /// End the daemon, or everything.
+    fn crash(&self, power: bool) {
+        FaultPoint::on_reached(None);
+        crash_at_change(None);
+        if power {
+            self.kernel.power_cut();
+        }
+        self.kernel.kill();
+        self.daemon.borrow_mut().take();
+    }
+
+    fn mend(&self) {
+        for disk in self.kernel.tree.disks() {
+            disk.clear_rules();
+            disk.release();
+        }
+    }
+
+    fn start(&self) {
+        let (group, volume) = (name("g"), name("v"));
+        self.ask(Request::Start(request::Start { group, volume, source: None })).unwrap();
+    }
+
+    /// Bytes that tasks of `kind` have written.
+    fn copied(&self, kind: TaskKind) -> u64 {
+        let tasks = self.owner().tasks.list(None);
+        tasks.iter().filter(|task| task.kind == kind).map(|task| task.copied_bytes).sum()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.crash(false);
+    }
+}
+
+fn fail(on: Operation) -> Rule {
+    Rule::new(on, When::Always, Fault::Error(Errno::IO))
+}
+
+fn hold(on: Operation) -> Rule {
+    Rule::new(on, When::Always, Fault::Hold)
+}
+
+/// A flush fails on one plex, and the daemon dies before it has recorded that: whichever it was, what was flushed is durable
+/// on both once the next daemon has made them equal.
+#[test]
+fn a_plex_whose_flush_failed_unrecorded_is_written_and_not_compared() {
+    let mut given_up = [0; 2];
+    for (seed, failing) in (0..12).map(|seed| (seed, seed as usize % 2)) {
+        let scene = Scene::new(seed);
+        let device = scene.make(2);
+        scene.write(device, 3, 77);
+        scene.settle();
+        let disks = scene.disks();
+        disks[failing].add_rule(fail(Operation::Flush));
+        scene.kernel.ask(device, Ask::Flush);
+        scene.die_at(FaultPoint::LossSeen, 1);
+        scene.crash(false);
+        scene.mend();
+        // What it reads is in its cache, and no later flush saves it.
+        given_up[failing] += u32::from(Scene::durable(&disks[failing]) != 77);
+        scene.boot();
+        let source = scene.record().volume("v").unwrap().resync().map(|resync| resync.source);
+        assert_eq!(source, Some(scene.plexes()[1 - failing].uuid()), "the one in no doubt is believed");
+        scene.settle();
+        assert!(scene.plexes().iter().all(|plex| plex.state() == PlexState::Active));
+        for disk in &disks {
+            assert_eq!(Scene::durable(disk), 77, "seed {seed}: plex {failing} failed its flush");
+        }
+        // Once it was made up for, it is not done again.
+        scene.crash(false);
+        scene.boot();
+        scene.settle();
+        assert_eq!(scene.copied(TaskKind::Recover), 0, "nothing was open any more");
+    }
+    assert!(given_up.iter().all(|count| *count > 0), "{given_up:?}");
+}
+
+/// A flush is under way on both plexes when the daemon dies, and fails when nobody listens any more.
+#[test]
+fn what_a_flush_gave_up_unheard_is_written_on_every_plex() {
+    let mut given_up = [0; 2];
+    for seed in 0..12 {
+        let scene = Scene::new(seed);
+        let device = scene.make(2);
+        scene.write(device, 3, 78);
+        scene.settle();
+        let disks = scene.disks();
+        disks.iter().for_each(|disk| disk.add_rule(fail(Operation::Flush)));
+        scene.kernel.ask(device, Ask::Flush);
+        while disks.iter().any(|disk| disk.in_flight() == 0) {
+            assert!(scene.kernel.world.step());
+        }
+        scene.crash(false);
+        disks.iter().for_each(SimDisk::settle);
+        scene.mend();
+        for (count, disk) in given_up.iter_mut().zip(&disks) {
+            *count += u32::from(Scene::durable(disk) != 78);
+        }
+        scene.boot();
+        scene.settle();
+        for disk in &disks {
+            assert_eq!(Scene::durable(disk), 78, "seed {seed}");
+        }
+    }
+    assert!(given_up.iter().all(|count| *count > 0), "{given_up:?}");
+}
+
+/// After a power cut no cache is left that could mislead: plexes are compared, and what is equal is not written.
+#[test]
+fn after_a_power_cut_plexes_are_compared() {
+    let scene = Scene::new(3);
+    let device = scene.make(2);
+    scene.write(device, 3, 79);
+    scene.settle();
+    scene.kernel.ask(device, Ask::Flush);
+    scene.settle();
+    scene.crash(true);
+    scene.boot();
+    scene.start();
+    scene.settle();
+    assert_eq!(scene.copied(TaskKind::Recover), 0);
+    assert!(scene.disks().iter().all(|disk| Scene::durable(disk) == 79));
+}
+
+/// The only plex fails a flush, and the daemon dies before it has said so: the application hears of it all the same, and once.
+#[test]
+fn a_flush_that_the_only_plex_failed_is_told_by_the_next_daemon() {
+    let scene = Scene::new(4);
+    let device = scene.make(1);
+    scene.write(device, 3, 80);
+    scene.settle();
+    let disk = scene.disks()[0].clone();
+    disk.add_rule(fail(Operation::Flush));
+    scene.kernel.ask(device, Ask::Flush);
+    scene.die_at(FaultPoint::FlushDone, 1);
+    scene.crash(false);
+    scene.mend();
+    scene.boot();
+    scene.kernel.world.run_until(|| scene.kernel.pending() == 0).unwrap();
+    let told = scene.kernel.violation.take().expect("the flush is answered with an error");
+    assert!(told.contains("Flush") && told.contains("failed"), "{told}");
+    for _ in 0..2 {
+        scene.kernel.ask(device, Ask::Flush);
+        scene.settle();
+        scene.crash(false);
+        scene.boot();
+    }
+}
+
+/// One attached plex hangs where its label stands: what is to be recorded of another does not wait for it, and its label
+/// follows when it answers.
+#[test]
+fn the_label_of_a_plex_that_hangs_holds_up_no_record() {
+    let scene = Scene::new(5);
+    let device = scene.make(3);
+    let disks = scene.disks();
+    disks[0].add_rule(hold(Operation::Write).within(BEHIND));
+    disks[1].add_rule(fail(Operation::Write));
+    scene.write(device, 3, 81);
+    scene.run_for(3000);
+    assert_eq!(scene.kernel.pending(), 0, "the write is acknowledged");
+    assert_eq!(scene.plexes()[1].state(), PlexState::Stale);
+    disks[0].clear_rules();
+    disks[0].release();
+    scene.run_for(1000);
+    let generation = scene.owner().group(&name("g")).unwrap().generation();
+    let (host, disk) = (scene.kernel.world.host(), disks[0].clone());
+    let read = async move { read_label(&host.open(&disk), Some(LENGTH)).await };
+    match scene.kernel.world.block_on(read).unwrap() {
+        Ok(Found::Label(label)) => assert_eq!(label.config_generation.0, generation),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A flush that fails for a label takes data of the volume along: the plex leaves as by a flush of its own.
+#[test]
+fn rule_04_a_plex_whose_label_fails_is_not_relied_on() {
+    let scene = Scene::new(13);
+    let device = scene.make(3);
+    scene.write(device, 3, 88);
+    scene.settle();
+    let disks = scene.disks();
+    // The third plex leaves, and the record of that meets a flush that fails on the first.
+    disks[0].add_rule(Rule::new(Operation::Flush, When::Nth(0), Fault::Error(Errno::IO)));
+    disks[2].add_rule(fail(Operation::Write));
+    scene.write(device, 4, 89);
+    scene.run_for(1000);
+    scene.kernel.ask(device, Ask::Flush);
+    scene.run_for(1000);
+    let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
+    assert_eq!(states, [PlexState::Stale, PlexState::Active, PlexState::Stale]);
+    assert_eq!((scene.kernel.pending(), Scene::durable(&disks[1])), (0, 88));
+}
+
+/// The first label of a mirror that is being added takes its time: no record waits for it.
+#[test]
+fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
+    let scene = Scene::new(6);
+    let device = scene.make(2);
+    let known = scene.kernel.tree.disks().len();
+    let mirror = request::Mirror {
+        group: name("g"),
+        volume: name("v"),
+        nmirror: 1,
+        media: Vec::new(),
+        plexes: Vec::new(),
+        sparse: false,
+        background: true,
+        force: false,
+    };
+    let outcome = scene.launch(Request::Mirror(mirror));
+    scene.until(|| scene.kernel.tree.disks().len() > known);
+    let newest = scene.kernel.tree.disks().last().unwrap().clone();
+    newest.add_rule(hold(Operation::Write));
+    newest.add_rule(hold(Operation::Zeroes));
+    scene.run_for(100);
+    assert!(outcome.borrow().is_none() && newest.held() > 0, "its label is being written");
+    scene.disks()[1].add_rule(fail(Operation::Write));
+    scene.write(device, 3, 82);
+    scene.run_for(500);
+    assert_eq!(scene.kernel.pending(), 0, "the write is acknowledged");
+    assert_eq!(scene.plexes()[1].state(), PlexState::Stale);
+    newest.clear_rules();
+    newest.release();
+    scene.until(|| outcome.borrow().is_some());
+    outcome.take().unwrap().unwrap();
+    scene.settle();
+    assert_eq!(scene.plexes()[2].state(), PlexState::Active);
+}
+
+/// A commit that relies on new plexes finds their labels durable, whatever happens next.
+#[test]
+fn new_plexes_bear_labels_before_a_commit_relies_on_them() {
+    for power in [false, true] {
+        let scene = Scene::new(7);
+        let outcome = scene.launch(scene.making(2));
+        // The first commit has the volume's name, the second its plexes.
+        scene.die_at(FaultPoint::TransactionCommitted, 2);
+        drop(outcome);
+        let disks = scene.kernel.tree.disks();
+        scene.crash(power);
+        let mut labelled = 0;
+        for disk in disks.iter().filter(|disk| disk.geometry().length > LENGTH) {
+            let (host, disk) = (scene.kernel.world.host(), disk.clone());
+            let read = async move { read_label(&host.open(&disk), Some(LENGTH)).await };
+            let read = scene.kernel.world.block_on(read).unwrap();
+            labelled += u32::from(matches!(read, Ok(Found::Label(_))));
+        }
+        assert_eq!(labelled, 2, "power cut: {power}");
+        scene.boot();
+        assert_eq!(scene.record().volumes().len(), 0, "a make that did not end leaves nothing");
+    }
+}
+
+/// A plex that is taken out while a scrub of its volume waits is let go of: its medium can be looked at and mended.
+#[test]
+fn a_plex_that_leaves_during_a_scrub_is_unlocked_at_once() {
+    let scene = Scene::new(8);
+    scene.make(3);
+    let scrub = request::Scrub {
+        group: name("g"),
+        volume: name("v"),
+        repair: request::Repair::Report,
+        bytes_per_second: Some(1 << 20),
+        background: true,
+    };
+    scene.ask(Request::Scrub(scrub)).unwrap();
+    scene.run_for(50);
+    let running = || {
+        let tasks = scene.owner().tasks.list(None);
+        tasks.iter().any(|task| task.kind == TaskKind::Scrub && !task.state.ended())
+    };
+    let plex = scene.plexes()[2].clone();
+    let file = scene.kernel.tree.file_at(plex.medium().path.as_path()).unwrap();
+    assert!(running() && scene.kernel.tree.lock(file).is_none(), "it is in use");
+    let detach = request::PlexRef { group: name("g"), plex: plex.name().clone() };
+    scene.ask(Request::PlexDetach(detach)).unwrap();
+    scene.run_for(1000);
+    assert!(running(), "the scrub goes on with the others");
+    assert!(scene.kernel.tree.lock(file).is_some(), "its medium is still locked");
+    scene.settle();
+    let task = scene.owner().tasks.list(None).into_iter().find(|task| task.kind == TaskKind::Scrub);
+    assert_eq!(task.and_then(|task| task.fault), None);
+}
+
+/// A device that does not end in time: the volume counts as running until it has, and no stop is called a clean one then.
+#[test]
+fn a_device_that_lingers_is_no_clean_stop() {
+    let scene = Scene::new(9);
+    let device = scene.make(1);
+    let disk = scene.disks()[0].clone();
+    disk.add_rule(hold(Operation::Write));
+    scene.write(device, 3, 83);
+    scene.run_for(10);
+    let stop = || Request::Stop(request::Stop { group: name("g"), volume: name("v") });
+    let uuid = scene.record().volume("v").unwrap().uuid();
+    assert!(scene.ask(stop()).is_err());
+    let refused = scene.ask(stop()).unwrap_err();
+    assert_eq!(refused.id, "device.lingers", "{refused}");
+    assert!(scene.owner().live(uuid).is_some(), "a write may still land");
+    disk.clear_rules();
+    disk.release();
+    scene.until(|| scene.kernel.pending() == 0);
+    scene.kernel.end_lingering();
+    let refused = scene.ask(stop()).unwrap_err();
+    assert_eq!(refused.id, "volume.unclean-stop", "{refused}");
+    assert_eq!(scene.record().volume("v").unwrap().state(), VolumeState::NeedSync);
+    scene.start();
+    scene.settle();
+    assert_eq!(stamp_of(3, &disk.peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(83));
+}
+
+/// A medium whose labels were erased, or that is not there: the volume starts without it, and it is not believed.
+#[test]
+fn an_erased_or_missing_medium_is_not_believed_at_a_start() {
+    for erased in [true, false] {
+        let scene = Scene::new(10);
+        let device = scene.make(2);
+        scene.write(device, 3, 84);
+        scene.settle();
+        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+        let (plexes, disks) = (scene.plexes(), scene.disks());
+        match erased {
+            true => disks[0].poke(LENGTH, &vec![0; (disks[0].geometry().length - LENGTH) as usize]),
+            false => {
+                scene.kernel.tree.unlink(plexes[0].medium().path.as_path()).unwrap();
+            }
+        }
+        scene.start();
+        let device = scene.kernel.found()[0].0;
+        let plex = scene.plexes()[0].clone();
+        assert!(
+            !plex.is_attached() && plex.state() != PlexState::Active,
+            "erased {erased}: {}",
+            plex.state()
+        );
+        scene.write(device, 3, 85);
+        scene.settle();
+        assert_eq!(stamp_of(3, &disks[0].peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(84));
+        let attach = request::PlexAttach { group: name("g"), plex: plex.name().clone(), background: false };
+        let refused = scene.ask(Request::PlexAttach(attach)).unwrap_err();
+        assert!(!refused.reason.is_empty());
+        assert_eq!(stamp_of(3, &disks[0].peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(84), "it is no one's");
+    }
+}
+
+/// From the moment at which the record says that a plex is ACTIVE, no flush is acknowledged without it.
+#[test]
+fn rule_04_no_flush_is_acknowledged_without_a_plex_that_is_recorded_active() {
+    let scene = Scene::new(11);
+    let device = scene.make(1);
+    scene.write(device, 3, 86);
+    scene.settle();
+    let seen: Rc<RefCell<Option<SimDisk>>> = Rc::default();
+    let (kernel, told) = (Rc::clone(&scene.kernel), Rc::clone(&seen));
+    FaultPoint::on_reached(Some(Box::new(move |point| {
+        if point == FaultPoint::StepRecorded && told.borrow().is_none() {
+            let newest =
+                kernel.tree.disks().into_iter().filter(|disk| disk.geometry().length > LENGTH).last();
+            let newest = newest.expect("the mirror's disk");
+            newest.add_rule(hold(Operation::Flush));
+            *told.borrow_mut() = Some(newest);
+            kernel.ask(device, Ask::Flush);
+        }
+    })));
+    let mirror = request::Mirror {
+        group: name("g"),
+        volume: name("v"),
+        nmirror: 1,
+        media: Vec::new(),
+        plexes: Vec::new(),
+        sparse: false,
+        background: true,
+        force: false,
+    };
+    scene.ask(Request::Mirror(mirror)).unwrap();
+    scene.until(|| seen.borrow().is_some());
+    scene.run_for(200);
+    assert_eq!(scene.plexes()[1].state(), PlexState::Active, "it is recorded");
+    assert_eq!(scene.kernel.pending(), 1, "the flush waits for it");
+    let newest = seen.borrow().clone().unwrap();
+    newest.clear_rules();
+    newest.release();
+    FaultPoint::on_reached(None);
+    scene.settle();
+}
+
+/// A group is taken in from its labels, and the process ends at each change of a file in turn: afterwards it is there, or can
+/// be taken in once more.
+#[test]
+fn an_import_that_is_interrupted_anywhere_can_be_repeated() {
+    let mut interrupted = 0;
+    for step in 0..40 {
+        let scene = Scene::new(12);
+        let device = scene.make(2);
+        scene.write(device, 3, 87);
+        scene.settle();
+        scene.kernel.ask(device, Ask::Flush);
+        scene.settle();
+        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+        let media: Vec<PathBuf> =
+            scene.plexes().iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
+        scene.crash(false);
+        scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
+        scene.boot();
+        assert!(scene.owner().all_groups().is_empty());
+        let import = || Request::GroupImport(request::GroupImport { media: media.clone() });
+        crash_at_change(Some(step));
+        let outcome = scene.launch(import());
+        let died = loop {
+            if outcome.borrow().is_some() {
+                break false;
+            }
+            match catch_unwind(AssertUnwindSafe(|| scene.kernel.world.step())) {
+                Ok(went) => assert!(went, "step {step}: nothing is left to do"),
+                Err(payload) => {
+                    assert!(payload.is::<Crash>(), "a panic");
+                    break true;
+                }
+            }
+        };
+        crash_at_change(None);
+        if died {
+            interrupted += 1;
+            scene.crash(step % 2 == 0);
+            scene.boot();
+            if scene.owner().all_groups().is_empty() {
+                scene.ask(import()).unwrap();
+            }
+        } else {
+            outcome.take().unwrap().unwrap();
+        }
+        scene.start();
+        scene.settle();
+        let held: BTreeMap<Uuid, u64> = scene
+            .plexes()
+            .iter()
+            .zip(scene.disks())
+            .map(|(plex, disk)| (plex.uuid(), Scene::durable(&disk)))
+            .collect();
+        assert!(held.values().all(|stamp| *stamp == 87), "step {step}: {held:?}");
+        if !died {
+            break;
+        }
+    }
+    assert!(interrupted > 3, "{interrupted}");
+}
