@@ -235,19 +235,18 @@ impl<D: BlockDevice> MapFile<D> {
 
     async fn write_page(&self, bits: &BitMap, index: usize, stop: Option<Generation>) -> Result<(), Errno> {
         let sequence = self.numbers.borrow().pages[index] + 1;
-        let MapIdentity { kind, owner, .. } = self.identity;
-        let page = MapPage {
-            kind,
-            owner,
-            index: index as u64,
-            sequence,
-            run: self.run,
-            stop,
-            bits: bits.page_bytes(index),
-        };
-        self.write(slot_offset(index as u64, Slot::of(sequence)), &page.encode()).await?;
+        let page = self.encoded(bits, index, sequence, stop);
+        self.write(slot_offset(index as u64, Slot::of(sequence)), page).await?;
         self.numbers.borrow_mut().pages[index] = sequence;
         Ok(())
+    }
+
+    /// A page as it is written. Not inside the futures that write it: several of them are moved about together.
+    fn encoded(&self, bits: &BitMap, index: usize, sequence: u64, stop: Option<Generation>) -> OwnedBuffer {
+        let MapIdentity { kind, owner, .. } = self.identity;
+        let bits = bits.page_bytes(index);
+        let page = MapPage { kind, owner, index: index as u64, sequence, run: self.run, stop, bits };
+        OwnedBuffer::from_slice(&page.encode())
     }
 
     /// End the run: write what is due, then the header with the stop generation (ordering rule 15).
@@ -270,7 +269,8 @@ impl<D: BlockDevice> MapFile<D> {
         let sequence = self.numbers.borrow().header + 1;
         let run = self.run;
         let header = MapHeader { kind, owner, volume, bits, granularity, sequence, run, stop, sequence_sum };
-        self.write(Zone::Header { slot: Slot::of(sequence) }.offset(), &header.encode()).await?;
+        let block = OwnedBuffer::from_slice(&header.encode());
+        self.write(Zone::Header { slot: Slot::of(sequence) }.offset(), block).await?;
         self.numbers.borrow_mut().header = sequence;
         Ok(())
     }
@@ -281,8 +281,8 @@ impl<D: BlockDevice> MapFile<D> {
         Ok(buffer.to_vec())
     }
 
-    async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let buffer = Buffer::Owned(OwnedBuffer::from_slice(bytes));
+    async fn write(&self, offset: u64, block: OwnedBuffer) -> Result<(), Errno> {
+        let buffer = Buffer::Owned(block);
         self.on.submit(Request::Write { offset, buffer, durability: Durability::Durable }).await
     }
 }
