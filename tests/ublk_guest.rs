@@ -2,10 +2,11 @@
 //! `scripts/guest run --payload target/debug/deps/ublk_guest-HASH:ublk_guest -- /cleave/payload/ublk_guest
 //! --test-threads=1` boots a kernel that has it.
 
-use cleave::base::{ByteRange, Errno};
+use cleave::base::{ByteRange, Errno, Uuid};
 use cleave::device::{BlockDevice, Buffer, Clock, Geometry, Host, OwnedBuffer, Request};
 use cleave::export::ublk::{
-    self, DataMode, DeviceOptions, DeviceState, ExportFault, QueueHost, QueueSubmitter, Stopped, UblkDevice,
+    self, DataMode, DeviceMark, DeviceOptions, DeviceState, ExportFault, QueueHost, QueueSubmitter, Stopped,
+    TryStop, UblkDevice,
 };
 use cleave::probe::{self, DeviceNumber, Holder};
 use cleave::ring::{Allocation, Medium, Opening, RingDevice};
@@ -42,10 +43,15 @@ fn zero_copy_is_here() -> bool {
     ublk::features().unwrap().zero_copy()
 }
 
+fn mark() -> DeviceMark {
+    DeviceMark::of(Uuid::from_random([7; 16]))
+}
+
 fn options(length: u64, data: DataMode) -> DeviceOptions {
     DeviceOptions {
         id: None,
         name: "test".to_owned(),
+        mark: mark(),
         length,
         logical_block_size: 512,
         physical_block_size: 4096,
@@ -375,6 +381,32 @@ fn stopping_finishes_what_is_in_hand() {
     }
 }
 
+#[test]
+fn a_device_that_somebody_has_open_is_not_stopped_by_a_try() {
+    if !ublk_is_here() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let medium = media(directory.path(), &["plex"], 16 * MIB);
+    let device = ublk::add(&options(16 * MIB, DataMode::Copy), Mirror::maker(medium)).unwrap();
+    let (number, path) = (device.id(), device.path());
+    let file = direct(&path);
+    let tried = ublk::try_stop(number, LIMIT).unwrap();
+    let expected = if ublk::features().unwrap().safe_stop() { TryStop::Open } else { TryStop::Unsupported };
+    assert_eq!(tried, expected);
+    write_direct(&file, 4096, &pattern(4096, 1));
+    drop(file);
+    if expected == TryStop::Open {
+        assert_eq!(ublk::try_stop(number, LIMIT), Ok(TryStop::Stopped));
+        assert!(fs::File::open(&path).is_err(), "what is stopped is not opened any more");
+    }
+    assert_eq!(device.stop(LIMIT), Ok(Stopped::Drained));
+    assert_eq!(ublk::try_stop(4321, LIMIT).is_ok(), expected == TryStop::Unsupported);
+    no_device_is_left();
+    let image = fs::read(directory.path().join("plex")).unwrap();
+    assert!(image[4096..8192] == pattern(4096, 1).to_vec());
+}
+
 /// This program as a server in a process of its own.
 struct Server {
     child: Child,
@@ -605,6 +637,8 @@ fn killed_and_succeeded(data: &str) {
         assert!(Instant::now() < quiesced, "the device waits for a successor");
         std::thread::sleep(Duration::from_millis(10));
     }
+    // Its server is gone, and perhaps forgotten by the kernel: whose it is can be told all the same.
+    assert_eq!(ublk::existing().unwrap()[0].mark, Some(mark()));
     ublk::delete(number, LIMIT).unwrap();
     no_device_is_left();
     let range = ByteRange::new(0, 32 * MIB);

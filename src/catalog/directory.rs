@@ -115,9 +115,10 @@ impl Directory {
         }
         let shown = path.display().to_string();
         let directory = Self { path: path.to_owned(), shown, fd };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-            .and_then(|()| directory.write(HOLDER, format!("{}\n", std::process::id()).as_bytes()))
-            .map_err(|error| refused(path, "cannot be written", Errno::from(error)))?;
+        // On a file system that is full or cannot be written the configuration can be read all the same; what has to be
+        // written is refused then for its own sake.
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+        let _ = directory.write(HOLDER, format!("{}\n", std::process::id()).as_bytes());
         Ok(directory)
     }
 

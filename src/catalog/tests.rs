@@ -715,7 +715,7 @@ fn a_directory_with_a_volume_or_somebodys_files_is_not_removed() {
 fn the_text_of_a_full_configuration_is_the_golden_one() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/configuration.txt");
     let text = config::encode(Generation(17), &busy_group()).unwrap();
-    if std::env::var_os("CLEAVE_WRITE_GOLDEN").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(golden, &text).unwrap();
     }
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
 use crate::device::{Geometry, Host};
-use crate::export::ublk::{DataMode, DeviceOptions};
+use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use crate::ring::{Fault, Opening};
 use crate::state::change;
 use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
@@ -35,7 +35,7 @@ const FENCE_LIMIT: Duration = Duration::from_secs(60);
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a device may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a node may take to appear or go.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +52,12 @@ pub enum Face {
 /// How the last run of a volume ended, as its record before the start has it.
 #[must_use]
 pub fn ending(record: &Record) -> Ending {
-    Ending { run: record.run(), stop: record.stop(), clean: record.state() == VolumeState::Clean }
+    Ending {
+        run: record.run(),
+        before: record.crashed_run(),
+        stop: record.stop(),
+        clean: record.state() == VolumeState::Clean,
+    }
 }
 
 impl<M: Machine> Owner<M> {
@@ -82,9 +87,10 @@ impl<M: Machine> Owner<M> {
 
     /// Close the media of plexes that belong to no started volume.
     pub(super) fn close_media(&self, record: &Record) {
-        let mut media = self.media.borrow_mut();
+        let (mut media, mut flushes) = (self.media.borrow_mut(), self.flushes.borrow_mut());
         for plex in record.plexes() {
             media.remove(&plex.uuid());
+            flushes.remove(&plex.uuid());
         }
     }
 
@@ -132,6 +138,7 @@ impl<M: Machine> Owner<M> {
             // What is unequal is known by these bits alone until the resync is done.
             volume.intent().pin();
         }
+        let doubts = self.count_flushes(&volume, record, fence).await;
         let keeper =
             KeeperHandle::start(&self.keepers, Arc::clone(&volume), intent_file, maps, self.pleas.clone());
         let live = Rc::new(Live {
@@ -145,6 +152,7 @@ impl<M: Machine> Owner<M> {
             number: Cell::new(None),
             jobs: RefCell::default(),
             next_job: Cell::new(0),
+            doubts: RefCell::new(doubts),
             lost: RefCell::default(),
             failed: Cell::new(None),
             stopping: Cell::new(false),
@@ -179,7 +187,6 @@ impl<M: Machine> Owner<M> {
             let on_host = MapFile::new(host.open(&medium), identity, run);
             let durable = ExtentMap::new(empty.length());
             if made {
-                on_host.create().await?;
                 durable.set_all();
             }
             let mut worth = if made { Worth::Nothing } else { on_host.load(durable.bits(), ending).await? };
@@ -192,8 +199,7 @@ impl<M: Machine> Owner<M> {
                 durable.clear_all();
                 (0..durable.bits().pages()).for_each(|page| durable.bits().mark_page(page));
             }
-            let due = durable.bits().take_dirty_pages();
-            on_host.write_pages(durable.bits(), &due).await?;
+            on_host.begin(durable.bits()).await?;
             Ok::<_, Errno>((on_host.on(|_| medium), durable, worth))
         });
         loaded
@@ -225,7 +231,6 @@ impl<M: Machine> Owner<M> {
             let outcome = self.keepers.run(move |host| async move {
                 let file = MapFile::new(host.open(&medium), identity, run);
                 if made {
-                    file.create().await?;
                     map.mark_all();
                 } else {
                     let worth = file.load(map.bits(), ending).await?;
@@ -245,8 +250,7 @@ impl<M: Machine> Owner<M> {
                     }
                     None => map,
                 };
-                let due = map.bits().take_dirty_pages();
-                file.write_pages(map.bits(), &due).await?;
+                file.begin(map.bits()).await?;
                 Ok::<_, Errno>((map, file.on(|_| medium)))
             });
             let (map, file) = outcome
@@ -340,7 +344,7 @@ impl<M: Machine> Owner<M> {
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
         FaultPoint::StartShown.reached();
-        if record.device() != Some(number) {
+        if record.device() != Some(number) || record.crashed_run().is_some() {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }
@@ -411,6 +415,7 @@ fn options(record: &Record, id: Option<u32>) -> DeviceOptions {
     DeviceOptions {
         id,
         name: record.name().to_string(),
+        mark: DeviceMark::of(record.uuid()),
         length: record.length(),
         logical_block_size: record.block_size(),
         physical_block_size: PAGE_BYTES as u32,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::{Errno, Refused, Uuid};
+use crate::base::{Errno, Generation, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::device::Host;
@@ -184,9 +184,10 @@ impl<M: Machine> Owner<M> {
         let made = async {
             self.fill(&in_memory, volume, fill).await?;
             let identity = MapIdentity::change(map, volume, &in_memory);
-            let file = self.make_state_file(group, map_file_name(map), identity, record.run()).await?;
-            // The map of a snapshot volume to be is kept by that volume's keeper.
+            // The map of a snapshot volume to be is kept by that volume's keeper, and of no run yet.
             let theirs = record.prepared().is_some_and(|cut| cut.snapshot_map == map);
+            let run = if theirs { Generation(0) } else { record.run() };
+            let file = self.make_state_file(group, map_file_name(map), identity, run).await?;
             match live.filter(|_| !theirs) {
                 Some(live) => live.keeper.add_map(Arc::clone(&in_memory), file).await,
                 None => self.write_all(Arc::clone(&in_memory), file).await,
@@ -247,8 +248,7 @@ impl<M: Machine> Owner<M> {
         length: u64,
     ) -> Result<(), Refused> {
         let identity = MapIdentity::intent(volume, &ExtentMap::new(length));
-        let run = crate::base::Generation(0);
-        self.make_state_file(group, intent_file_name(volume), identity, run).await.map(drop)
+        self.make_state_file(group, intent_file_name(volume), identity, Generation(0)).await.map(drop)
     }
 
     /// Make the preallocated file of a map with its header; what stands there from an interrupted attempt is replaced.
@@ -257,7 +257,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         name: String,
         identity: MapIdentity,
-        run: crate::base::Generation,
+        run: Generation,
     ) -> Result<MapFile<M::Medium>, Refused> {
         let path = group.file(&name);
         let bytes = identity.file_bytes();

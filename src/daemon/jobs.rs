@@ -93,6 +93,8 @@ impl<M: Machine> Owner<M> {
             total,
             Box::new(control.clone()),
         );
+        // What it reads may be what its last flush has given up: it is written all the same.
+        let in_doubt = live.doubts.borrow().contains_key(&plex);
         let at_work = live.at_work(plex, control.clone());
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
@@ -100,7 +102,7 @@ impl<M: Machine> Owner<M> {
             let plan = Plan {
                 target: target.clone(),
                 target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },
-                compare_first: purpose.kind == TaskKind::Recover,
+                compare_first: purpose.kind == TaskKind::Recover && !in_doubt,
                 space,
             };
             let moved = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
@@ -289,7 +291,7 @@ impl<M: Machine> Owner<M> {
             ),
             Some(_) => (
                 "the plex is STALE, the volume is unharmed",
-                "mend the medium, then stop and start the volume: it is copied what it misses",
+                "mend the medium, then have it copied what it misses: cleave plex attach PLEX",
             ),
         };
         Refusal::new(kind, id, name, format!("{error}; {fate}"), way_out)
@@ -386,6 +388,10 @@ impl<M: Machine> Owner<M> {
                 }
                 next = owner.resync_next(&group, &live, &mut tried);
             }
+            if let Some(job) = owner.resync_source(&group, &live).await {
+                // What it came to is seen by what the plex lacks.
+                let _ = job.ended().await;
+            }
             let uuid = live.volume.shape().uuid;
             // A plex that could not be made equal has left.
             let route = live.volume.route();
@@ -400,6 +406,7 @@ impl<M: Machine> Owner<M> {
             match owner.transact(&group, |group, _| change::resync_done(group, uuid)).await {
                 Ok(_) => {
                     FaultPoint::ResyncRecorded.reached();
+                    owner.settle_doubts(live.doubts.take());
                     live.volume.intent().unpin();
                     owner.finish_replacements(&group, uuid).await;
                 }

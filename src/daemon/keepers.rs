@@ -135,9 +135,16 @@ enum Command<D> {
     AddMap { map: Arc<ChangeMap>, file: MapFile<D>, done: Done },
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: Done },
+    Rest { done: Done, until: oneshot::Receiver<()> },
     Flush { done: Done },
     Lose { plex: Uuid, errno: Errno, done: Done },
     Stop { stop: Option<Generation>, done: Done },
+}
+
+/// A volume at rest, for as long as this lives.
+pub struct Rest {
+    #[expect(dead_code, reason = "the other end waits for its drop")]
+    until: oneshot::Sender<()>,
 }
 
 /// Handle of one volume's keeper.
@@ -195,6 +202,16 @@ impl<M: Machine> KeeperHandle<M> {
     /// When one could not be written.
     pub async fn persist(&self) -> Result<(), Errno> {
         self.ask(|done| Command::Persist { done }).await
+    }
+
+    /// Bring the volume to rest: [`Keeper::rest`]. It goes on when the answer is dropped.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rest(&self) -> Result<Rest, Errno> {
+        let (rest, until) = oneshot::channel();
+        self.ask(|done| Command::Rest { done, until }).await?;
+        Ok(Rest { until: rest })
     }
 
     /// Flush every plex in the write path.
@@ -267,6 +284,16 @@ fn obey_one<H: Host>(
         Command::Persist { done } => {
             let keeper = keeper.clone();
             host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        }
+        Command::Rest { done, until } => {
+            let keeper = keeper.clone();
+            host.spawn(async move {
+                let rests = keeper.rest().await;
+                answer(done, rests.as_ref().map(drop).map_err(|errno| *errno));
+                // Ends by itself when whoever asked has given up.
+                let _ = until.await;
+                drop(rests);
+            });
         }
         Command::Flush { done } => {
             let keeper = keeper.clone();

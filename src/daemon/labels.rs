@@ -38,9 +38,14 @@ impl<M: Machine> Owner<M> {
             match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
                 Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
                 Outcome::Stands(judgement) => {
+                    let doubted = self.find_doubts(record, fence).await;
                     let mut found = Vec::new();
                     for (plex, verdict) in judgement.verdicts {
-                        found.push((plex, self.presence(record, plex, verdict).await));
+                        let presence = match self.presence(record, plex, verdict).await {
+                            Presence::Present(look) if doubted.contains(&plex) => Presence::Doubted(look),
+                            other => other,
+                        };
+                        found.push((plex, presence));
                     }
                     return Ok(found);
                 }
@@ -122,10 +127,18 @@ impl<M: Machine> Owner<M> {
                 if volume.state().is_started() && !plex.is_attached() && !first {
                     continue;
                 }
+                // What is noted of a file says that nobody writes to it: a start that looks at it has it open, and another
+                // volume's change may reach this record meanwhile.
+                if plex.noted().is_some() {
+                    continue;
+                }
                 let label = labels::label_of(all, committed, volume, plex);
                 work.push((plex.uuid(), medium.clone(), label, first));
             }
         }
+        // A label is flushed with all that its plex has: how that ends is the plex's as well.
+        let plexes: Vec<Uuid> = work.iter().map(|(plex, ..)| *plex).collect();
+        plexes.iter().for_each(|plex| self.label_flush_begins(*plex));
         let written = self.keepers.run(move |host| async move {
             let each = work.into_iter().map(|(plex, medium, label, first)| {
                 let device = host.open(&medium);
@@ -140,6 +153,7 @@ impl<M: Machine> Owner<M> {
             join_all(each).await
         });
         for (plex, outcome) in written.await.unwrap_or_default() {
+            self.label_flush_ended(plex, outcome.as_ref().map(drop).map_err(|errno| *errno));
             match outcome {
                 Ok(_) => {
                     self.unlabelled.borrow_mut().remove(&plex);
@@ -244,5 +258,72 @@ impl<M: Machine> Owner<M> {
                 "name another medium, or say force if nothing on it is needed",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::base::Name;
+    use crate::control::request;
+    use crate::control::words::{DataPath, Init};
+    use crate::daemon::offline::Deviceless;
+    use crate::daemon::owner::Owner;
+    use crate::daemon::server::Answer;
+    use crate::ring::RingThread;
+    use crate::state::change::{self, Presence};
+
+    /// A start looks at the files of a stopped volume while another verb changes the volume's record.
+    #[test]
+    fn the_files_of_a_volume_at_rest_are_not_written_while_a_start_looks_at_them() {
+        let root = tempfile::tempdir().unwrap();
+        let (keepers, movers) = (RingThread::spawn("k", 64).unwrap(), RingThread::spawn("m", 64).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (owner, heard) =
+            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
+        let name = |text: &str| Name::new(text).unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            owner.boot(heard).await.unwrap();
+            let (messages, _kept) = tokio::sync::mpsc::channel(64);
+            let make = request::Make {
+                group: request::default_group(),
+                volume: name("v"),
+                length_bytes: 4 << 20,
+                nmirror: 2,
+                media: Vec::new(),
+                plexes: Vec::new(),
+                sparse: true,
+                region: None,
+                init: Init::Active,
+                data: DataPath::Auto,
+                force: false,
+            };
+            owner.make(make, &Answer::new(messages)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let uuid = group.record().volume("v").unwrap().uuid();
+            let looks = async || {
+                let found = owner.look_at_media(&group, uuid, false).await.unwrap();
+                assert_eq!(found.len(), 2);
+                found
+            };
+            let noted = |plex| group.record().plex_by_id(plex).unwrap().1.noted();
+            for (plex, presence) in looks().await {
+                assert!(noted(plex).is_some() && presence == Presence::Present(noted(plex)), "{presence:?}");
+            }
+            // Longer than a clock of a file system stands still.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            owner.transact(&group, |group, _| change::assign_device(group, uuid, Some(7))).await.unwrap();
+            for (plex, presence) in looks().await {
+                assert_eq!(presence, Presence::Present(noted(plex)), "its file was written");
+            }
+            // Another start of it labels its plexes as ever.
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            for (plex, presence) in looks().await {
+                assert_eq!(presence, Presence::Present(noted(plex)));
+            }
+        });
     }
 }

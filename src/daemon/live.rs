@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Errno, Name, Uuid};
 use crate::bitmap::ChangeMap;
+use crate::device::flushes::Open;
 use crate::mover::Control;
 use crate::volume::cut::{self, Swap};
 use crate::volume::{CutReport, Member, Role, Route, RoutePlex, Volume};
@@ -42,6 +43,8 @@ pub struct Live<M: Machine = ThisHost> {
     pub(super) jobs: RefCell<BTreeMap<u64, (Uuid, Control)>>,
     /// Number of the next of them.
     pub(super) next_job: Cell<u64>,
+    /// Plexes that may read as they will not stay, until they are made equal.
+    pub(super) doubts: RefCell<BTreeMap<Uuid, Open>>,
     /// Why plexes left its write path.
     pub(super) lost: RefCell<BTreeMap<Uuid, Errno>>,
     /// When its last plex failed a request, if it did.

@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused};
+use crate::base::{Errno, Name, Refused, Uuid};
 use crate::catalog::StateFiles;
-use crate::device::{Host, Moment};
-use crate::export::ublk::{DataMode, DeviceOptions};
+use crate::device::{Flushes, Host, Moment, SharedFlushes};
+use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -83,6 +83,8 @@ pub struct Living {
     pub id: u32,
     /// Bytes that it has; 0 before it was given its size.
     pub length: u64,
+    /// The mark that it bears, if Cleave made it.
+    pub mark: Option<DeviceMark>,
     /// Whether it can be taken over: it is served, or waits for somebody to serve it.
     pub recoverable: bool,
 }
@@ -154,6 +156,19 @@ pub trait Machine: Clone + 'static {
     /// The system call's.
     fn remove_durably(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
+    /// Where the flushes of `plex` are counted, in memory that the end of the process does not take and that of the host does.
+    /// New counts where a machine has no such memory.
+    ///
+    /// # Errors
+    /// The system call's.
+    fn flushes(&self, _plex: Uuid) -> impl Future<Output = io::Result<SharedFlushes>> {
+        std::future::ready(Ok(SharedFlushes::new(Flushes::default())))
+    }
+    /// Nobody will ask for the counts of `plex` any more.
+    fn forget_flushes(&self, _plex: Uuid) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// Make a directory that only root may look into, where it is missing.
     ///
     /// # Errors
@@ -194,7 +209,7 @@ pub trait Machine: Clone + 'static {
     fn devices(&self) -> impl Future<Output = Result<Vec<Living>, Refused>>;
     /// Remove the devices of the daemon before this one that are not among the `known` and that nobody has open; their
     /// numbers. None where it is not known whose a device was.
-    fn remove_strays(&self, _known: BTreeSet<u32>) -> impl Future<Output = Vec<u32>> {
+    fn remove_strays(&self, _known: BTreeSet<DeviceMark>) -> impl Future<Output = Vec<u32>> {
         std::future::ready(Vec::new())
     }
     /// Show `volume` as a new device.
@@ -227,6 +242,15 @@ pub trait Machine: Clone + 'static {
     /// It does not end.
     fn force(&self, device: Self::Device, limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
         async move { self.stop(device, limit).await.map(|()| false) }
+    }
+    /// Keep everybody from opening the device `number`, which this machine serves and is about to stop; false, and nothing
+    /// was done, when somebody has it open. True as well where that cannot be asked and done in one step: who holds the
+    /// device is only known by [`Machine::holders`] then.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn withhold(&self, _number: u32, _limit: Duration) -> impl Future<Output = Result<bool, Refused>> {
+        std::future::ready(Ok(true))
     }
     /// End a device that this machine does not serve: what waits for its daemon fails. Nothing happens where a machine has
     /// no such devices.

@@ -133,7 +133,15 @@ impl<M: Machine> Owner<M> {
             region_size: request.region,
             sites: &sites,
         };
-        let committed = self.transact(&group, |group, ids| change::make_volume(group, &args, ids)).await?;
+        let mut alone = None;
+        let committed = self
+            .transact(&group, |group, ids| {
+                let change = change::make_volume(group, &args, ids)?;
+                // From before anybody can name it until it runs: a start would find media without labels.
+                alone = Some(self.alone_with_new(change.group.volume(args.name)?.uuid()));
+                Ok(change)
+            })
+            .await?;
         let volume = committed.after.volume(request.volume.as_str())?.uuid();
         FaultPoint::MakeRecorded.reached();
         let finished = async {
@@ -154,7 +162,7 @@ impl<M: Machine> Owner<M> {
             return Err(refused);
         }
         FaultPoint::MakeFinished.reached();
-        let jobs = match self.start_volume(&group, &request.volume, None).await {
+        let jobs = match self.start_alone(&group, &request.volume, None).await {
             Ok(jobs) => jobs,
             Err(refused) => {
                 // Nobody has seen it yet: a make that fails leaves nothing behind.
@@ -295,6 +303,7 @@ impl<M: Machine> Owner<M> {
                         ))
                     });
                     self.wait_for_stragglers(&live, plex_record).await?;
+                    self.count_anew(&live, plex).await;
                     let route_plex = crate::volume::RoutePlex {
                         uuid: plex,
                         medium,

@@ -16,6 +16,7 @@
 //! lost, therefore never waits for one that waits for it.
 
 pub mod bringup;
+mod doubts;
 pub mod effects;
 pub mod events;
 mod fences;
@@ -53,5 +54,6 @@ pub mod tasks;
 pub mod this_host;
 pub mod upgrade;
 mod vigil;
+mod waiting;
 
 pub use startup::{Options, run};

@@ -165,13 +165,13 @@ fn describe(
 
 /// This host, but for its devices: there are none, and what is shown is shown to nobody.
 #[derive(Clone, Default)]
-struct Deviceless {
+pub(super) struct Deviceless {
     host: ThisHost,
     shown: Rc<Cell<u32>>,
 }
 
 /// A device that is none.
-struct Hidden(u32);
+pub(super) struct Hidden(u32);
 
 impl Shown for Hidden {
     fn id(&self) -> u32 {

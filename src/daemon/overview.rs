@@ -56,7 +56,7 @@ impl<M: Machine> Owner<M> {
         for happening in told {
             answer.row(Row::Happened(happening)).await;
         }
-        let notes = self.unloaded.borrow().clone();
+        let notes = self.waiting.lines();
         if !notes.is_empty() {
             worst = Health::Failed;
         }

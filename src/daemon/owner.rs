@@ -27,6 +27,7 @@ use super::machine::Machine;
 use super::takeover::Recovery;
 use super::tasks::Tasks;
 use super::this_host::ThisHost;
+use super::waiting::{WaitingGroups, group_waits};
 
 /// A group whose state directory is open and locked.
 pub struct GroupHandle<M: Machine = ThisHost> {
@@ -39,6 +40,8 @@ pub struct GroupHandle<M: Machine = ThisHost> {
     pub(super) catalog: Arc<Mutex<Catalog<M::Files>>>,
     /// One transaction at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Why its volumes are not taken over yet: nothing of it is changed before that.
+    waits: RefCell<Option<String>>,
 }
 
 impl<M: Machine> GroupHandle<M> {
@@ -58,6 +61,22 @@ impl<M: Machine> GroupHandle<M> {
     pub(super) fn replace(&self, record: Group, generation: Generation) {
         *self.record.borrow_mut() = Rc::new(record);
         self.generation.set(generation.0);
+    }
+
+    /// Note why its volumes wait to be taken over, or that they do no longer.
+    pub(super) fn set_waiting(&self, why: Option<String>) {
+        *self.waits.borrow_mut() = why;
+    }
+
+    /// That it may be changed.
+    ///
+    /// # Errors
+    /// `group.waits`: what the daemon before this one left is not settled yet.
+    pub(super) fn is_settled(&self) -> Result<(), Refused> {
+        match &*self.waits.borrow() {
+            None => Ok(()),
+            Some(why) => Err(group_waits(self.name.as_str(), why)),
+        }
     }
 
     /// The file `name` in the state directory.
@@ -97,6 +116,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
     pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
+    /// Where the flushes of plexes are counted, by plex.
+    pub(super) flushes: RefCell<BTreeMap<Uuid, super::doubts::Counted>>,
     /// Plexes whose media never bore their label.
     pub(super) unlabelled: RefCell<BTreeSet<Uuid>>,
     /// Change maps in memory, by map.
@@ -115,8 +136,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) binary: Option<PathBuf>,
     /// The binary that is to take its place.
     pub(super) successor: RefCell<Option<PathBuf>>,
-    /// Groups whose configuration could not be read, a line each.
-    pub(super) unloaded: RefCell<Vec<String>>,
+    /// Groups whose state directories cannot be used.
+    pub(super) waiting: WaitingGroups,
     /// What could not be taken over.
     pub(super) recovery: Recovery,
     /// Somebody asked the daemon to end.
@@ -162,6 +183,7 @@ impl<M: Machine> Owner<M> {
             groups: Default::default(),
             live: Default::default(),
             media: Default::default(),
+            flushes: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
             verbs: Default::default(),
@@ -171,7 +193,7 @@ impl<M: Machine> Owner<M> {
             holds: Rc::default(),
             binary: super::upgrade::own_binary(),
             successor: Default::default(),
-            unloaded: Default::default(),
+            waiting: WaitingGroups::default(),
             recovery: Recovery::default(),
             ending: tokio::sync::Notify::new(),
             machine,
@@ -271,6 +293,12 @@ impl<M: Machine> Owner<M> {
         held
     }
 
+    /// [`Self::alone`] with a volume that is not yet in force, so that nobody else can be at work on it.
+    pub(super) fn alone_with_new(&self, volume: Uuid) -> OwnedMutexGuard<()> {
+        let verb = Arc::clone(self.verbs.borrow_mut().entry(volume).or_default());
+        verb.try_lock_owned().expect("nobody knows of it")
+    }
+
     /// [`Self::alone`] with the volume `name` of `group`.
     ///
     /// # Errors
@@ -299,6 +327,7 @@ impl<M: Machine> Owner<M> {
             generation: Cell::new(generation),
             catalog: Arc::new(Mutex::new(catalog)),
             turn: tokio::sync::Mutex::new(()),
+            waits: RefCell::default(),
         });
         self.groups.borrow_mut().insert(handle.name.clone(), Rc::clone(&handle));
         handle
@@ -308,8 +337,21 @@ impl<M: Machine> Owner<M> {
     /// and catalogue, the quick effects after it. What takes its time is returned.
     ///
     /// # Errors
-    /// What `plan` refuses, or a step before the commit that failed: it was undone, and nothing has changed.
+    /// What `plan` refuses, or a step before the commit that failed: it was undone, and nothing has changed. `group.waits`.
     pub async fn transact(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+    ) -> Result<Committed, Refused> {
+        group.is_settled()?;
+        self.transact_unsettled(group, plan).await
+    }
+
+    /// [`Owner::transact`] for who settles what the daemon before this one left.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn transact_unsettled(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,

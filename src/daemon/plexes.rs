@@ -139,6 +139,8 @@ impl<M: Machine> Owner<M> {
         let names = (volume_record.name().as_str(), name.as_str());
         change::attach_plex(&record, names.0, names.1, &mut self.dice()?)?;
         self.wait_for_stragglers(&live, plex).await?;
+        // Opened anew: another file may stand at the path by now, and a flush that failed is held against the open one.
+        self.media.borrow_mut().remove(&plex.uuid());
         let medium = self.open_plex(volume_record, plex, false).await?;
         if let Err(refused) = self.look_at_plex(group, volume_record, plex, medium, whole).await {
             self.media.borrow_mut().remove(&plex.uuid());

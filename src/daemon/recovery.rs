@@ -90,7 +90,8 @@ impl<M: Machine> Owner<M> {
         living: &[Uuid],
     ) -> Result<(), Refused> {
         let leaving = group.record().leaving().to_vec();
-        let committed = self.transact(group, |group, ids| change::after_restart(group, living, ids)).await?;
+        let settle = |group: &_, ids: &mut _| change::after_restart(group, living, ids);
+        let committed = self.transact_unsettled(group, settle).await?;
         tell(&recovery::at_restart(&committed.before, living));
         let mut gone = Vec::new();
         for one in leaving {
@@ -148,6 +149,7 @@ impl<M: Machine> Owner<M> {
     /// Free the medium of a plex that was given up just now: a file that Cleave made is removed, any other medium loses
     /// Cleave's labels. False when that has to be tried again at the next start.
     pub(super) async fn release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        self.forget_counts(plex).await;
         let open = self.media.borrow_mut().remove(&plex);
         let unlabelled = self.unlabelled.borrow_mut().remove(&plex);
         if self.never_made.borrow_mut().remove(&plex) {
@@ -175,6 +177,7 @@ impl<M: Machine> Owner<M> {
     /// [`Self::release`] for what an earlier daemon gave up: what stands there now is looked at first, because it may have
     /// been replaced meanwhile.
     async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        self.forget_counts(plex).await;
         match (self.remains(plex, medium, length).await, medium.kind) {
             // Perhaps its name was taken away by who died then, and would come back with a power cut.
             (Remains::Nothing, MediumKind::Made) => self.remove_file(medium.path.as_path()).await,

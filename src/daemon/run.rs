@@ -8,8 +8,9 @@ use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
 use crate::volume::map_file::Ending;
 
-use super::bringup::{Face, ending};
+use super::bringup::{Face, STOP_LIMIT, ending};
 use super::jobs::{Job, Purpose};
+use super::live::Live;
 use super::machine::Machine;
 use super::owner::{Committed, GroupHandle, Owner};
 
@@ -32,6 +33,7 @@ impl<M: Machine> Owner<M> {
         name: &Name,
         source: Option<&Name>,
     ) -> Result<Vec<Job>, Refused> {
+        group.is_settled()?;
         let record = group.record();
         let volume = record.volume(name.as_str())?;
         let uuid = volume.uuid();
@@ -182,6 +184,7 @@ impl<M: Machine> Owner<M> {
         // What cannot be recorded is not begun: a device that is gone does not come back.
         self.transact_quietly(group, |group| Ok(change::nothing(group))).await?;
         if let Some(live) = live {
+            self.withhold(&live).await?;
             live.stopping.set(true);
             if let Err(refused) = self.take_down(&live, stop).await {
                 if self.live(uuid).is_some() {
@@ -213,6 +216,23 @@ impl<M: Machine> Owner<M> {
             });
         }
         Ok(())
+    }
+
+    /// Let nobody open the device of a volume that is about to stop.
+    ///
+    /// # Errors
+    /// `volume.open`: somebody has opened it since its holders were looked for.
+    async fn withhold(self: &Rc<Self>, live: &Rc<Live<M>>) -> Result<(), Refused> {
+        let Some(number) = live.number.get() else { return Ok(()) };
+        if self.machine.withhold(number, STOP_LIMIT).await? {
+            return Ok(());
+        }
+        let mut holders = self.holders(live).await;
+        if holders.is_empty() {
+            // A moment ago, or where this process cannot look.
+            holders.push("opened by a process that is not known".to_owned());
+        }
+        Err(refuse::volume_open(&live.name, &holders))
     }
 
     /// Note what the file plexes of a stopped volume look like after the last write to them, labels included, and close them:

@@ -237,6 +237,8 @@ impl<M: Machine> Owner<M> {
             });
         }
         FaultPoint::CutPrepared.reached();
+        // From before anybody can name them until they run.
+        let _alone = self.alone(cutting.iter().map(|one| one.snapshot)).await;
         let swapped = self.freeze_and_swap(request.consistency, &mut cutting).await;
         let taken = match swapped {
             Ok(taken) => taken,
@@ -253,9 +255,8 @@ impl<M: Machine> Owner<M> {
         FaultPoint::CutCommitted.reached();
         let mut outcome = Ok(taken);
         for one in &cutting {
-            let _alone = self.alone([one.snapshot]).await;
-            let ending =
-                Ending { run: crate::base::Generation(0), stop: crate::base::Generation(0), clean: true };
+            let none = crate::base::Generation(0);
+            let ending = Ending { run: none, before: None, stop: none, clean: true };
             let up = self.bring_up(group, one.snapshot, ending, Face::New(None)).await;
             if let Err(refused) = up {
                 self.record_crash(group, one.snapshot).await;

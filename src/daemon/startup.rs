@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::base::{Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
-use crate::catalog::Catalog;
 use crate::control::What;
 use crate::export::ublk;
 use crate::ring::RingThread;
@@ -25,7 +24,7 @@ use super::events::News;
 use super::events::hook::Hook;
 use super::keepers::Plea;
 use super::machine::Machine;
-use super::owner::{GroupHandle, Owner, system};
+use super::owner::{Owner, system};
 use super::permission::Rules;
 use super::plex_faults::PlexFault;
 use super::takeover::take_over;
@@ -55,7 +54,7 @@ pub struct Options {
 }
 
 /// Ours by name, whoever has made it.
-const RUN_DIRECTORY: &str = "/run/cleave";
+pub(super) const RUN_DIRECTORY: &str = "/run/cleave";
 
 /// The names of nodes and links in `/dev` belong to one daemon of a host, whatever its socket.
 pub(super) const HOST_LOCK: &str = "/run/cleave/host.lock";
@@ -64,8 +63,8 @@ pub(super) const HOST_LOCK: &str = "/run/cleave/host.lock";
 struct Sole {
     #[expect(dead_code, reason = "the lock lives as long as the open file")]
     file: File,
-    /// The process that had it before.
-    predecessor: Option<i32>,
+    /// The state directory of the daemon that had it before.
+    state_before: Option<PathBuf>,
 }
 
 impl Sole {
@@ -110,9 +109,9 @@ impl Sole {
             ));
         }
         let mut before = String::new();
-        // Without a number there is nothing to know a predecessor's devices by.
+        // Without its words nothing is known of a predecessor.
         let _ = file.rewind().and_then(|()| file.read_to_string(&mut before));
-        let predecessor = before.lines().next().and_then(|line| line.trim().parse().ok());
+        let state_before = before.lines().nth(1).map(PathBuf::from);
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
@@ -120,7 +119,7 @@ impl Sole {
             writeln!(file, "{}\n{}", std::process::id(), state.display())
         };
         write(&mut file).map_err(failed)?;
-        Ok(Self { file, predecessor })
+        Ok(Self { file, state_before })
     }
 }
 
@@ -205,8 +204,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
     let socket = options.socket.clone();
     local.block_on(&runtime, async move {
-        if let Some(pid) = of_host.predecessor {
-            this_host::note_predecessor(pid);
+        if of_host.state_before == Some(state) {
+            this_host::note_same_state();
         }
         let listener = server::listen(&socket, &rules)
             .map_err(|error| system(socket.display(), "cannot be listened on", error.into()))?;
@@ -278,54 +277,6 @@ async fn until_told(owner: &Rc<Owner>) {
     }
 }
 
-/// Whether each of them could be read.
-async fn load_groups<M: Machine>(owner: &Rc<Owner<M>>) -> Result<bool, Refused> {
-    let mut all = true;
-    let directories = owner.machine.group_directories(&owner.root).await?;
-    for directory in directories {
-        let opened = match owner.machine.open_files(&directory).await {
-            Ok(files) => owner.machine.worker(move || Catalog::open_on(files)).await,
-            Err(refused) => Err(refused),
-        };
-        match opened {
-            Ok((catalog, loaded)) => {
-                for warning in &loaded.warnings {
-                    owner.events.raise(News::new(What::GroupRepaired, warning).of_group(loaded.group.name()));
-                }
-                tracing::info!(group = %loaded.group.name(), generation = %loaded.generation, "group loaded");
-                if let Some(generation) = loaded.interrupted {
-                    let group = loaded.group.name().clone();
-                    super::recovery::tell(&[Unfinished::Commit { group, generation }]);
-                }
-                owner.adopt(&directory, catalog, loaded.group, loaded.generation.0);
-            }
-            // The other groups are served all the same.
-            Err(refused) => {
-                owner.unloaded.borrow_mut().push(refused.to_string());
-                owner.events.raise(News::refused(What::GroupNotLoaded, &refused));
-                all = false;
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Remove the devices of the daemon before this one that no record names and nobody has open: it died between making them
-/// and recording their numbers.
-async fn remove_strays<M: Machine>(owner: &Rc<Owner<M>>) {
-    let groups = owner.all_groups();
-    let numbers = |group: &Rc<GroupHandle<M>>| {
-        // The number of a volume that does not run any more may be anybody's by now.
-        let record = group.record();
-        let running = record.volumes().iter().filter(|volume| volume.state().is_started());
-        running.filter_map(|volume| volume.device()).collect::<Vec<_>>()
-    };
-    let known: BTreeSet<u32> = groups.iter().flat_map(numbers).collect();
-    for number in owner.machine.remove_strays(known).await {
-        super::recovery::tell(&[Unfinished::Device { number }]);
-    }
-}
-
 /// Hear what the keepers ask, each plea as a task of its own: the group's turn orders them.
 async fn hear<M: Machine>(owner: Rc<Owner<M>>, mut pleas: mpsc::UnboundedReceiver<Plea>) {
     while let Some(plea) = pleas.recv().await {
@@ -362,16 +313,42 @@ impl<M: Machine> Owner<M> {
         self.machine.spawn(hear(Rc::clone(self), pleas));
         self.machine.spawn(super::vigil::keep(Rc::clone(self)));
         self.settle_directories().await;
-        let all_loaded = load_groups(self).await?;
-        take_over(self).await;
-        // What an unread configuration may name is nobody's to remove.
-        if all_loaded {
-            remove_strays(self).await;
+        let mut loaded = Vec::new();
+        for directory in self.machine.group_directories(&self.root).await? {
+            match self.load_group(&directory).await {
+                Ok(group) => loaded.push(group),
+                // The other groups are served all the same.
+                Err(refused) => {
+                    self.waiting.note(&directory, &refused);
+                    self.events.raise(News::refused(What::GroupNotLoaded, &refused));
+                }
+            }
         }
+        take_over(self, loaded).await;
+        self.remove_strays().await;
         self.recovery.has_come_up();
+        self.machine.spawn(Rc::clone(self).keep_trying());
         let owner = Rc::clone(self);
         self.machine.spawn(owner.keep_scrub_schedules());
         Ok(())
+    }
+
+    /// Remove the devices of the daemon before this one that no record names and nobody has open: it died between making
+    /// them and recording their numbers, or its records are lost. What a configuration may name that was not read is
+    /// nobody's to remove.
+    pub(super) async fn remove_strays(self: &Rc<Self>) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        let mut known = BTreeSet::new();
+        for group in self.all_groups() {
+            let record = group.record();
+            let running = record.volumes().iter().filter(|volume| volume.state().is_started());
+            known.extend(running.map(|volume| ublk::DeviceMark::of(volume.uuid())));
+        }
+        for number in self.machine.remove_strays(known).await {
+            super::recovery::tell(&[Unfinished::Device { number }]);
+        }
     }
 
     /// Record that `plex` has left the write path of `volume` (ordering rule 3).

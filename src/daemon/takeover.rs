@@ -24,14 +24,15 @@ use tokio::sync::watch;
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::Forced;
 use crate::control::{Reply, What, request};
+use crate::export::ublk::DeviceMark;
 use crate::state::change;
-use crate::state::{Group, Ids, refuse};
+use crate::state::{Group, Ids, Volume, refuse};
 
 use super::bringup::{Face, ending};
 use super::events::News;
 use super::jobs::Job;
 use super::live::Live;
-use super::machine::Machine;
+use super::machine::{Living, Machine};
 use super::owner::{GroupHandle, Owner, system};
 
 /// Attempts in a row after which a volume is not tried again by itself: more than a few kills at a bad moment, few enough
@@ -78,47 +79,81 @@ impl Recovery {
     }
 }
 
-/// Take over the devices that a dead daemon left, all at once, and record which volumes do not run any more.
-pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>) {
+/// The device of `volume` among the `existing` ones. Its mark says so: the number that the record has may be older than the
+/// device, and be another volume's by now.
+fn device_of<'d>(volume: &Volume, existing: &'d [Living]) -> Option<&'d Living> {
+    let mark = Some(DeviceMark::of(volume.uuid()));
+    let mut its = existing.iter().filter(|device| device.mark == mark && device.length == volume.length());
+    its.clone().find(|device| Some(device.id) == volume.device()).or_else(|| its.next())
+}
+
+/// Take over the devices of `groups` that a dead daemon left, all at once, and record which volumes do not run any more.
+/// A group whose record cannot be written waits.
+pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>, groups: Vec<Rc<GroupHandle<M>>>) {
     let existing = owner.machine.devices().await.unwrap_or_else(|error| {
         tracing::error!("living devices cannot be listed: {error}");
         Vec::new()
     });
     FaultPoint::RecoveryListed.reached();
     let mut living = Vec::new();
-    for group in owner.all_groups() {
+    for group in groups {
         let record = group.record();
         let mut here = Vec::new();
         for volume in record.volumes().iter().filter(|volume| volume.state().is_started()) {
-            let device = existing.iter().find(|device| {
-                Some(device.id) == volume.device() && device.length == volume.length() && device.recoverable
-            });
             // That one is gone is told with what else is settled.
+            let device = device_of(volume, &existing).filter(|device| device.recoverable);
             here.extend(device.map(|device| (volume.uuid(), device.id)));
         }
         let uuids: Vec<Uuid> = here.iter().map(|(volume, _)| *volume).collect();
         if let Err(refused) = owner.settle_records(&group, &uuids).await {
-            tracing::error!(group = %group.name, "what was found cannot be recorded: {refused}");
+            let (line, is_new) = owner.waiting.note(&group.directory, &refused);
+            if is_new {
+                tracing::error!(group = %group.name, "what was found cannot be recorded: {line}");
+            }
+            for volume in uuids {
+                owner.left(volume, "its device waits", &line);
+            }
+            group.set_waiting(Some(line));
             continue;
         }
         FaultPoint::RecoveryRolledBack.reached();
         owner.remove_orphans(&group).await;
+        owner.waiting.settled(&group.directory);
+        group.set_waiting(None);
+        for volume in record.volumes() {
+            owner.recovery.unrecovered.borrow_mut().remove(&volume.uuid());
+        }
         living.extend(here.into_iter().map(|(volume, number)| (Rc::clone(&group), volume, number)));
     }
     // Each by itself: one that waits for its fence holds up no other.
     let attempts = living.iter().map(|(group, volume, number)| async move {
         let _alone = owner.alone([*volume]).await;
+        // A person was faster.
+        if owner.live(*volume).is_some() {
+            return;
+        }
         // What refused it was told.
         let _ = owner.attempt(group, *volume, *number, true).await;
     });
     join_all(attempts).await;
-    let live: BTreeSet<_> = owner
-        .live
-        .borrow()
-        .values()
-        .filter_map(|live| live.number.get().map(|number| (live.group.clone(), live.name.clone(), number)))
-        .collect();
-    if let Err(refused) = owner.machine.sweep_links(live).await {
+    // Links of what waits stay, and nobody knows which those are in a group that was not read.
+    if owner.has_unread_groups() {
+        return;
+    }
+    let mut keep = BTreeSet::new();
+    for group in owner.all_groups() {
+        for volume in group.record().volumes() {
+            let served = owner.live(volume.uuid()).and_then(|live| live.number.get());
+            let waits = || {
+                let number = volume.device().filter(|_| volume.state().is_started())?;
+                let there = |device: &Living| device.id == number && device.length == volume.length();
+                existing.iter().any(there).then_some(number)
+            };
+            let number = served.or_else(waits);
+            keep.extend(number.map(|number| (group.name.clone(), volume.name().clone(), number)));
+        }
+    }
+    if let Err(refused) = owner.machine.sweep_links(keep).await {
         tracing::warn!("{refused}");
     }
 }
@@ -241,11 +276,9 @@ impl<M: Machine> Owner<M> {
         volume: Uuid,
     ) -> Result<Option<u32>, Refused> {
         let record = group.record();
-        let found = record.volume_by_id(volume).and_then(|volume| Some((volume.device()?, volume.length())));
-        let Some((number, length)) = found else { return Ok(None) };
+        let Some(volume) = record.volume_by_id(volume) else { return Ok(None) };
         let existing = self.machine.devices().await?;
-        let ours = existing.iter().any(|device| device.id == number && device.length == length);
-        Ok(ours.then_some(number))
+        Ok(device_of(volume, &existing).map(|device| device.id))
     }
 
     async fn forget_unrecovered(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused};
+use crate::base::{Errno, Name, Refused, Uuid};
 use crate::catalog::Directory;
-use crate::device::Moment;
-use crate::export::ublk::{self, DataMode, DeviceOptions, DeviceState, Existing, UblkDevice};
+use crate::device::{Moment, SharedFlushes};
+use crate::export::ublk::{
+    self, DataMode, DeviceMark, DeviceOptions, DeviceState, Existing, ExportFault, TryStop, UblkDevice,
+};
 use crate::probe::DeviceNumber;
+use crate::ring::shared::SharedPage;
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -22,21 +25,26 @@ use crate::volume::{Volume, VolumeQueue};
 use super::freeze::{self, FreezeSet};
 use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use super::owner::system;
+use super::startup::RUN_DIRECTORY;
 use super::{links, mounts};
 
 /// Where nodes and links are.
 const DEV: &str = "/dev";
 
+/// Where the flushes of plexes are counted, a file each: below what is on a tmpfs on every host that systemd runs.
+const FLUSHES: &str = "flushes";
+
 /// How long the removal of a device that no volume has may take.
 const STRAY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The process id of the daemon before this one, where it is known: what it left is told from other programs' by that.
-static PREDECESSOR: OnceLock<i32> = OnceLock::new();
+/// Set when the daemon before this one had the same state directory: what it left is told from that of a daemon with
+/// another one, whose records nobody has read.
+static SAME_STATE: OnceLock<()> = OnceLock::new();
 
-/// Note which daemon ran before this one.
-pub(super) fn note_predecessor(pid: i32) {
+/// Note that the daemon before this one had the same state directory.
+pub(super) fn note_same_state() {
     // Once a process.
-    let _ = PREDECESSOR.set(pid);
+    let _ = SAME_STATE.set(());
 }
 
 /// The host that the process runs on. Its tasks need a `LocalSet` of tokio around them.
@@ -215,6 +223,26 @@ impl Machine for ThisHost {
         worker(move || crate::catalog::files::remove_durably(&path)).await
     }
 
+    async fn flushes(&self, plex: Uuid) -> io::Result<SharedFlushes> {
+        worker(move || {
+            let directory = Path::new(RUN_DIRECTORY).join(FLUSHES);
+            match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            SharedPage::open(&directory.join(plex.to_string())).map(SharedFlushes::new)
+        })
+        .await
+    }
+
+    async fn forget_flushes(&self, plex: Uuid) {
+        // What is left behind goes with the next boot.
+        let _ = worker(move || {
+            std::fs::remove_file(Path::new(RUN_DIRECTORY).join(FLUSHES).join(plex.to_string()))
+        })
+        .await;
+    }
+
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {
         let path = path.to_owned();
         worker(move || super::startup::make_directory(&path, 0o700)).await
@@ -240,8 +268,10 @@ impl Machine for ThisHost {
         worker(move || crate::catalog::files::holds_no_data(&path, length)).await
     }
 
-    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
-        let Some(predecessor) = PREDECESSOR.get().copied() else { return Vec::new() };
+    async fn remove_strays(&self, known: BTreeSet<DeviceMark>) -> Vec<u32> {
+        if SAME_STATE.get().is_none() {
+            return Vec::new();
+        }
         worker(move || {
             let is_stray = |device: &Existing| {
                 let ended = matches!(device.state, DeviceState::Quiesced | DeviceState::Dead);
@@ -249,7 +279,7 @@ impl Machine for ThisHost {
                 // One that never came up has no node.
                 let open = DeviceNumber::of_node(&node)
                     .is_ok_and(|number| !crate::probe::holders(number).is_empty());
-                device.pid == predecessor && ended && !known.contains(&device.id) && !open
+                device.mark.is_some_and(|mark| !known.contains(&mark)) && ended && !open
             };
             let strays = ublk::existing().unwrap_or_default().into_iter().filter(is_stray);
             let remove = |device: Existing| match ublk::delete(device.id, STRAY_LIMIT) {
@@ -273,6 +303,7 @@ impl Machine for ThisHost {
         let living = |device: Existing| Living {
             id: device.id,
             length: device.length,
+            mark: device.mark,
             recoverable: matches!(device.state, DeviceState::Quiesced | DeviceState::Live),
         };
         let all = worker(ublk::existing).await.map_err(Refused::from)?;
@@ -308,6 +339,18 @@ impl Machine for ThisHost {
     async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
         let ended = worker(move || UblkDevice::stop(device, limit)).await;
         ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
+    }
+
+    async fn withhold(&self, number: u32, limit: Duration) -> Result<bool, Refused> {
+        match worker(move || ublk::try_stop(number, limit)).await {
+            Ok(TryStop::Stopped | TryStop::Unsupported) => Ok(true),
+            Ok(TryStop::Open) => Ok(false),
+            // Somebody was faster, or a medium hangs: the stop that follows knows what to do then.
+            Err(error) if matches!(error.fault, ExportFault::NoSuchDevice | ExportFault::TimedOut { .. }) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {

@@ -2,14 +2,16 @@
 //!
 //! The devices wait from the moment at which this program is gone until the next one has taken them over; what was in
 //! flight is issued again, tasks go on from their maps. That is what happens after a crash too, but for three things done
-//! first: the new binary is asked whether it can read every configuration, no transaction is half-way, and the change maps
-//! are made durable, so that no copy has anything to repeat.
+//! first: the new binary is asked whether it can read every configuration, no transaction is half-way, and every volume is
+//! brought to rest, so that no copy has anything to repeat.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 
 use crate::base::{Errno, Kind, Refusal, Refused};
 use crate::control::reply::Changed;
@@ -22,8 +24,8 @@ use super::owner::Owner;
 /// How long the new binary may take to say whether it fits.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long the change maps may take to become durable; what is not is copied again.
-const PERSIST_LIMIT: Duration = Duration::from_secs(5);
+/// How long the volumes may take to come to rest; what one has not flushed by then is copied again.
+const REST_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long transactions that are under way may take to end.
 const TURN_LIMIT: Duration = Duration::from_secs(10);
@@ -108,13 +110,12 @@ impl<M: Machine> Owner<M> {
             for group in &groups {
                 turns.push(self.within(TURN_LIMIT, group.turn.lock()).await);
             }
-            let served: Vec<_> = self.live.borrow().values().cloned().collect();
-            for live in served {
-                // Past the limit, what is not durable yet is copied again.
-                let _ = self.within(PERSIST_LIMIT, live.keeper.persist()).await;
-            }
             self.machine.sleep(ANSWER_TIME).await;
             self.events.finish_hook();
+            let served: Vec<_> = self.live.borrow().values().cloned().collect();
+            // Writes wait from here on until the next one has taken over.
+            let rests = served.iter().map(|live| self.within(REST_LIMIT, live.keeper.rest()));
+            let _rests = join_all(rests).await;
             let mut arguments = std::env::args_os();
             let name = arguments.next().unwrap_or_else(|| "cleaved".into());
             Command::new(&binary).arg0(name).args(arguments).exec()

@@ -9,7 +9,7 @@
 //!   [`Durability::Durable`] or a later flush succeeded. An `Err` says nothing at all about the range: any mixture of old
 //!   and new blocks may stand there.
 //! * **Flush.** `Ok` makes every write, discard and write-zeroes durable that completed before the flush was submitted.
-//!   A failed flush is final: what it should have covered counts as lost, a second one proves nothing.
+//!   A failed flush is final: what it should have covered counts as lost, a second one proves nothing ([`FinalFlush`]).
 //! * **Zeroes.** After write-zeroes the range reads as zero. After discard it reads as zero only where
 //!   [`Geometry::discard_zeroes`] says so.
 //! * **Atomicity.** One block is old or new after a crash, never half; a larger write may be torn between blocks.
@@ -21,12 +21,16 @@ mod buffer;
 pub mod checked;
 pub mod clock;
 pub mod executor;
+mod final_flush;
+pub mod flushes;
 pub mod memory;
 
 pub use buffer::{Buffer, Direction, OwnedBuffer, RegisteredBuffer};
 pub use checked::Checked;
 pub use clock::{Clock, Moment, Notifier};
 pub use executor::Executor;
+pub use final_flush::FinalFlush;
+pub use flushes::{Flushes, SharedFlushes};
 pub use memory::Memory;
 
 use crate::base::{ByteRange, Errno};

@@ -24,6 +24,7 @@ const FALLOCATE_BYTES: u64 = 64 << 20;
 ///   by disks and by files that are sparse already: a fully allocated file stays so.
 /// * On a medium behind the page cache each write is durable when it completes, or its failure would be told to nobody.
 /// * A file that was cut off while it was open is [`Errno::GONE`] to reads and writes, wherever they go.
+/// * After a flush that failed none succeeds, until the medium is opened anew.
 /// * A short transfer is continued; where it ends inside a block, or at the medium's end, it is [`Errno::IO`].
 #[derive(Clone)]
 pub struct RingDevice<S> {
@@ -179,7 +180,7 @@ impl<S: Submitter> RingDevice<S> {
         #[cfg(feature = "museum")]
         let entry =
             if museum::shows(Exhibit::FlushOfTheWrongKind) { opcode::Nop::new().build() } else { entry };
-        self.count(None, &entry).await.map(|_| ())
+        self.medium.flushes().run(async { self.count(None, &entry).await.map(drop) }).await
     }
 
     /// Zero without writing; `false` when the medium cannot do it this way.

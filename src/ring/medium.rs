@@ -20,6 +20,7 @@ use super::locks::lock_holder;
 use crate::base::limits::{MAX_VOLUME_BYTES, PAGE_BYTES, SECTOR_BYTES};
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno};
+use crate::device::FinalFlush;
 
 /// How long to wait between two looks at a lock that a dying predecessor still holds.
 const LOCK_POLL: Duration = Duration::from_millis(10);
@@ -127,6 +128,7 @@ struct Inner {
     direct: bool,
     sparse: bool,
     zeroing: Zeroing,
+    flushes: FinalFlush,
 }
 
 /// An open, locked file or disk. Clones share it; the lock goes with the last of them.
@@ -254,6 +256,7 @@ impl Medium {
             direct,
             sparse: kind == MediaKind::File && allocated < length,
             zeroing: Zeroing { punch: AtomicBool::new(true), zero_range: AtomicBool::new(true) },
+            flushes: FinalFlush::default(),
         })))
     }
 
@@ -360,6 +363,10 @@ impl Medium {
 
     pub(super) fn zeroing(&self) -> &Zeroing {
         &self.0.zeroing
+    }
+
+    pub(super) fn flushes(&self) -> &FinalFlush {
+        &self.0.flushes
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {

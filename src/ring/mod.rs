@@ -20,6 +20,7 @@ mod locks;
 mod medium;
 mod operations;
 mod peer;
+pub mod shared;
 mod submit;
 mod thread;
 

@@ -121,6 +121,9 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
             volume.run, volume.stop
         ));
     }
+    if let Some(crashed) = volume.crashed_run.filter(|crashed| *crashed >= volume.run) {
+        return Err(format!("it is in run {} after a crash of run {crashed}", volume.run));
+    }
     let state = volume.state();
     let complete = volume.complete_plexes().count();
     if (state == VolumeState::Empty) != (complete == 0) {

@@ -367,6 +367,8 @@ pub struct Volume {
     pub(super) run: Generation,
     pub(super) stop: Generation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) crashed_run: Option<Generation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) device: Option<u32>,
     #[serde(default)]
     pub(super) read_policy: ReadPolicy,
@@ -399,6 +401,7 @@ impl Volume {
             state: VolumeState::Empty,
             run: Generation(0),
             stop: Generation(0),
+            crashed_run: None,
             device: None,
             read_policy: ReadPolicy::Select,
             settings: Settings::default(),
@@ -475,17 +478,11 @@ impl Volume {
         self.stop
     }
 
-    /// The generations whose change maps may be believed when the volume, as it stands in this record, is started next
-    /// (ordering rule 15): after a clean stop that stop's alone; otherwise the latest run's and that of the clean stop
-    /// before it, both to be OR-ed with the intent map.
+    /// The run that crashed last, or 0 before the first one, for as long as no start after it is known to have come as far as
+    /// showing a device: maps that carry it, or the run of one of those starts, lack nothing (ordering rule 15).
     #[must_use]
-    pub fn trusted_map_generations(&self) -> Vec<Generation> {
-        match self.state {
-            VolumeState::Clean => vec![self.stop],
-            VolumeState::Empty | VolumeState::Active | VolumeState::NeedSync | VolumeState::Sync => {
-                vec![self.run, self.stop]
-            }
-        }
+    pub const fn crashed_run(&self) -> Option<Generation> {
+        self.crashed_run
     }
 
     /// The number N of its `/dev/ublkbN`, kept so that a restart gets the same node.

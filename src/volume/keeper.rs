@@ -16,6 +16,7 @@ use crate::bitmap::ChangeMap;
 use crate::device::{Clock, Host};
 
 use super::fault::{Fate, Report, Verdict};
+use super::gate::Held;
 use super::patience::Patience;
 use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
@@ -155,6 +156,25 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         self.inner.clean(all).await?;
         let pages = self.inner.intent_pages.lock().await;
         self.inner.write_intent_pages(&pages).await
+    }
+
+    /// Bring the volume to rest for a successor that takes over at once: while the answer lives, writes that come wait, none
+    /// is in flight, every plex is flushed, every change map durable, and no intent bit is set that may be cleared. The
+    /// successor has nothing to copy then but what was left to be copied.
+    ///
+    /// # Errors
+    /// When a plex, a map or a page could not be written.
+    pub async fn rest(&self) -> Result<Held, Errno> {
+        let (inner, volume) = (&self.inner, &self.inner.volume);
+        let held = volume.window(ByteRange::new(0, volume.shape.geometry.length)).await;
+        if volume.intent.is_pinned() || volume.intent.is_lost() {
+            self.persist_maps().await?;
+            return Ok(held);
+        }
+        let all: Vec<_> = volume.intent.durable().extents().collect();
+        volume.intent.retire(&all);
+        inner.clear_retired(&all).await?;
+        Ok(held)
     }
 
     /// Note in the intent map's file and in those of all change maps that the run ended with the clean stop `stop`

@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | stopped cleanly | carries that stop, and the sum of the pages read | valid as it is |
 //! | crashed | carries the crashed run, or the clean stop before it | valid once OR-ed with intent |
+//! | crashed again while it was started | carries the crashed run, or one of those starts | valid once OR-ed with intent |
 //! | any | anything else, or unreadable | all ones |
 //!
 //! A single page that fails its check counts as all ones, one that was never written as all zeroes. One of two slots may have
@@ -71,6 +72,8 @@ impl MapIdentity {
 pub struct Ending {
     /// Generation of the last run.
     pub run: Generation,
+    /// The run that crashed before it, when starts since then may have been cut off before they showed a device.
+    pub before: Option<Generation>,
     /// Generation of the last clean stop.
     pub stop: Generation,
     /// Whether the last run ended with that stop.
@@ -104,7 +107,7 @@ pub struct MapFile<T> {
 
 impl<T> MapFile<T> {
     /// The file of the map `identity` on `on`, to be written in the run `run`. [`MapFile::load`] or
-    /// [`MapFile::create`] comes next.
+    /// [`MapFile::create`] comes next, or for a new file that is not empty [`MapFile::begin`].
     pub fn new(on: T, identity: MapIdentity, run: Generation) -> Self {
         let pages = vec![0; page_count(identity.bits) as usize];
         Self { on, identity, run, numbers: RefCell::new(Numbers { header: 0, pages }) }
@@ -135,24 +138,37 @@ impl<D: BlockDevice> MapFile<D> {
         self.write_header(None, 0).await
     }
 
-    /// Read the map into `bits`, as far as it can be believed after `ending`, and note that a run has begun. What could
-    /// not be believed is set; a page with such bits is due to be written.
+    /// Read the map into `bits`, as far as it can be believed after `ending`. What could not be believed is set; a page with
+    /// such bits is due to be written. [`MapFile::begin`] comes next.
     ///
     /// # Errors
-    /// The file could not be flushed or read, or its header not written. A map that cannot be believed is no error.
+    /// The file could not be flushed or read. A map that cannot be believed is no error.
     pub async fn load(&self, bits: &BitMap, ending: Ending) -> Result<Worth, Errno> {
         // A write that a killed daemon left under way may be read and not be durable: what we believe must stay.
         self.on.submit(Request::Flush).await?;
-        let worth = match self.read_header().await? {
-            Some(header) => self.load_pages(bits, &header, ending).await?,
-            None => Worth::Nothing,
+        let header = self.read_header().await?;
+        let vouched = header.as_ref().map_or(Worth::Nothing, |header| vouched(header, ending));
+        // Also when nothing is believed: a page that is written with a lower number than the old one would lose against it.
+        let sum = self.load_pages(bits, vouched).await?;
+        let worth = match header {
+            Some(header) if vouched == Worth::Exact && sum != header.sequence_sum => Worth::Nothing,
+            _ => vouched,
         };
         if worth == Worth::Nothing {
             bits.set_all();
             (0..bits.pages()).for_each(|page| bits.mark_page(page));
         }
-        self.write_header(None, 0).await?;
         Ok(worth)
+    }
+
+    /// Begin the run: write what is due of `bits`, then the header that vouches for it (ordering rule 15). Were the header
+    /// first, a crash between them would have the old pages believed.
+    ///
+    /// # Errors
+    /// A page or the header could not be written: the file is what it was to the next start.
+    pub async fn begin(&self, bits: &BitMap) -> Result<(), Errno> {
+        self.write_pages(bits, &bits.take_dirty_pages()).await?;
+        self.write_header(None, 0).await
     }
 
     async fn read_header(&self) -> Result<Option<MapHeader>, Errno> {
@@ -164,14 +180,8 @@ impl<D: BlockDevice> MapFile<D> {
         Ok(newest.value.belongs(kind, owner, bits, granularity).is_ok().then_some(newest.value))
     }
 
-    async fn load_pages(&self, bits: &BitMap, header: &MapHeader, ending: Ending) -> Result<Worth, Errno> {
-        let stopped_with = |stop| header.stop == Some(stop);
-        let worth = match ending.clean {
-            true if stopped_with(ending.stop) => Worth::Exact,
-            false if header.run == ending.run || stopped_with(ending.stop) => Worth::WithIntent,
-            true | false if museum::shows(Exhibit::UntrackedRunBelieved) => Worth::WithIntent,
-            true | false => return Ok(Worth::Nothing),
-        };
+    /// Load all pages; the sum of their sequence numbers.
+    async fn load_pages(&self, bits: &BitMap, worth: Worth) -> Result<u64, Errno> {
         let end = self.identity.file_bytes();
         let mut sum = 0u64;
         for piece in
@@ -189,10 +199,7 @@ impl<D: BlockDevice> MapFile<D> {
                 ));
             }
         }
-        if worth == Worth::Exact && sum != header.sequence_sum {
-            return Ok(Worth::Nothing);
-        }
-        Ok(worth)
+        Ok(sum)
     }
 
     /// Load one page from its two slots; its sequence number.
@@ -284,6 +291,18 @@ impl<D: BlockDevice> MapFile<D> {
     async fn write(&self, offset: u64, block: OwnedBuffer) -> Result<(), Errno> {
         let buffer = Buffer::Owned(block);
         self.on.submit(Request::Write { offset, buffer, durability: Durability::Durable }).await
+    }
+}
+
+/// What `header` makes of the pages behind it, after `ending`.
+fn vouched(header: &MapHeader, ending: Ending) -> Worth {
+    let stopped_with = |stop| header.stop == Some(stop);
+    let crashed = ending.before.unwrap_or(ending.run)..=ending.run;
+    match ending.clean {
+        true if stopped_with(ending.stop) => Worth::Exact,
+        false if crashed.contains(&header.run) || stopped_with(ending.stop) => Worth::WithIntent,
+        true | false if museum::shows(Exhibit::UntrackedRunBelieved) => Worth::WithIntent,
+        true | false => Worth::Nothing,
     }
 }
 

@@ -31,6 +31,7 @@ mod queue;
 mod route;
 mod sync;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,7 +50,8 @@ pub use route::{AbsentPlex, ReadPolicy, Role, Route, RoutePlex};
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, RegionSize, Uuid};
 use crate::bitmap::ChangeMap;
-use crate::device::Geometry;
+use crate::device::flushes::Open;
+use crate::device::{Geometry, SharedFlushes};
 use fault::Faults;
 use patience::Waits;
 use tokio::sync::Notify;
@@ -99,6 +101,8 @@ pub struct Volume<M> {
     write_only_limit: AtomicU64,
     /// Plexes that do not answer, and requests that were left behind at them.
     waits: Waits,
+    /// Where the flushes of its plexes are counted, by plex.
+    flushes: Mutex<BTreeMap<Uuid, SharedFlushes>>,
     /// Tells the queues that the route was swapped.
     swapped: Notify,
 }
@@ -117,6 +121,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             counters: Counters::default(),
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
             waits: Waits::default(),
+            flushes: Mutex::default(),
             swapped: Notify::new(),
         })
     }
@@ -143,6 +148,35 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Count the flushes of `plex` in `counts` from now on. What is open there when the process ends is what the next one
+    /// cannot know: it does not believe what the plex reads then (ordering rule 4).
+    pub fn count_flushes(&self, plex: Uuid, counts: SharedFlushes) {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).insert(plex, counts);
+    }
+
+    /// Where the flushes of `plex` are counted.
+    fn flushes_of(&self, plex: Uuid) -> Option<SharedFlushes> {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).get(&plex).cloned()
+    }
+
+    /// A flush that every readable plex failed was told to nobody by the process that saw it: the next one fails for it.
+    pub fn lose_unheard_flush(&self) {
+        self.faults.lose_flush(false);
+    }
+
+    /// A failed flush was told to whom it concerns: nothing is believed of it any more. The plex that others could take the
+    /// place of stays in doubt until it is recorded or made equal.
+    fn flush_was_heard(&self) {
+        let route = self.route();
+        let mut readable = route.readable();
+        if let (Some(last), None) = (readable.next(), readable.next())
+            && let Some(counts) = self.flushes_of(last.uuid)
+        {
+            let failed = counts.open().failed;
+            counts.settle(Open { all: failed, failed });
+        }
     }
 
     /// The route in force.

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, Uuid};
-use crate::device::{BlockDevice, Clock, Geometry, Host, Request};
+use crate::device::{BlockDevice, Clock, Geometry, Host, Request, SharedFlushes};
 
 use super::Volume;
 use super::fault::{Fate, Report, Verdict};
@@ -405,7 +405,8 @@ impl<H: Host> Patience<H> {
         heard: bool,
         flushed: &Cell<u32>,
     ) -> Verdict {
-        let faults = &self.volume.faults;
+        let (faults, counts) = (&self.volume.faults, self.volume.flushes_of(plex));
+        counts.iter().for_each(|counts| counts.begin());
         let request = Box::pin(async move {
             match device.submit(Request::Flush).await {
                 Err(_) if heard && museum::shows(Exhibit::FailedFlushTriedAgain) => {
@@ -414,7 +415,10 @@ impl<H: Host> Patience<H> {
                 first => first,
             }
         });
-        match self.answer(plex, ByteRange::new(0, 0), request, || flushed.get() > 0).await {
+        let answer = self.answer(plex, ByteRange::new(0, 0), request, || flushed.get() > 0).await;
+        // Before anybody decides what comes of it: whoever dies meanwhile leaves this behind.
+        count_end(counts.as_ref(), answer);
+        match answer {
             Some(Ok(())) => {
                 flushed.set(flushed.get() + 1);
                 Verdict::Acknowledge
@@ -431,6 +435,15 @@ impl<H: Host> Patience<H> {
         self.volume.faults.tell(Report::Late { range, plexes: vec![plex], fate });
         // A keeper that has ended decides nothing any more.
         decided.await.unwrap_or(Fate::Stays)
+    }
+}
+
+/// Count how what was begun has ended; one that was left behind has not.
+fn count_end(counts: Option<&SharedFlushes>, answer: Option<Result<(), Errno>>) {
+    match (counts, answer) {
+        (Some(counts), Some(Ok(()))) => counts.went_well(),
+        (Some(counts), Some(Err(_))) => counts.has_failed(),
+        (Some(_), None) | (None, _) => {}
     }
 }
 
@@ -458,9 +471,15 @@ impl<H: Host> BlockDevice for PlexDevice<H> {
 
     async fn submit(&self, request: Request) -> Result<(), Errno> {
         let (device, range) = (Rc::clone(&self.device), request.range());
+        let changes = !matches!(request, Request::Read { .. });
         let request = Box::pin(async move { device.submit(request).await });
+        // What the mover writes nobody asks for once more when the process dies: it counts as a flush does.
+        let counts = changes.then(|| self.patience.volume.flushes_of(self.plex)).flatten();
+        counts.iter().for_each(|counts| counts.begin());
         // A write that lands late must not meet newer ones: the plex is out before the window is given up.
-        self.patience.answer(self.plex, range, request, || true).await.unwrap_or(Err(Errno::TIMED_OUT))
+        let answer = self.patience.answer(self.plex, range, request, || true).await;
+        count_end(counts.as_ref(), answer);
+        answer.unwrap_or(Err(Errno::TIMED_OUT))
     }
 
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {

@@ -329,6 +329,14 @@ impl<H: Host> VolumeQueue<H> {
     }
 
     async fn flush(&self) -> Result<(), Errno> {
+        let flushed = self.flush_plexes().await;
+        if flushed.is_err() {
+            self.volume.flush_was_heard();
+        }
+        flushed
+    }
+
+    async fn flush_plexes(&self) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
         if museum::shows(Exhibit::FlushNotDone)
             || museum::shows(Exhibit::FlushCoversOneQueue) && !museum::was_noted(self.lane)
@@ -366,6 +374,11 @@ impl<H: Host> VolumeQueue<H> {
         if failed.is_empty() && !view.route.has_unrecorded() {
             return Ok(());
         }
+        // What a plex has failed may stand in a cache until it is recorded or told.
+        let counts = failed.iter().filter(|(_, errno)| *errno != Errno::INVALID);
+        let counts: Vec<_> =
+            counts.filter_map(|(plex, _)| Some((*plex, self.volume.flushes_of(*plex)?))).collect();
+        counts.iter().for_each(|(_, counts)| counts.begin());
         let verdict = self
             .volume
             .faults
@@ -376,7 +389,13 @@ impl<H: Host> VolumeQueue<H> {
             .await;
         match verdict {
             Verdict::Acknowledge => Ok(()),
-            Verdict::Fail(errno) => Err(errno),
+            Verdict::Fail(errno) => {
+                // One that stays is the last: who wrote is told.
+                let route = self.volume.route();
+                let stays = counts.iter().filter(|(plex, _)| route.plex(*plex).is_some());
+                stays.for_each(|(_, counts)| counts.went_well());
+                Err(errno)
+            }
         }
     }
 

@@ -32,13 +32,13 @@ spawn_daemon() {
 
 # daemon_answers [SECONDS]: waits until it does.
 daemon_answers() {
-    local end=$((SECONDS + ${1:-30}))
+    local end=$(($(uptime_ms) + ${1:-30} * 1000))
     until cleave daemon status >/dev/null 2>&1; do
         if gone "$daemon"; then
             tail -n 20 "$CLEAVE_TEST_LOG" >&2
             die "cleaved ended"
         fi
-        ((SECONDS < end)) || die "cleaved does not answer: $(tail -n 3 "$CLEAVE_TEST_LOG")"
+        (($(uptime_ms) < end)) || die "cleaved does not answer: $(tail -n 3 "$CLEAVE_TEST_LOG")"
         sleep 0.05
     done
 }
@@ -74,7 +74,7 @@ end_daemon() {
     cleave daemon stop --volumes || kill "$process"
     wait_for 15 gone "$process"
 }
-export -f revive_daemon end_daemon spawn_daemon daemon_answers gone wait_for die
+export -f revive_daemon end_daemon spawn_daemon daemon_answers gone wait_for uptime_ms die
 
 # device_of VOLUME: its device node.
 device_of() { readlink -f "/dev/vx/dsk/$1"; }
@@ -89,9 +89,9 @@ mount_volume() {
 
 # wait_child PROCESS SECONDS WHAT: a child that must end well within that time.
 wait_child() {
-    local end=$((SECONDS + $2)) status=0
+    local end=$(($(uptime_ms) + $2 * 1000)) status=0
     while ! gone "$1"; do
-        ((SECONDS < end)) || die "$3 has not ended within $2 s"
+        (($(uptime_ms) < end)) || die "$3 has not ended within $2 s"
         sleep 0.1
     done
     wait "$1" || status=$?

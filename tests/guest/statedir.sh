@@ -42,6 +42,28 @@ step 60 cleave -g g snapstart v
 step 60 cleave -g g stop v
 step 60 cleave -g g start v
 
+echo "== read-only when the daemon starts"
+kill_daemon
+mount -o remount,ro "$CLEAVE_TEST_STATE"
+spawn_daemon
+daemon_answers
+said=$(cleave status 2>&1) && die "status finds nothing wrong: $said"
+grep -qE '^g/v: its device waits; .*Read-only file system.* tried every' <<<"$said" || die "status does not say why v waits: $said"
+assert_eq v "$(cleave -g g --json list | jq -r '.volumes[].volume')" "the volumes of a group that waits"
+expect_fail '^cleave: g: its volumes wait: .*Read-only file system' cleave -g g start v
+dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none &
+reader=$!
+kill_at_exit $reader
+sleep 1
+gone $reader && die "a read does not wait for the state directory"
+assert_eq "$node" "$(device_of g/v)" "the node of a volume that waits"
+# Nobody has to tell the daemon that it can be written again.
+mount -o remount,rw "$CLEAVE_TEST_STATE"
+wait_child $reader 30 "a read that waited for the state directory"
+serves() { cleave -g g status v; }
+wait_for 30 serves
+[[ $(step 120 cleave -g g verify v) == *equal* ]] || die "plexes differ"
+
 echo "== read-only after an error of its file system"
 disk=$(findmnt -n -o SOURCE "$CLEAVE_TEST_STATE")
 mount -o remount,errors=remount-ro "$CLEAVE_TEST_STATE"

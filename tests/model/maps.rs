@@ -56,6 +56,7 @@ pub async fn load_change(
     let map = change_map(shape);
     let file = MapFile::new(host.open(disk), change_identity(shape, owner), run);
     let worth = file.load(map.bits(), ending).await.expect("no fault while a map is loaded");
+    file.begin(map.bits()).await.expect("no fault while a map is loaded");
     (map, file, worth)
 }
 
@@ -70,5 +71,6 @@ pub async fn load_intent(
     let map = intent_map(shape);
     let file = MapFile::new(host.open(disk), intent_identity(shape), run);
     let worth = file.load(map.bits(), ending).await.expect("no fault while a map is loaded");
+    file.begin(map.bits()).await.expect("no fault while a map is loaded");
     (map, file, worth)
 }

@@ -113,6 +113,40 @@ fn rule_01_a_bit_that_is_asked_for_again_is_not_cleared() {
     stage.wait(&outcome).unwrap();
 }
 
+/// A volume that is brought to rest under writes has no bit on the disk and writes nothing, until it goes on.
+#[test]
+fn rule_02_at_rest_nothing_is_under_way_and_no_bit_is_set() {
+    for seed in 0..20 {
+        let stage = Stage::new(seed, 2, 0);
+        let mut dice = Rng::new(seed);
+        let ended = Rc::new(Cell::new(0));
+        for queue in 0..3 {
+            let (running, mut dice, ended) = (Rc::clone(&stage.running), dice.split(), Rc::clone(&ended));
+            stage.site.world.spawn(async move {
+                for stamp in 1..200 {
+                    let block = extent(dice.below(3)) + 100 * queue as u64 + dice.below(50);
+                    running.queues[queue].submit(write(block, 1, stamp)).await.unwrap();
+                    running.host.clock().sleep(Duration::from_micros(dice.below(300))).await;
+                }
+                ended.set(ended.get() + 1);
+            });
+        }
+        stage.run_for(5);
+        assert!(!stage.durable_intent().is_clean() && ended.get() == 0, "seed {seed}: writes are under way");
+        let rest = stage.on_running(|running, _| async move { running.keeper.rest().await }).unwrap();
+        assert!(stage.durable_intent().is_clean(), "seed {seed}: a bit is left");
+        stage.site.world.journal().keep(64);
+        stage.site.world.journal().clear();
+        stage.run_for(50);
+        let plexes = [stage.disk(0).index(), stage.disk(1).index()];
+        let events = stage.site.world.journal().events();
+        assert!(events.iter().all(|event| !plexes.contains(&event.disk)), "seed {seed}: a plex is at work");
+        assert!(stage.durable_intent().is_clean() && ended.get() == 0, "seed {seed}");
+        drop(rest);
+        stage.site.world.run_until(|| ended.get() == 3).unwrap();
+    }
+}
+
 /// What must come before an extent's bit is cleared, each held back in turn.
 #[test]
 fn rule_02_bit_is_cleared_after_flush_and_maps() {
@@ -785,15 +819,18 @@ fn rule_15_a_map_is_believed_by_its_run_or_stop() {
     let identity = maps::change_identity(&shape, stage.uuid(0));
     let (run, stop) = (Generation(5), Generation(3));
     // How the run of the map ended: by a stop, or not; and a page that was lost after it.
-    for (stopped, ending_run, ending_stop, clean, page_lost, expected) in [
-        (true, 5, 3, true, false, Worth::Exact),
-        (true, 5, 3, true, true, Worth::Nothing),
-        (true, 6, 3, false, false, Worth::WithIntent),
-        (true, 6, 4, false, false, Worth::Nothing),
-        (true, 6, 4, true, false, Worth::Nothing),
-        (false, 5, 0, false, false, Worth::WithIntent),
-        (false, 5, 3, true, false, Worth::Nothing),
-        (false, 6, 3, false, false, Worth::Nothing),
+    for (stopped, ending_run, before, ending_stop, clean, page_lost, expected) in [
+        (true, 5, None, 3, true, false, Worth::Exact),
+        (true, 5, None, 3, true, true, Worth::Nothing),
+        (true, 6, None, 3, false, false, Worth::WithIntent),
+        (true, 6, None, 4, false, false, Worth::Nothing),
+        (true, 6, None, 4, true, false, Worth::Nothing),
+        (false, 5, None, 0, false, false, Worth::WithIntent),
+        (false, 5, None, 3, true, false, Worth::Nothing),
+        (false, 6, None, 3, false, false, Worth::Nothing),
+        (false, 6, Some(5), 3, false, false, Worth::WithIntent),
+        (false, 8, Some(4), 3, false, false, Worth::WithIntent),
+        (false, 8, Some(6), 3, false, false, Worth::Nothing),
     ] {
         let disk = maps::disk(&stage.site.world, "map", &identity);
         let (host, on) = (stage.site.world.host(), disk.clone());
@@ -810,7 +847,8 @@ fn rule_15_a_map_is_believed_by_its_run_or_stop() {
         if page_lost {
             disk.poke(2 * 4096, &[0; 2 * 4096]);
         }
-        let ending = Ending { run: Generation(ending_run), stop: Generation(ending_stop), clean };
+        let (run, stop) = (Generation(ending_run), Generation(ending_stop));
+        let ending = Ending { run, before: before.map(Generation), stop, clean };
         let (host, owner) = (stage.site.world.host(), stage.uuid(0));
         let load = async move { maps::load_change(host, &disk, &shape, owner, ending, Generation(9)).await };
         let (map, _, worth) = stage.site.world.block_on(load).unwrap();
@@ -843,7 +881,7 @@ fn rule_15_what_a_start_has_loaded_stays() {
         disk.settle();
         let mut bytes = Vec::new();
         for run in [run, run.next()] {
-            let ending = Ending { run, stop: Generation(0), clean: false };
+            let ending = Ending { run, before: None, stop: Generation(0), clean: false };
             let (host, on) = (world.host(), disk.clone());
             let load =
                 async move { maps::load_change(host, &on, &shape, shape.uuid, ending, run.next()).await };
@@ -854,6 +892,42 @@ fn rule_15_what_a_start_has_loaded_stays() {
         loaded += u32::from(bytes[0] == shape.region_size.bytes());
     }
     assert!(loaded > 10, "{loaded}");
+}
+
+/// A map that was not believed counts as all ones, also when the start that found so was cut off at any moment.
+#[test]
+fn rule_15_a_header_vouches_for_no_page_that_is_not_written() {
+    let (mut begun, mut not) = (0, 0);
+    for seed in 0..200 {
+        let world = World::new(seed);
+        let shape = Stage::new(1, 1, 0).site.shape;
+        let identity = maps::change_identity(&shape, shape.uuid);
+        let disk = maps::disk(&world, "map", &identity);
+        let (host, on) = (world.host(), disk.clone());
+        let older = async move {
+            let (file, map) =
+                (maps::create(host, &on, identity, Generation(5)).await, maps::change_map(&shape));
+            for _ in 0..4 {
+                file.write_pages(map.bits(), &[0]).await.unwrap();
+            }
+        };
+        world.block_on(older).unwrap();
+        let load = |run: u64| {
+            let (host, on) = (world.host(), disk.clone());
+            let ending = Ending { run: Generation(run), before: None, stop: Generation(0), clean: false };
+            async move { maps::load_change(host, &on, &shape, shape.uuid, ending, Generation(run + 1)).await }
+        };
+        // Of a run that nobody knows of; the start after it is the run 8.
+        let cut_off = load(7);
+        world.spawn(async move { drop(cut_off.await) });
+        world.run_for(Duration::from_micros(seed * 5));
+        world.kill();
+        disk.power_cut(&mut Rng::new(seed));
+        let (map, _, worth) = world.block_on(load(8)).unwrap();
+        assert_eq!(map.dirty_bytes(), LENGTH, "seed {seed}: {worth:?}");
+        *(if worth == Worth::WithIntent { &mut begun } else { &mut not }) += 1;
+    }
+    assert!(begun > 10 && not > 10, "{begun} {not}");
 }
 
 #[test]

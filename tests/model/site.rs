@@ -287,7 +287,7 @@ impl Site {
     }
 
     fn ending(&self) -> Ending {
-        Ending { run: self.run.get(), stop: Generation(0), clean: false }
+        Ending { run: self.run.get(), before: None, stop: Generation(0), clean: false }
     }
 
     /// A copy of a map's disk to look at: loading notes the new run on it.

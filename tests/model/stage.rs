@@ -121,7 +121,7 @@ impl Stage {
         let copy = world.disk("copy", disk.geometry());
         copy.poke(0, &disk.peek_durable(whole));
         let (shape, run) = (self.site.shape, self.site.run.get());
-        let ending = Ending { run, stop: Generation(0), clean: false };
+        let ending = Ending { run, before: None, stop: Generation(0), clean: false };
         let host = world.host();
         let load = async move { maps::load_intent(host, &copy, &shape, ending, run.next()).await.0 };
         world.block_on(load).unwrap()

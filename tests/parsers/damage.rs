@@ -319,7 +319,8 @@ fn map_file(length: u64, clean: bool) -> (Memory, BitMap, BitMap) {
 
 fn load(medium: &Memory, length: u64, clean: bool) -> (Worth, BitMap) {
     let bits = BitMap::new(length);
-    let ending = Ending { run: Generation(1), stop: Generation(if clean { 2 } else { 0 }), clean };
+    let ending =
+        Ending { run: Generation(1), before: None, stop: Generation(if clean { 2 } else { 0 }), clean };
     let file = MapFile::new(medium.clone(), identity(length), Generation(2));
     let worth = now(file.load(&bits, ending)).unwrap();
     bits.self_check();

@@ -13,8 +13,11 @@ use tokio::sync::oneshot;
 
 use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
-use cleave::device::{BlockDevice, Clock, Durability, Geometry, Host, Moment, OwnedBuffer, Request, Space};
-use cleave::export::ublk::{DataMode, DeviceOptions};
+use cleave::device::{
+    BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
+    SharedFlushes, Space,
+};
+use cleave::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use cleave::ring::{Allocation, Fault, Identity, MediumError, Opening};
 use cleave::sim::{Delay, Rng, SimClock, SimDevice, SimDisk, SimHost, World};
 use cleave::state::place::Room;
@@ -34,6 +37,7 @@ pub struct SimMedium {
     pub disk: SimDisk,
     path: Arc<PathBuf>,
     file: u64,
+    flushes: FinalFlush,
     _lock: Arc<()>,
 }
 
@@ -61,17 +65,38 @@ impl OpenMedium for SimMedium {
     }
 }
 
+/// A thread's handle of an open medium.
+pub struct Handle {
+    device: SimDevice,
+    flushes: FinalFlush,
+}
+
+impl BlockDevice for Handle {
+    fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+    async fn submit(&self, request: Request) -> Result<(), Errno> {
+        match request {
+            Request::Flush => self.flushes.run(self.device.submit(request)).await,
+            _ => self.device.submit(request).await,
+        }
+    }
+    async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        self.device.next_data(span).await
+    }
+}
+
 /// A thread of the daemon.
 #[derive(Clone)]
 pub struct Thread(SimHost);
 
 impl Host for Thread {
     type Medium = SimMedium;
-    type Device = SimDevice;
+    type Device = Handle;
     type Clock = SimClock;
 
-    fn open(&self, medium: &SimMedium) -> SimDevice {
-        self.0.open(&medium.disk)
+    fn open(&self, medium: &SimMedium) -> Handle {
+        Handle { device: self.0.open(&medium.disk), flushes: medium.flushes.clone() }
     }
     fn clock(&self) -> &SimClock {
         self.0.clock()
@@ -123,8 +148,11 @@ struct Pending {
 struct Device {
     volume: Uuid,
     length: u64,
+    mark: DeviceMark,
     /// None while it waits for a daemon.
     queue: Option<Rc<VolumeQueue<Thread>>>,
+    /// What serves it, or served it last.
+    running: Option<Arc<Volume<SimMedium>>>,
     stopping: bool,
     pending: BTreeMap<u64, Pending>,
 }
@@ -155,6 +183,12 @@ pub struct Kernel {
     pub violation: RefCell<Option<String>>,
     /// Whether requests may fail: something was done to the state directory or to a last plex.
     pub may_fail: Cell<bool>,
+    /// Disks that something is wrong with: a volume that has no others left may fail.
+    pub sick: RefCell<BTreeSet<u32>>,
+    /// Those with which something was wrong when the daemon was killed: a flush that failed may still have to be told.
+    pub sick_before: RefCell<BTreeSet<u32>>,
+    /// How the flushes of plexes ended: a power cut takes this memory.
+    flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     asked: Cell<u64>,
     pub answered: Cell<u64>,
 }
@@ -173,6 +207,9 @@ impl Kernel {
             images: RefCell::default(),
             violation: RefCell::default(),
             may_fail: Cell::new(false),
+            sick: RefCell::default(),
+            sick_before: RefCell::default(),
+            flushes: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
         })
@@ -269,6 +306,7 @@ impl Kernel {
         let Some(oracle) = oracles.get_mut(&device.volume) else { return };
         if let Err(errno) = result
             && !self.may_fail.get()
+            && !device.running.as_ref().is_some_and(|volume| self.is_sick(volume, &ask))
         {
             self.violate(format!("{ask:?} of device {id} failed with {errno:?}, and nothing was wrong"));
         }
@@ -287,6 +325,18 @@ impl Kernel {
         }
     }
 
+    /// Whether every plex that `volume` is read from lies on a disk that something is wrong with, or `ask` is a flush that may
+    /// be told of what was.
+    fn is_sick(&self, volume: &Volume<SimMedium>, ask: &Ask) -> bool {
+        let (sick, before) = (self.sick.borrow(), self.sick_before.borrow());
+        let route = volume.route();
+        let disks: Vec<u32> = route.readable().map(|plex| plex.medium.disk.index()).collect();
+        match ask {
+            Ask::Flush if disks.iter().any(|disk| before.contains(disk)) => true,
+            _ => disks.iter().all(|disk| sick.contains(disk)),
+        }
+    }
+
     /// The daemon dies where it stands. Devices stay and wait, with their requests; what is in flight lands later.
     pub fn kill(&self) {
         self.devices.borrow_mut().values_mut().for_each(|device| device.queue = None);
@@ -301,6 +351,7 @@ impl Kernel {
         self.kill();
         self.devices.borrow_mut().clear();
         self.links.borrow_mut().clear();
+        self.flushes.borrow_mut().clear();
         let mut dice = self.dice.borrow_mut().split();
         self.tree.power_cut(&mut dice);
         self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(true));
@@ -397,7 +448,13 @@ impl Machine for SimMachine {
                 return Err(MediumError::new(path, fault, None));
             }
             if let Some(lock) = tree.lock(file) {
-                return Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock });
+                return Ok(SimMedium {
+                    disk,
+                    path: Arc::new(path.to_owned()),
+                    file,
+                    flushes: FinalFlush::default(),
+                    _lock: lock,
+                });
             }
             if self.now() >= deadline {
                 let fault = Fault::InUse { holder: String::new() };
@@ -425,7 +482,13 @@ impl Machine for SimMachine {
         self.pause().await;
         kernel.tree.sync_beside(path).map_err(failed)?;
         let lock = kernel.tree.lock(file).ok_or_else(|| failed(Errno::BUSY))?;
-        Ok(SimMedium { disk, path: Arc::new(path.to_owned()), file, _lock: lock })
+        Ok(SimMedium {
+            disk,
+            path: Arc::new(path.to_owned()),
+            file,
+            flushes: FinalFlush::default(),
+            _lock: lock,
+        })
     }
 
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
@@ -475,6 +538,18 @@ impl Machine for SimMachine {
         tree.sync_beside(path).map_err(failed)
     }
 
+    async fn flushes(&self, plex: Uuid) -> io::Result<SharedFlushes> {
+        self.pause().await;
+        let kernel = self.kernel();
+        let counts = Arc::clone(kernel.flushes.borrow_mut().entry(plex).or_default());
+        Ok(SharedFlushes::new(counts))
+    }
+
+    async fn forget_flushes(&self, plex: Uuid) {
+        self.pause().await;
+        self.kernel().flushes.borrow_mut().remove(&plex);
+    }
+
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {
         self.pause().await;
         self.kernel().tree.make_directory(path);
@@ -510,11 +585,13 @@ impl Machine for SimMachine {
         disk.is_some_and(|disk| disk.peek(ByteRange::new(0, length)).iter().all(|byte| *byte == 0))
     }
 
-    async fn remove_strays(&self, known: BTreeSet<u32>) -> Vec<u32> {
+    async fn remove_strays(&self, known: BTreeSet<DeviceMark>) -> Vec<u32> {
         self.pause().await;
         let kernel = self.kernel();
         let mut devices = kernel.devices.borrow_mut();
-        let strays: Vec<u32> = devices.keys().copied().filter(|id| !known.contains(id)).collect();
+        let is_stray =
+            |(_, device): &(&u32, &Device)| !known.contains(&device.mark) && device.queue.is_none();
+        let strays: Vec<u32> = devices.iter().filter(is_stray).map(|(id, _)| *id).collect();
         for id in &strays {
             if devices.remove(id).is_some_and(|device| !device.pending.is_empty()) {
                 kernel.violate(format!("device {id} was removed with requests in flight"));
@@ -527,8 +604,12 @@ impl Machine for SimMachine {
         self.pause().await;
         let kernel = self.kernel();
         let devices = kernel.devices.borrow();
-        let living =
-            |(id, device): (&u32, &Device)| Living { id: *id, length: device.length, recoverable: true };
+        let living = |(id, device): (&u32, &Device)| Living {
+            id: *id,
+            length: device.length,
+            mark: Some(device.mark),
+            recoverable: true,
+        };
         Ok(devices.iter().map(living).collect())
     }
 
@@ -543,7 +624,9 @@ impl Machine for SimMachine {
             let device = Device {
                 volume: volume.shape().uuid,
                 length: options.length,
+                mark: options.mark,
                 queue: Some(Rc::new(queue)),
+                running: Some(volume),
                 stopping: false,
                 pending: BTreeMap::new(),
             };
@@ -573,6 +656,7 @@ impl Machine for SimMachine {
                 return Err(no_device(number, "is served"));
             }
             device.queue = Some(Rc::new(queue));
+            device.running = Some(volume);
             device.pending.keys().copied().collect()
         };
         waiting.into_iter().for_each(|request| kernel.serve(number, request));

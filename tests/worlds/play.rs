@@ -29,7 +29,9 @@ const GROUP: &str = "g";
 const POOL: [&str; 3] = ["/pool/a", "/pool/b", "/pool/c"];
 
 /// Steps that a verb or a client gets before something else happens.
-const BUDGET: u64 = 6000;
+const BUDGET: u64 = 3000;
+/// Steps in which a volume has to become redundant again once all tasks have ended.
+const AFTERMATH: u64 = 200_000;
 
 /// What worlds did.
 #[derive(Default)]
@@ -168,6 +170,8 @@ impl Fuse {
 
 pub struct Play {
     dice: Rng,
+    /// The point at which this world crashes most, so that each one is crashed at in as many worlds as there are points.
+    favourite: FaultPoint,
     kernel: Rc<Kernel>,
     daemon: Rc<RefCell<Option<Daemon>>>,
     fuse: Rc<Fuse>,
@@ -212,6 +216,7 @@ impl Play {
         }
         Self {
             dice,
+            favourite: FaultPoint::ALL[(seed % FaultPoint::ALL.len() as u64) as usize],
             kernel,
             daemon: Rc::default(),
             fuse: Rc::default(),
@@ -420,8 +425,10 @@ impl Play {
     fn light(&mut self) {
         match self.dice.below(10) {
             0..6 => {
-                let point = *self.dice.pick(FaultPoint::ALL);
-                self.fuse.point.set(Some((point, self.dice.below(3))));
+                let any = *self.dice.pick(FaultPoint::ALL);
+                let passed = self.dice.below(3);
+                let favoured = self.dice.coin().then_some((self.favourite, passed / 2));
+                self.fuse.point.set(Some(favoured.unwrap_or((any, passed))));
             }
             6..8 => self.fuse.any.set(Some(self.dice.below(80))),
             _ => crash_at_change(Some(self.dice.below(60))),
@@ -449,6 +456,8 @@ impl Play {
         self.end_process();
         self.troubled.set(false);
         self.kernel.may_fail.set(false);
+        let sick = self.kernel.sick.take();
+        self.kernel.sick_before.replace(if power { BTreeSet::new() } else { sick });
         power
     }
 
@@ -526,7 +535,10 @@ impl Play {
         let Some(record) = self.record() else { return };
         let group = name(GROUP);
         let volumes = record.volumes();
-        if volumes.len() < 2 || (volumes.len() < 4 && self.dice.chance(50_000)) {
+        // Half of them lead to where this world crashes most.
+        let sought = self.favourite.name().split(':').next().filter(|_| self.dice.coin());
+        let makes = if sought == Some("make") { 500_000 } else { 50_000 };
+        if volumes.len() < 2 || (volumes.len() < 4 && self.dice.chance(makes)) {
             let volume = self.fresh_name("v");
             let length = (self.dice.within(8..14) << 17) + self.dice.below(16) * 4096;
             let length_bytes = if self.dice.chance(100_000) { length + EXTENT_BYTES } else { length };
@@ -546,11 +558,24 @@ impl Play {
             };
             return self.ask("make", Request::Make(request));
         }
-        let volume = self.dice.pick(volumes).clone();
+        let snapshots: Vec<_> = volumes.iter().filter(|volume| volume.origin().is_some()).collect();
+        let volume = match sought {
+            Some("snapback") if !snapshots.is_empty() => (*self.dice.pick(&snapshots)).clone(),
+            _ => self.dice.pick(volumes).clone(),
+        };
         let (uuid, called) = (volume.uuid(), volume.name().clone());
         let background = self.dice.coin();
         let snapdone = volume.snapdone_count() > 0;
-        match self.dice.below(18) {
+        let any = self.dice.below(18);
+        let drawn = match sought {
+            Some("attach") => 0,
+            Some("snapshot") => 5,
+            Some("snapback") => 11,
+            Some("rm") => 12,
+            Some("stop") => 13,
+            Some(_) | None => any,
+        };
+        match drawn {
             0 | 1 if volume.plexes().len() < 4 => {
                 let request = request::Mirror {
                     group,
@@ -592,6 +617,17 @@ impl Play {
                     nmirror: 1,
                 };
                 self.ask("snapshot", Request::Snapshot(request));
+                if self.favourite == FaultPoint::CutRolledBack && !self.troubled.get() {
+                    // It is backed out because its mirror cannot be flushed.
+                    for mirror in volume.plexes().iter().filter(|plex| plex.state() == PlexState::SnapDone) {
+                        if let Some(disk) = self.kernel.tree.disk(mirror.medium().path.as_path()) {
+                            let fault = Fault::Error(Errno::IO);
+                            self.troubled.set(true);
+                            self.kernel.sick.borrow_mut().insert(disk.index());
+                            disk.add_rule(Rule::new(Operation::Flush, When::Always, fault));
+                        }
+                    }
+                }
             }
             9 => {
                 let request = request::SnapWait { group, volume: called, nmirror: 1 };
@@ -658,6 +694,11 @@ impl Play {
                     && record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::Active)
             };
             let steady = route.plexes.iter().filter(|plex| whole(plex.uuid)).count();
+            let is_spare = |uuid: Uuid| {
+                record.plex_by_id(uuid).is_some_and(|(_, plex)| plex.state() == PlexState::SnapDone)
+            };
+            let mirrors = route.plexes.iter().filter(|plex| is_spare(plex.uuid));
+            spare.extend(mirrors.map(|plex| plex.medium.disk.clone()));
             let resync = record.volume_by_id(live.volume.shape().uuid).and_then(Volume::resync).is_some();
             if steady >= 2 && !resync {
                 spare.extend(
@@ -670,6 +711,7 @@ impl Play {
         }
         let disk: SimDisk = self.dice.pick(&spare).clone();
         self.troubled.set(true);
+        self.kernel.sick.borrow_mut().insert(disk.index());
         let errno = *self.dice.pick(&[Errno::IO, Errno::NO_SPACE]);
         let operation =
             *self.dice.pick(&[Operation::Write, Operation::Write, Operation::Read, Operation::Flush]);
@@ -711,7 +753,19 @@ impl Play {
         if !self.settle("recovery")? {
             return Ok(false);
         }
-        // What follows the end of a task: the end of a resync is recorded, intent is cleared.
+        // What follows the end of a task: the end of a resync is recorded, the copy of the next plex begins.
+        let resyncing = |record: Rc<Group>| record.volumes().iter().any(|volume| volume.resync().is_some());
+        for _ in 0..AFTERMATH {
+            if !self.record().is_some_and(resyncing) {
+                break;
+            }
+            match self.step()? {
+                Step::Went => {}
+                Step::Idle => break,
+                Step::Died => return Ok(false),
+            }
+        }
+        // And what is done with no task: intent is cleared.
         for _ in 0..400 {
             match self.step()? {
                 Step::Went => {}
@@ -923,7 +977,9 @@ fn look_at_cut(kernel: &Kernel, daemon: &Daemon) {
         let Some(volume) = record.volume_by_id(live.volume.shape().uuid) else { continue };
         let Some(cut) = volume.prepared() else { continue };
         let route = live.volume.route();
-        if cut.plexes.iter().any(|plex| route.plex(*plex).is_some())
+        // One that failed before the cut has the commit refused.
+        let is_lost = |plex: &Uuid| route.absent.iter().any(|absent| absent.uuid == *plex);
+        if cut.plexes.iter().any(|plex| route.plex(*plex).is_some() || is_lost(plex))
             || kernel.images.borrow().contains_key(&cut.volume)
         {
             continue;

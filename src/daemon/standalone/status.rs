@@ -94,7 +94,8 @@ pub(super) fn device_of<'a>(
     devices: &'a Result<Vec<Existing>, ExportError>,
 ) -> Option<&'a Existing> {
     let all = devices.as_ref().ok()?;
-    all.iter().find(|device| Some(device.id) == volume.device() && device.length == volume.length())
+    let mark = Some(ublk::DeviceMark::of(volume.uuid()));
+    all.iter().find(|device| device.mark == mark && device.length == volume.length())
 }
 
 fn face(

@@ -3,22 +3,51 @@
 //! A command runs on a thread of its own: the kernel may hold it for as long as a disk hangs, and the library's control
 //! ring belongs to a thread. A thread whose command is held when the limit passes is left to its fate.
 
-use io_uring::IoUring;
-use libublk::ctrl::{UblkCtrl, ublk_init_ctrl_task_ring};
+use io_uring::{IoUring, opcode, types};
+use libublk::ctrl::{UblkCtrl, ublk_init_ctrl_task_ring, with_ctrl_ring_mut};
 use libublk::{UblkError, sys};
 use std::io::Write;
+use std::mem::offset_of;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::error::{ExportError, ExportFault};
-use crate::base::Errno;
 use crate::base::limits::SECTOR_BYTES;
+use crate::base::{Errno, Uuid};
 use crate::ring::block_signals;
 
 /// The driver's control node.
 const CONTROL: &str = "/dev/ublk-control";
+
+/// What Cleave's devices bear in the word that the driver keeps for a server (`ublksrv_flags`), for as long as they exist:
+/// that they are Cleave's, and of which volume. A device whose server is gone is known by it, since newer kernels forget the
+/// number of a process that has ended, and a number that a record names may be another volume's by now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DeviceMark(u64);
+
+impl DeviceMark {
+    const KIND: u64 = u16::from_le_bytes(*b"cV") as u64;
+
+    /// The mark of devices of `volume`: 48 bits of its identity.
+    #[must_use]
+    pub const fn of(volume: Uuid) -> Self {
+        let [a, b, c, d, e, f, ..] = *volume.bytes();
+        let [k, l, ..] = Self::KIND.to_le_bytes();
+        Self(u64::from_le_bytes([k, l, a, b, c, d, e, f]))
+    }
+
+    /// The mark in the driver's `word`, if it is one.
+    pub(super) const fn of_word(word: u64) -> Option<Self> {
+        if word & 0xffff == Self::KIND { Some(Self(word)) } else { None }
+    }
+
+    pub(super) const fn word(self) -> u64 {
+        self.0
+    }
+}
 
 /// The limit of a command that only touches the driver's own state.
 pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -129,6 +158,12 @@ impl Features {
         self.has(sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE)
     }
 
+    /// Whether a device can be stopped on the condition that nobody has it open.
+    #[must_use]
+    pub const fn safe_stop(self) -> bool {
+        self.has(sys::UBLK_F_SAFE_STOP_DEV)
+    }
+
     /// Whether a device can change its size.
     #[must_use]
     pub const fn resize(self) -> bool {
@@ -195,8 +230,10 @@ pub struct Existing {
     pub state: DeviceState,
     /// The flags with which it was made, as the driver granted them.
     pub flags: u64,
-    /// The process that serves it, or served it last; 0 or less when there was none.
+    /// The process that serves it, or served it last; 0 or less when there was none, or none that the kernel still knows.
     pub pid: i32,
+    /// The mark that it bears, if Cleave made it.
+    pub mark: Option<DeviceMark>,
     /// Bytes that it has; 0 before it was given its size.
     pub length: u64,
     pub(super) queues: u16,
@@ -229,6 +266,7 @@ pub(super) fn describe(id: u32) -> Result<Option<Existing>, ExportError> {
             state: DeviceState::from_driver(info.state),
             flags: info.flags,
             pid: info.ublksrv_pid,
+            mark: DeviceMark::of_word(info.ublksrv_flags),
             length: if known { parameters.basic.dev_sectors * SECTOR_BYTES } else { 0 },
             queues: info.nr_hw_queues,
             depth: info.queue_depth,
@@ -285,6 +323,67 @@ fn stop_command(id: u32, number: i32, limit: Duration) -> Result<(), ExportError
     limited(&node(id), "stop the device", limit, move || {
         outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.kill_dev())
     })
+}
+
+/// What came of [`try_stop`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TryStop {
+    /// It is stopped, and can be opened no more.
+    Stopped,
+    /// Somebody has it open: it serves on as before.
+    Open,
+    /// The kernel cannot look and stop in one step: nothing was done.
+    Unsupported,
+}
+
+/// Stop device `id`, served by whomever, if nobody has it open: both in one step of the kernel's, so that nobody can open
+/// it in between.
+///
+/// # Errors
+/// There is no such device, or the kernel does not end it within `limit`.
+pub fn try_stop(id: u32, limit: Duration) -> Result<TryStop, ExportError> {
+    if !features()?.safe_stop() {
+        return Ok(TryStop::Unsupported);
+    }
+    match limited(&node(id), "stop the device unless it is open", limit, move || try_stop_command(id)) {
+        Ok(()) => Ok(TryStop::Stopped),
+        Err(error) => match error.errno.map(Errno::raw) {
+            Some(libc::EBUSY) => Ok(TryStop::Open),
+            Some(libc::ENODEV | libc::EINVAL) => Err(ExportError::new(node(id), ExportFault::NoSuchDevice)),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The command, on this thread's control ring: the library has none for it.
+fn try_stop_command(id: u32) -> Result<(), Errno> {
+    const DEVICE: usize = offset_of!(sys::ublksrv_ctrl_cmd, dev_id);
+    const QUEUE: usize = offset_of!(sys::ublksrv_ctrl_cmd, queue_id);
+    let control = std::fs::OpenOptions::new().read(true).write(true).open(CONTROL)?;
+    let mut words = [0; 80];
+    words[DEVICE..DEVICE + 4].copy_from_slice(&id.to_ne_bytes());
+    // All queues: what the driver wants to see in a command about a whole device.
+    words[QUEUE..QUEUE + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
+    let entry = opcode::UringCmd80::new(types::Fd(control.as_raw_fd()), sys::UBLK_U_CMD_TRY_STOP_DEV)
+        .cmd(words)
+        .build();
+    let number = with_ctrl_ring_mut(|ring| {
+        // SAFETY: the command lies in the entry itself and points nowhere; its file is open until its completion was taken.
+        unsafe { ring.submission().push(&entry) }.map_err(|_| Errno::IO)?;
+        loop {
+            let waited = ring.submit_and_wait(1);
+            if let Some(done) = ring.completion().next() {
+                return Ok(done.result());
+            }
+            // A wait that was interrupted leaves the command in flight.
+            if let Err(error) = waited
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                return Err(Errno::from(error));
+            }
+        }
+    })?;
+    if number < 0 { Err(Errno::from_raw(number.abs())) } else { Ok(()) }
 }
 
 /// The deletion that waits for nobody: who still has the block device open keeps the remains until it closes them.

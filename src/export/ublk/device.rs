@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::QueueHost;
 use super::control::{
-    COMMAND_LIMIT, DeviceState, delete_device, describe, errno, exists, features, leave_run_file, limited,
-    node, occupancy, outcome, stop_device,
+    COMMAND_LIMIT, DeviceMark, DeviceState, delete_device, describe, errno, exists, features, leave_run_file,
+    limited, node, occupancy, outcome, stop_device,
 };
 use super::error::{ExportError, ExportFault};
 use super::queue::{self, Report, Shared};
@@ -57,6 +57,8 @@ pub struct DeviceOptions {
     pub length: u64,
     /// Bytes: a power of two from 512 to a page.
     pub logical_block_size: u32,
+    /// Whose it is.
+    pub mark: DeviceMark,
     /// Bytes: a power of two, at least the logical one.
     pub physical_block_size: u32,
     /// Queues, each with a thread.
@@ -239,6 +241,7 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
             .depth(copy.depth)
             .io_buf_bytes(copy.max_request_bytes)
             .ctrl_flags(copy.flags())
+            .ctrl_target_flags(copy.mark.word())
             .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
             .build()
             .map_err(|error| errno(&error))?;
@@ -529,12 +532,14 @@ impl UblkDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Uuid;
 
     #[test]
     fn the_kernel_is_told_what_the_device_is() {
         let options = DeviceOptions {
             id: None,
             name: "v".to_owned(),
+            mark: DeviceMark::of(Uuid::NIL),
             length: 3 << 20,
             logical_block_size: 512,
             physical_block_size: 4096,

@@ -18,7 +18,9 @@ mod device;
 mod error;
 mod queue;
 
-pub use control::{DeviceState, Existing, Features, delete, existing, features};
+pub use control::{
+    DeviceMark, DeviceState, Existing, Features, TryStop, delete, existing, features, try_stop,
+};
 pub use device::{DataMode, DeviceOptions, Stopped, UblkDevice, add, recover};
 pub use error::{ExportError, ExportFault};
 

@@ -120,6 +120,7 @@ pub fn commit_cut(group: &Group, set: Uuid, facts: &[CutFacts], ids: &mut Ids) -
         snapshot.memory_alignment = record.memory_alignment;
         snapshot.origin = Some(origin);
         snapshot.run = Generation(1);
+        snapshot.crashed_run = Some(Generation(0));
         snapshot.step(VolumeEvent::Initialise)?;
         snapshot.step(VolumeEvent::Start)?;
         record.snapshots.push(SnapshotLink {

@@ -28,8 +28,8 @@ pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, fi
 pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
 pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
 pub use run::{
-    Presence, StartArgs, after_restart, assign_device, crashed, note_media, recover, resync_done,
-    set_intent_lost, set_read_policy, start, stop,
+    Presence, StartArgs, after_restart, assign_device, crashed, move_authority, note_media, recover,
+    resync_done, set_intent_lost, set_read_policy, start, stop,
 };
 pub use scrub::{
     RepairWish, scrub_begin, scrub_count_anew, scrub_end, scrub_progress, scrub_repair, scrub_schedule,

@@ -11,13 +11,16 @@ use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Effect, MapFill, Route, edit, idle_volume};
 use crate::base::museum::{self, Exhibit};
-use crate::base::{Name, Refused, Uuid};
+use crate::base::{Generation, Name, Refused, Uuid};
 
 /// What was found of a plex's medium before a start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Presence {
     /// It is there and its label fits; for a file, what it looks like now.
     Present(Option<Noted>),
+    /// As `Present`, and the process that ran the volume before may have met a failed flush of it that nobody recorded: it may
+    /// read for a while as it will not stay. Another plex is believed if there is one.
+    Doubted(Option<Noted>),
     /// It cannot be used; the reason completes "v-01 is missing: ".
     Missing(String),
     /// It is there, but holds older data than the other plexes; the reason completes "v-01 is behind: ".
@@ -48,7 +51,7 @@ pub struct StartArgs<'a> {
 ///   the changed one, every other plex and every change map counts as different throughout.
 /// * After a crash, with more than one plex to rely on, the source of the resync is recorded (ordering rule 14): the one
 ///   that a person named; else the one recorded by a resync that was cut short; else the preferred plex of the read
-///   policy; else the oldest complete plex.
+///   policy; else the oldest complete plex; of the last two, one that is in no doubt if there is any.
 ///
 /// # Errors
 /// `volume.unknown`, `volume.started`, `volume.empty`, `volume.no-complete-plex`, `plex.changed`, `plex.unknown`,
@@ -80,12 +83,15 @@ pub fn start(group: &Group, args: &StartArgs, ids: &mut Ids) -> Result<Change, R
     }
     let record = draft.volume(volume)?;
     record.step(VolumeEvent::Start)?;
+    // The maps of a volume that was never started carry the run 0.
+    let stopped = clean && record.stop > Generation(0);
+    record.crashed_run = if stopped { None } else { record.crashed_run.or(Some(record.run)) };
     record.run = record.run.max(record.stop).next();
     record.plexes.iter_mut().for_each(|plex| plex.noted = None);
     let number = record.device;
     draft.after.push(Effect::StartDevice { volume, number });
     if !clean {
-        draft.begin_resync(volume, source, args.unix_s)?;
+        draft.begin_resync(volume, &media, source, args.unix_s)?;
     }
     draft.finish()
 }
@@ -117,7 +123,7 @@ pub fn recover(
         }
     }
     draft.volume(volume)?.step(VolumeEvent::ResyncBegin)?;
-    draft.begin_resync(volume, None, unix_s)?;
+    draft.begin_resync(volume, &media, None, unix_s)?;
     draft.finish()
 }
 
@@ -173,6 +179,7 @@ pub fn stop(group: &Group, volume: &str, holders: &[String], ids: &mut Ids) -> R
     let number = record.device;
     if record.state() == VolumeState::Clean {
         record.stop = record.run.max(record.stop).next();
+        record.crashed_run = None;
         record.intent_lost = false;
         let plexes: Vec<_> = record.plexes.iter().map(Plex::uuid).collect();
         for plex in plexes {
@@ -211,7 +218,26 @@ pub fn resync_done(group: &Group, volume: Uuid) -> Result<Change, Refused> {
     })
 }
 
-/// The volume got this device number, or gives its number up. The kernel gives a number to one device at a time: a
+/// The resync of a volume goes on from `source`, which is equal to the plex that was believed before (ordering rule 14).
+///
+/// # Errors
+/// `volume.gone`; `plex.gone` when `source` is no complete plex of it; `volume.state` without a resync.
+pub fn move_authority(group: &Group, volume: Uuid, source: Uuid) -> Result<Change, Refused> {
+    edit(group, volume, |record| {
+        if !record.complete_plexes().any(|plex| plex.uuid == source) {
+            return Err(refuse::plex_gone(source));
+        }
+        match &mut record.resync {
+            Some(resync) => {
+                resync.source = source;
+                Ok(())
+            }
+            None => Err(refuse::volume_state(record, VolumeEvent::ResyncDone)),
+        }
+    })
+}
+
+/// The volume got this device number, which shows it, or gives its number up. The kernel gives a number to one device at a time: a
 /// volume that had it before, and hoped to have it again, gets another one at its next start.
 ///
 /// # Errors
@@ -223,6 +249,7 @@ pub fn assign_device(group: &Group, volume: Uuid, number: Option<u32>) -> Result
     }
     edit(&group, volume, |record| {
         record.device = number;
+        record.crashed_run = None;
         Ok(())
     })
 }
@@ -263,7 +290,7 @@ impl<'a> Media<'a> {
 
     fn missing(&self, plex: Uuid) -> Option<&'a str> {
         match self.0.get(&plex) {
-            Some(Presence::Present(_) | Presence::Behind(_)) => None,
+            Some(Presence::Present(_) | Presence::Doubted(_) | Presence::Behind(_)) => None,
             Some(Presence::Missing(why)) => Some(why),
             None => Some("it was not looked for"),
         }
@@ -272,7 +299,14 @@ impl<'a> Media<'a> {
     fn behind(&self, plex: Uuid) -> Option<&'a str> {
         match self.0.get(&plex) {
             Some(Presence::Behind(why)) => Some(why),
-            Some(Presence::Present(_) | Presence::Missing(_)) | None => None,
+            Some(Presence::Present(_) | Presence::Doubted(_) | Presence::Missing(_)) | None => None,
+        }
+    }
+
+    fn is_doubted(&self, plex: Uuid) -> bool {
+        match self.0.get(&plex) {
+            Some(Presence::Doubted(_)) => true,
+            Some(Presence::Present(_) | Presence::Missing(_) | Presence::Behind(_)) | None => false,
         }
     }
 
@@ -284,7 +318,7 @@ impl<'a> Media<'a> {
 
     fn looks(&self, plex: Uuid) -> Option<Noted> {
         match self.0.get(&plex) {
-            Some(Presence::Present(noted)) => *noted,
+            Some(Presence::Present(noted) | Presence::Doubted(noted)) => *noted,
             Some(Presence::Missing(_) | Presence::Behind(_)) | None => None,
         }
     }
@@ -304,7 +338,7 @@ fn difference(noted: Noted, now: Noted) -> Option<String> {
 }
 
 /// The plex that a resync reads, by the rule of [`start`].
-fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
+fn choose_source(volume: &Volume, media: &Media, named: Option<Uuid>) -> Option<Uuid> {
     let complete = |uuid: &Uuid| volume.complete_plexes().any(|plex| plex.uuid == *uuid);
     let preferred = |name: &Name| volume.plexes.iter().find(|plex| plex.name == *name).map(Plex::uuid);
     let known = volume.resync.as_ref().filter(|_| !museum::shows(Exhibit::SourceChosenAnew));
@@ -313,8 +347,10 @@ fn choose_source(volume: &Volume, named: Option<Uuid>) -> Option<Uuid> {
         ReadPolicy::Prefer(name) => preferred(name),
         ReadPolicy::Round | ReadPolicy::Select => None,
     };
+    let trusted = |uuid: &Uuid| !media.is_doubted(*uuid);
+    let sound = volume.complete_plexes().map(Plex::uuid).find(trusted);
     let oldest = volume.complete_plexes().next().map(Plex::uuid);
-    [named, recorded, policy, oldest].into_iter().flatten().find(complete)
+    [named, recorded, policy.filter(trusted), sound, policy, oldest].into_iter().flatten().find(complete)
 }
 
 impl Draft<'_> {
@@ -381,13 +417,19 @@ impl Draft<'_> {
     }
 
     /// The volume is SYNC: record the source, or go on at once where one plex alone is relied on.
-    fn begin_resync(&mut self, volume: Uuid, named: Option<Uuid>, unix_s: i64) -> Result<(), Refused> {
+    fn begin_resync(
+        &mut self,
+        volume: Uuid,
+        media: &Media,
+        named: Option<Uuid>,
+        unix_s: i64,
+    ) -> Result<(), Refused> {
         let record = self.volume(volume)?;
         if !Self::needs_resync(record) {
             record.resync = None;
             return record.step(VolumeEvent::ResyncDone);
         }
-        let source = choose_source(record, named)
+        let source = choose_source(record, media, named)
             .ok_or_else(|| refuse::no_complete_plex(&record.name, "none is complete"))?;
         let since_unix_s =
             record.resync.as_ref().filter(|old| old.source == source).map_or(unix_s, |old| old.since_unix_s);

@@ -274,7 +274,6 @@ fn a_start_revokes_clean_and_begins_a_run_and_a_stop_ends_it() {
     assert_eq!(states(&change.group, "v"), "CLEAN v-01=CLEAN v-02=CLEAN");
     assert_eq!((volume.run().0, volume.stop().0), (1, 2));
     assert_eq!(change.before_commit, [Effect::StopDevice { volume: volume.uuid(), number: Some(3) }]);
-    assert_eq!(volume.trusted_map_generations(), [volume.stop()]);
     refused(
         stop(&change.group, "v", &[], &mut ids(5)),
         Kind::NotStarted,
@@ -394,7 +393,6 @@ fn after_a_crash_the_source_of_the_resync_is_recorded_before_the_device_is_made(
     let group = after_restart(&pair(), &[], &mut ids(5)).unwrap().group;
     assert_eq!(states(&group, "v"), "NEEDSYNC v-01=ACTIVE v-02=ACTIVE");
     let volume = group.volume("v").unwrap();
-    assert_eq!(volume.trusted_map_generations(), [volume.run(), volume.stop()]);
     let (first, second) = (volume.plexes()[0].uuid(), volume.plexes()[1].uuid());
     let source = |change: &Change| change.group.volume("v").unwrap().resync().unwrap().source;
 
@@ -583,4 +581,32 @@ fn a_volume_that_was_never_completely_made_is_removed_after_a_restart() {
     let change = after_restart(&group, &[], &mut ids(3)).unwrap();
     assert!(change.group.volumes().is_empty());
     assert!(matches!(change.after_commit[..], [Effect::Release { .. }]));
+}
+
+#[test]
+fn the_run_that_crashed_is_known_until_a_start_after_it_has_shown_a_device() {
+    let made = make(&empty_group(), "v", &[below("/a")]);
+    let first = started(&made, "v");
+    let known = |group: &Group| {
+        let volume = group.volume("v").unwrap();
+        (volume.run().0, volume.crashed_run().map(|run| run.0))
+    };
+    assert_eq!(known(&first), (1, Some(0)));
+    let volume = first.volume("v").unwrap().uuid();
+    let mut group = assign_device(&first, volume, Some(0)).unwrap().group;
+    assert_eq!(known(&group), (1, None));
+    // Twice it crashes again before its maps say that it runs.
+    for expected in [(2, Some(1)), (3, Some(1))] {
+        let volume = group.volume("v").unwrap().uuid();
+        group = crashed(&group, volume).unwrap().group;
+        group = started(&group, "v");
+        assert_eq!(known(&group), expected);
+    }
+    let volume = group.volume("v").unwrap().uuid();
+    let shown = assign_device(&group, volume, Some(0)).unwrap().group;
+    assert_eq!(known(&shown), (3, None));
+    let again = started(&crashed(&shown, volume).unwrap().group, "v");
+    assert_eq!(known(&again), (4, Some(3)));
+    let stopped = stop(&again, "v", &[], &mut ids(9)).unwrap().group;
+    assert_eq!(known(&stopped).1, None);
 }
