@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use cleave::base::Kind;
 use cleave::control::SOCKET_PATH;
 use cleave::daemon::{self, Options, freeze, standalone};
+use cleave::volume::KEEPS_MAPS;
 
 /// The daemon of Cleave: serves volumes as /dev/ublkbN.
 #[derive(Parser)]
@@ -62,6 +64,13 @@ fn main() -> ExitCode {
             state: arguments.state,
             socket: arguments.socket,
         }));
+    }
+    if !KEEPS_MAPS && std::env::var_os("CLEAVE_WITHOUT_MAPS").is_none_or(|value| value != "1") {
+        eprintln!(
+            "cleaved: this build keeps no maps and loses data in a crash: for a benchmark set CLEAVE_WITHOUT_MAPS=1, else \
+             build it without the feature without-maps"
+        );
+        return ExitCode::from(Kind::Usage.exit_code());
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

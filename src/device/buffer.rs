@@ -4,7 +4,7 @@
 //! keeps it alive. A [`RegisteredBuffer`] names pages of a ublk request in a ring's buffer table: its bytes are never
 //! seen here, it is valid on one ring, for one request, in one direction.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `start` was allocated in `OwnedBuffer::zeroed` with exactly this layout and is freed once.
+        // SAFETY: `start` was allocated in `OwnedBuffer::allocate` with exactly this layout and is freed once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
@@ -46,21 +46,34 @@ impl OwnedBuffer {
     /// For zero bytes; when memory is exhausted the process ends, as for every allocation.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
+        // SAFETY: `allocate` gives a layout of a size above zero.
+        Self::allocate(len, |layout| unsafe { alloc_zeroed(layout) })
+    }
+
+    /// `len` bytes at the address that `get` gives for their layout.
+    fn allocate(len: usize, get: impl FnOnce(Layout) -> *mut u8) -> Self {
         assert!(len > 0, "a buffer has at least one byte");
         let layout =
             Layout::from_size_align(len, PAGE_BYTES).expect("buffer lengths are far below isize::MAX");
-        // SAFETY: the layout has a size above zero, checked above.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(get(layout)) else { handle_alloc_error(layout) };
         Self { memory: Arc::new(Memory { start, layout }), offset: 0, len }
     }
 
     /// A buffer that holds a copy of `bytes`.
+    ///
+    /// # Panics
+    /// As [`OwnedBuffer::zeroed`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Self {
-        let buffer = Self::zeroed(bytes.len());
-        buffer.fill_from(0, bytes);
-        buffer
+        Self::allocate(bytes.len(), |layout| {
+            // SAFETY: `allocate` gives a layout of a size above zero.
+            let start = unsafe { alloc(layout) };
+            if !start.is_null() {
+                // SAFETY: new memory of that many bytes, which are all written before anybody can read them.
+                unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            }
+            start
+        })
     }
 
     /// Number of bytes.

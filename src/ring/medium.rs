@@ -299,8 +299,10 @@ impl Medium {
     /// The file system's.
     pub fn size_now(&self) -> Result<u64, Errno> {
         match self.kind() {
-            MediaKind::File => match fstat(&self.0.file) {
-                Ok(found) => Ok(found.st_size.unsigned_abs()),
+            // The size alone: once somebody has looked at a file's times, kernels from 6.13 on give the next write a time of
+            // its own, which costs it a transaction of the file system and a worker thread of the ring.
+            MediaKind::File => match statx(&self.0.file, "", AtFlags::EMPTY_PATH, StatxFlags::SIZE) {
+                Ok(found) => Ok(found.stx_size),
                 Err(code) => Err(Errno::from_raw(code.raw_os_error())),
             },
             MediaKind::Disk => Ok(self.0.length),
@@ -330,7 +332,7 @@ impl Medium {
     /// written since, and nobody would know.
     ///
     /// # Errors
-    /// [`Errno::GONE`] when it is shorter; what `fstat(2)` has.
+    /// [`Errno::GONE`] when it is shorter; what `statx(2)` has.
     pub(super) fn check_size(&self) -> Result<(), Errno> {
         if self.size_now()? < self.0.length { Err(Errno::GONE) } else { Ok(()) }
     }

@@ -285,12 +285,24 @@ impl<D: BlockDevice> MapFile<D> {
     async fn write_page(&self, bits: &BitMap, index: usize, stop: Option<Generation>) -> Result<(), Errno> {
         let sequence = self.numbers.borrow().pages[index] + 1;
         let slot = Slot::of(sequence);
-        let page = self.page(index as u64, sequence, stop, bits.page_bytes(index)).encode();
-        self.write(slot_offset(index as u64, slot), &page).await?;
+        let (page, sums) = self.encoded(bits, index, sequence, stop);
+        self.write(slot_offset(index as u64, slot), page).await?;
         let mut numbers = self.numbers.borrow_mut();
         numbers.pages[index] = sequence;
-        numbers.slots[index][slot.index() as usize] = sector_sums(&page);
+        numbers.slots[index][slot.index() as usize] = sums;
         Ok(())
+    }
+
+    /// A page as it is written, with its sums. Not inside the futures that write it: several of them are moved about together.
+    fn encoded(
+        &self,
+        bits: &BitMap,
+        index: usize,
+        sequence: u64,
+        stop: Option<Generation>,
+    ) -> (OwnedBuffer, SectorSums) {
+        let page = self.page(index as u64, sequence, stop, bits.page_bytes(index)).encode();
+        (OwnedBuffer::from_slice(&page), sector_sums(&page))
     }
 
     /// End the run: write what is due, then the header with the stop generation (ordering rule 15).
@@ -313,7 +325,8 @@ impl<D: BlockDevice> MapFile<D> {
         let sequence = self.numbers.borrow().header + 1;
         let run = self.run;
         let header = MapHeader { kind, owner, volume, bits, granularity, sequence, run, stop, sequence_sum };
-        self.write(Zone::Header { slot: Slot::of(sequence) }.offset(), &header.encode()).await?;
+        let block = OwnedBuffer::from_slice(&header.encode());
+        self.write(Zone::Header { slot: Slot::of(sequence) }.offset(), block).await?;
         self.numbers.borrow_mut().header = sequence;
         Ok(())
     }
@@ -324,8 +337,8 @@ impl<D: BlockDevice> MapFile<D> {
         Ok(buffer.to_vec())
     }
 
-    async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let buffer = Buffer::Owned(OwnedBuffer::from_slice(bytes));
+    async fn write(&self, offset: u64, block: OwnedBuffer) -> Result<(), Errno> {
+        let buffer = Buffer::Owned(block);
         self.on.submit(Request::Write { offset, buffer, durability: Durability::Durable }).await
     }
 }

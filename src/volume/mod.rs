@@ -56,6 +56,10 @@ use fault::Faults;
 use patience::Waits;
 use tokio::sync::Notify;
 
+/// Whether writes are noted in intent and change maps, as the ordering rules demand. Not so only in the build that measures
+/// what that costs.
+pub const KEEPS_MAPS: bool = !cfg!(feature = "without-maps");
+
 /// What a volume is made of; constant while it is started.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {

@@ -16,7 +16,7 @@ use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
 use super::fault::{Report, Verdict};
 use super::legs::{Failures, Reading};
 use super::patience::Patience;
-use super::{ReadPolicy, Role, Route, Volume};
+use super::{KEEPS_MAPS, ReadPolicy, Role, Route, Volume};
 
 /// How long a write waits for a write-only plex after all others completed it (ordering rule 6): longer than any
 /// healthy disk takes, shorter than what makes an application time out.
@@ -275,11 +275,13 @@ impl<H: Host> VolumeQueue<H> {
         let _held = self.volume.gate.acquire(order).await;
         let _in_flight = self.enter().await;
         // Ordering rule 1: before anything is submitted.
-        self.volume.intent.cover(range).await?;
+        if KEEPS_MAPS {
+            self.volume.intent.cover(range).await?;
+        }
         FaultPoint::WriteCovered.reached();
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
-        if !museum::shows(Exhibit::MarkedAfterWrite) {
+        if KEEPS_MAPS && !museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
         }
         let as_is = view.discard_zeroes || museum::shows(Exhibit::DiscardPassedAsItIs);

@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# The devices that benchmarks measure, on disks in memory. Sourced behind the tests' lib.sh, by who runs as root and has set
+# `work`, a directory of its own. What is made goes when the (sub)shell ends.
+
+# memory_disk NUMBER MIB: sets `disk` to a new disk of the null block driver, which takes the memory of what is written.
+memory_disk() {
+    local dir=/sys/kernel/config/nullb/cleave_bench$1
+    mkdir "$dir"
+    at_exit rmdir "$dir"
+    echo "$2" >"$dir/size"
+    echo 1 >"$dir/memory_backed"
+    # Completion within the call that submits: the least that a disk can cost.
+    echo 0 >"$dir/irqmode"
+    echo 1 >"$dir/power"
+    at_exit bash -c "echo 0 >$dir/power"
+    # Kernels before 6.1 number these disks instead of naming them.
+    disk=/dev/cleave_bench$1
+    wait_for 10 test -b "$disk" -o -b "/dev/nullb$(<"$dir/index")"
+    [[ -b $disk ]] || disk=/dev/nullb$(<"$dir/index")
+}
+
+# md_mirror OPTION... DISK DISK: sets `device` to a new array of the two.
+md_mirror() {
+    local number=100
+    need_module raid1
+    while [[ -e /dev/md$number ]]; do number=$((number + 1)); done
+    device=/dev/md$number
+    step 60 mdadm --create "$device" --quiet --run --force --level=1 --raid-devices=2 --assume-clean --metadata=1.2 \
+        "$@" >&2
+    at_exit mdadm --stop --quiet "$device"
+}
+
+# cleave_volume CLEAVED STATE SIZE DISK...: sets `device` to a new volume v of the group bench with a plex on each disk,
+# served by that daemon, which keeps its state in the directory STATE.
+cleave_volume() {
+    local cleaved=$1 state=$2 size=$3 plexes=() daemon
+    shift 3
+    need_module ublk_drv
+    plexes=("${@/#/--plex=}")
+    export CLEAVE_SOCKET=$work/socket CLEAVE_STATE=$state
+    CLEAVE_LOG=${CLEAVE_LOG:-warn} "$cleaved" --state "$state" >&2 &
+    daemon=$!
+    at_exit bash -c "kill $daemon; for _ in {1..200}; do kill -0 $daemon || exit 0; sleep 0.05; done; kill -9 $daemon"
+    wait_for 60 cleave daemon status
+    step 30 cleave --quiet group create bench
+    step 60 cleave --quiet make --group bench --init active "${plexes[@]}" v "$size"
+    at_exit cleave --quiet rm --group bench --force v
+    device=$(cleave --json show --group bench v | jq -er '.volumes[0].device')
+}
+
+# need_disks: the driver of the disks in memory.
+need_disks() {
+    modprobe null_blk nr_devices=0
+    mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+}
