@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -577,24 +578,61 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             let heir = route.readable().min_by_key(|plex| plex.behind.dirty_regions()).map(|plex| plex.uuid);
             match self.ledger.plex_lost(plex.uuid, plex.errno, heir).await {
                 Ok(record) => {
+                    self.volume.handing_over.fetch_add(1, Ordering::AcqRel);
                     self.volume.publish(|route| recorded(route, plex.uuid, record));
+                    self.hand_over(record.authority);
                 }
                 Err(errno) => outcome = Err(errno),
             }
         }
         outcome
     }
+
+    /// What no plex is believed on any more since the source of a resync was lost is read from its `heir` from now on
+    /// (ordering rule 14). Where the heir is being written, by a copy of what the source still had above all, it is believed
+    /// once that has ended: what was read before would not be there after it.
+    fn hand_over(&self, heir: Option<Uuid>) {
+        let volume = Arc::clone(&self.volume);
+        let (orphans, region) = (volume.route().behind_everywhere(), volume.shape.region_size.bytes());
+        let (mut busy, mut left) = (Vec::new(), Vec::new());
+        if let (Some(heir), Some(orphans)) = (heir, orphans) {
+            left.extend(orphans.dirty_ranges().map(|range| (heir, range)));
+        }
+        while let Some((heir, range)) = left.pop() {
+            if let Some(_window) = volume.gate.try_acquire(range) {
+                volume.believe(heir, range);
+            } else if range.length <= region {
+                busy.push((heir, range));
+            } else {
+                let half = (range.length / 2).next_multiple_of(region);
+                left.push((heir, ByteRange::new(range.offset, half)));
+                left.push((heir, ByteRange::new(range.offset + half, range.length - half)));
+            }
+        }
+        let end = |volume: &Volume<H::Medium>| {
+            // In this order: who finds nobody to read from, and no hand-over, has seen what it came to.
+            volume.publish(Route::clone);
+            volume.handing_over.fetch_sub(1, Ordering::AcqRel);
+            volume.swapped.notify_waiters();
+        };
+        if busy.is_empty() {
+            return end(&volume);
+        }
+        self.host.spawn(async move {
+            for (heir, range) in busy {
+                let _window = volume.window(range).await;
+                volume.believe(heir, range);
+                // Who waits for this range goes on.
+                volume.publish(Route::clone);
+            }
+            end(&volume);
+        });
+    }
 }
 
-/// `route` with the loss of `uuid` recorded. What no plex is believed on any more since the source of a resync was lost is
-/// read from its heir from now on (ordering rule 14).
+/// `route` with the loss of `uuid` recorded.
 fn recorded<M: Clone>(route: &Route<M>, uuid: Uuid, record: Recorded) -> Route<M> {
     let mut route = route.clone();
-    if let (Some(heir), Some(orphans)) =
-        (record.authority.and_then(|heir| route.plex(heir)), route.behind_everywhere())
-    {
-        heir.behind.and_not_from(&orphans);
-    }
     match record.loss {
         Loss::Removed => route.absent.retain(|absent| absent.uuid != uuid),
         Loss::Tracked => {

@@ -32,7 +32,7 @@ mod route;
 mod sync;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cut::{CutError, CutReport, Member};
@@ -103,6 +103,8 @@ pub struct Volume<M> {
     waits: Waits,
     /// Where the flushes of its plexes are counted, by plex.
     flushes: Mutex<BTreeMap<Uuid, SharedFlushes>>,
+    /// Hand-overs to the heir of a lost resync source that are under way.
+    handing_over: AtomicU32,
     /// Tells the queues that the route was swapped.
     swapped: Notify,
 }
@@ -122,6 +124,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
             waits: Waits::default(),
             flushes: Mutex::default(),
+            handing_over: AtomicU32::new(0),
             swapped: Notify::new(),
         })
     }
@@ -200,6 +203,19 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
         self.version.store(current.version, Ordering::Release);
         self.swapped.notify_waiters();
         Arc::clone(&current)
+    }
+
+    /// Whether what only the lost source of a resync had is on its way to be read from its heir.
+    fn is_handing_over(&self) -> bool {
+        self.handing_over.load(Ordering::Acquire) > 0
+    }
+
+    /// Read `range` from `plex` from now on, if that is still in the write path.
+    fn believe(&self, plex: Uuid, range: ByteRange) {
+        let current = self.route.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plex) = current.plex(plex) {
+            plex.behind.clear(range);
+        }
     }
 
     /// Hold the window over `range`: no write in it is in flight while the guard lives (ordering rule 7).

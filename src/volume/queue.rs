@@ -126,12 +126,16 @@ impl<H: Host> VolumeQueue<H> {
                 Some(failed) => Report::Write { range: ByteRange::new(0, 0), failed: vec![failed], verdict },
                 None => Report::Settle { verdict },
             };
-            match self.volume.faults.ask(report).await {
+            let verdict = self.volume.faults.ask(report).await;
+            let swapped = self.volume.swapped.notified();
+            match verdict {
                 Verdict::Fail(errno) => return Err(errno),
-                Verdict::Acknowledge if self.volume.route_version() == view.route.version => {
-                    return Err(Errno::IO);
+                Verdict::Acknowledge if self.volume.route_version() != view.route.version => {}
+                // A copy is what the hand-over waits for.
+                Verdict::Acknowledge if self.avoided.is_none() && self.volume.is_handing_over() => {
+                    swapped.await;
                 }
-                Verdict::Acknowledge => {}
+                Verdict::Acknowledge => return Err(Errno::IO),
             }
         }
     }

@@ -43,7 +43,7 @@ impl Running {
         let Some(source) = VolumeQueue::new(self.host.clone(), Arc::clone(&self.volume)) else {
             return Resync::GaveUp;
         };
-        let source = Checked::new(source, "mover's source");
+        let source = Checked::new(source.avoiding(uuid), "mover's source");
         let device = PlexDevice::new(&self.host, Arc::clone(&self.volume), uuid, &target.medium);
         let device = Checked::new(device, "mover's target");
         // Only after a crash: what a plex that has failed to flush reads as may stand in its cache alone.

@@ -356,6 +356,10 @@ impl Site {
         let crashed = !self.book.clean.replace(false);
         let run = ending.run.next();
         self.run.set(run);
+        // A cut that was not committed is rolled back: what it broke off is a mirror again.
+        for mark in self.marks.borrow_mut().iter_mut() {
+            mark.of = mark.of.filter(|uuid| self.book.standing(*uuid) == Standing::Broken);
+        }
         let intent_disk = self.intent.borrow().clone();
         let (stored, mut intent_file, _) =
             maps::load_intent(host.clone(), &intent_disk, &shape, ending, run).await;
