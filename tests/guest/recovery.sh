@@ -16,11 +16,11 @@ at_exit eval "! mountpoint -q mnt || umount mnt"
 at_exit revive_daemon
 
 # takes_over FROM: whether the daemon is at work on the device and does not serve it yet, by what it has logged since line
-# FROM: it has begun to look at the volume, and has not taken it over.
+# FROM: it has read the configuration, and has not taken the device over.
 takes_over() {
     local said
     said=$(tail -n +"$1" "$CLEAVE_TEST_LOG")
-    [[ $said == *'waiting for fence'* && $said != *'taken over'* ]]
+    [[ $said == *'group loaded'* && $said != *'taken over'* ]]
 }
 
 # killed_three_times: leaves the device to a fourth, which was started. Sets `kills`.
