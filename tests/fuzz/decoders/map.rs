@@ -38,6 +38,20 @@ fn padded(data: &[u8]) -> [u8; PAGE_BYTES] {
     block
 }
 
+/// Makes the checksums of a page's sectors good.
+fn seal_sectors(block: &mut [u8; PAGE_BYTES]) {
+    const SECTORS_AT: usize = 64;
+    const FIRST_AT: usize = 120;
+    block[..8].copy_from_slice(b"CLVMPAGE");
+    for (at, sum) in map_page::sector_sums(block).iter().enumerate() {
+        block[SECTORS_AT + 4 * at..][..4].copy_from_slice(&sum.to_le_bytes());
+    }
+    let mut first = block[..512].to_vec();
+    first[8..12].fill(0);
+    first[FIRST_AT..FIRST_AT + 4].fill(0);
+    block[FIRST_AT..FIRST_AT + 4].copy_from_slice(&cleave::base::checksum::crc32c(&first).to_le_bytes());
+}
+
 /// Neither decoder needs memory of its own.
 fn decode_page(block: &[u8], place: &Place) -> Result<MapPage, Damage> {
     meter::within(0, || MapPage::decode(block, place))
@@ -53,6 +67,7 @@ fn page(kind: MapKind, data: &[u8]) -> bool {
             told(&damage);
         }
     }
+    seal_sectors(&mut block);
     seal(&mut block, b"CLVMPAGE");
     let page = match decode_page(&block, &place) {
         Ok(page) => page,
