@@ -2,7 +2,6 @@
 # Plexes that hang, are cut off or unlinked, and plexes that are taken out, in again and replaced by hand: the volume serves
 # on, and every plex that comes back is copied what it missed.
 # timeout: 420
-# long
 . "$(dirname "$0")/cleave.sh"
 
 start_daemon

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The state directory is full, cannot be written any more, is lost: changing commands are refused in one line and change
 # nothing, running volumes go on, and a lost group is taken in again from the labels of its media.
-# long
 # timeout: 600
 . "$(dirname "$0")/cleave.sh"
 
