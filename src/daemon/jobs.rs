@@ -459,7 +459,8 @@ impl<M: Machine> Owner<M> {
             Box::new(control.clone()),
         );
         let at_work = live.at_work(uuid, control.clone());
-        let volume = Arc::clone(&live.volume);
+        let (volume, compared) = (Arc::clone(&live.volume), plexes.iter().map(|plex| plex.uuid));
+        let compared: Vec<Uuid> = compared.collect();
         let report = self.movers.run(move |host| async move {
             let open = |plex: RoutePlex<M::Medium>| {
                 PlexDevice::while_in_path(&host, Arc::clone(&volume), plex.uuid, &plex.medium)
@@ -483,6 +484,17 @@ impl<M: Machine> Owner<M> {
             Ended::Complete => Ok(()),
             Ended::Aborted => {
                 Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the comparison was aborted", ""))
+            }
+            Ended::Failed(MoverError::Read { errno: Errno::GONE, .. })
+                if compared.iter().any(|plex| live.volume.route().plex(*plex).is_none()) =>
+            {
+                Err(Refusal::new(
+                    Kind::Changed,
+                    "verify.plex-left",
+                    &live.name,
+                    "one of its plexes left it while they were compared",
+                    format!("compare those that are left: cleave verify {}", live.name),
+                ))
             }
             Ended::Failed(error) => Err(Refusal::new(
                 Kind::Io,
