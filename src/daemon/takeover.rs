@@ -145,9 +145,8 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>, groups: Vec<Rc<G
         for volume in group.record().volumes() {
             let served = owner.live(volume.uuid()).and_then(|live| live.number.get());
             let waits = || {
-                let number = volume.device().filter(|_| volume.state().is_started())?;
-                let there = |device: &Living| device.id == number && device.length == volume.length();
-                existing.iter().any(there).then_some(number)
+                let device = device_of(volume, &existing).filter(|_| volume.state().is_started())?;
+                Some(device.id)
             };
             let number = served.or_else(waits);
             keep.extend(number.map(|number| (group.name.clone(), volume.name().clone(), number)));

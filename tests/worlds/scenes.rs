@@ -376,13 +376,9 @@ fn rule_04_a_plex_whose_label_fails_is_not_relied_on() {
     assert_eq!((scene.kernel.pending(), Scene::durable(&disks[1])), (0, 88));
 }
 
-/// The first label of a mirror that is being added takes its time: no record waits for it.
-#[test]
-fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
-    let scene = Scene::new(6);
-    let device = scene.make(2);
-    let known = scene.kernel.tree.disks().len();
-    let mirror = request::Mirror {
+/// A mirror is to be added to the volume, in the background.
+fn add_mirror() -> Request {
+    Request::Mirror(request::Mirror {
         group: name("g"),
         volume: name("v"),
         nmirror: 1,
@@ -391,8 +387,16 @@ fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
         sparse: false,
         background: true,
         force: false,
-    };
-    let outcome = scene.launch(Request::Mirror(mirror));
+    })
+}
+
+/// The first label of a mirror that is being added takes its time: no record waits for it.
+#[test]
+fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
+    let scene = Scene::new(6);
+    let device = scene.make(2);
+    let known = scene.kernel.tree.disks().len();
+    let outcome = scene.launch(add_mirror());
     scene.until(|| scene.kernel.tree.disks().len() > known);
     let newest = scene.kernel.tree.disks().last().unwrap().clone();
     newest.add_rule(hold(Operation::Write));
@@ -547,17 +551,7 @@ fn rule_04_no_flush_is_acknowledged_without_a_plex_that_is_recorded_active() {
             kernel.ask(device, Ask::Flush);
         }
     })));
-    let mirror = request::Mirror {
-        group: name("g"),
-        volume: name("v"),
-        nmirror: 1,
-        media: Vec::new(),
-        plexes: Vec::new(),
-        sparse: false,
-        background: true,
-        force: false,
-    };
-    scene.ask(Request::Mirror(mirror)).unwrap();
+    scene.ask(add_mirror()).unwrap();
     scene.until(|| seen.borrow().is_some());
     scene.run_for(200);
     assert_eq!(scene.plexes()[1].state(), PlexState::Active, "it is recorded");
