@@ -28,6 +28,7 @@
 //! | extent | the unit of the intent map: 4 MiB |
 //! | change map | one bit a region: differs, or may differ, since a named moment |
 //! | intent map | one bit an extent: writes may be under way or unflushed here |
+//! | unflushed map | the same by regions, in memory that a power cut takes: what the end of the daemon alone leaves to be made equal |
 //! | window | the span of regions that the mover holds while it copies or repairs them |
 //! | cut | the instant of a snapshot: no write is half on either side of it |
 //! | mover | the engine that copies, compares and resyncs |

@@ -112,7 +112,8 @@ impl Site {
         let (mut good, over) = (Client::greeted(&path), Arc::clone(&stop));
         let good = thread::spawn(move || {
             let (mut answers, mut slowest) = (0, Duration::ZERO);
-            while !over.load(Ordering::SeqCst) {
+            // At least once, however soon it is over.
+            while answers == 0 || !over.load(Ordering::SeqCst) {
                 let asked = Instant::now();
                 good.ask(&Request::Status);
                 assert!(

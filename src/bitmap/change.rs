@@ -2,7 +2,7 @@
 
 use crate::base::{ByteRange, Region, RegionSize};
 
-use super::{BitMap, ExtentMap};
+use super::{BitMap, ExtentMap, UnflushedMap};
 
 /// A [`BitMap`] that is asked in bytes of a volume. Ranges lie inside the volume's length.
 #[derive(Debug)]
@@ -143,6 +143,14 @@ impl ChangeMap {
     pub fn or_extents(&self, extents: &ExtentMap) {
         assert_eq!(self.length, extents.length(), "maps of volumes of different length");
         extents.ranges().for_each(|range| _ = self.mark(range));
+    }
+
+    /// Mark what lies in set regions of `unflushed`: after the end of the process alone, where writes may have been under way.
+    ///
+    /// # Panics
+    /// When the volume is shorter.
+    pub fn or_unflushed(&self, unflushed: &UnflushedMap) {
+        unflushed.ranges().for_each(|range| _ = self.mark(range));
     }
 
     /// Another map with the same marks.

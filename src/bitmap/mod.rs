@@ -1,6 +1,7 @@
 //! The maps in memory: set, clear, or, and-not, next run; what has to be written out.
 //!
-//! [`BitMap`] is the live map, [`ChangeMap`] counts its bits in regions of a volume, [`ExtentMap`] in extents of 4 MiB.
+//! [`BitMap`] is the live map, [`ChangeMap`] counts its bits in regions of a volume, [`ExtentMap`] in extents of 4 MiB;
+//! [`UnflushedMap`] lies in memory that outlives the process.
 //!
 //! Promises: every operation takes `&self` and may run on any thread at any time. A bit whose `set` has returned is seen
 //! by everybody who is ordered behind that return; the bit operations themselves are relaxed, the order between a
@@ -14,7 +15,9 @@ mod change;
 mod dirty;
 mod extent;
 mod map;
+mod unflushed;
 
 pub use change::ChangeMap;
 pub use extent::ExtentMap;
 pub use map::{BitMap, PAGE_BITS, PAGE_MAP_BYTES, PAGE_WORDS};
+pub use unflushed::{SharedWords, UnflushedMap};

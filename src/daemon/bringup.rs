@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
 use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
-use crate::bitmap::{ChangeMap, ExtentMap};
+use crate::bitmap::{ChangeMap, ExtentMap, UnflushedMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
 use crate::device::{Geometry, Host};
@@ -121,7 +121,11 @@ impl<M: Machine> Owner<M> {
         let maps = self.load_maps(group, &snapshot, record, ending, &durable, fence).await?;
         FaultPoint::StartMapsLoaded.reached();
         let resync = record.resync().map(|resync| resync.source);
-        let route = self.make_route(&snapshot, record, &durable).await?;
+        let (length, intents) = (record.length(), durable.count());
+        let unflushed = self.take_up_unflushed(record, ending, &durable, worth).await;
+        let bytes = unflushed.as_ref().map(UnflushedMap::unflushed_bytes);
+        let intent = Intent::new(length, durable).with_unflushed(unflushed);
+        let route = self.make_route(&snapshot, record, &intent).await?;
         let shape = Shape {
             uuid,
             geometry: Geometry {
@@ -132,8 +136,8 @@ impl<M: Machine> Owner<M> {
             },
             region_size: record.region_size(),
         };
-        tracing::info!(volume = %record.name(), intents = durable.count(), ?worth, "volume comes up");
-        let volume = Volume::new(shape, Intent::new(record.length(), durable), route);
+        tracing::info!(volume = %record.name(), intents, unflushed = bytes, ?worth, "volume comes up");
+        let volume = Volume::new(shape, intent, route);
         if resync.is_some() {
             // What is unequal is known by these bits alone until the resync is done.
             volume.intent().pin();
@@ -206,6 +210,26 @@ impl<M: Machine> Owner<M> {
             .await
             .unwrap_or(Err(Errno::IO))
             .map_err(|errno| system(record.name(), "the intent map cannot be read or written", errno))
+    }
+
+    /// The unflushed regions of `record`: as the daemon before this one left them, if its run crashed and this host did not.
+    async fn take_up_unflushed(
+        self: &Rc<Self>,
+        record: &Record,
+        ending: Ending,
+        durable: &ExtentMap,
+        worth: Worth,
+    ) -> Option<UnflushedMap> {
+        let (volume, bytes) = (record.uuid(), UnflushedMap::bytes(record.length())?);
+        // Without an intent map that is believed nothing is.
+        let crashed = (worth == Worth::WithIntent).then_some(ending.run);
+        match self.machine.unflushed(volume, bytes).await {
+            Ok(words) => UnflushedMap::take_up(words, durable, crashed, record.run()).map(|(map, _)| map),
+            Err(error) => {
+                tracing::warn!(volume = %record.name(), %error, "its unflushed regions cannot be noted where a later daemon finds them");
+                None
+            }
+        }
     }
 
     /// Load every change map of `record`; each stands in `self.maps` afterwards.
@@ -295,7 +319,7 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         all: &Group,
         record: &Record,
-        durable: &ExtentMap,
+        intent: &Intent,
     ) -> Result<Route<M::Medium>, Refused> {
         let source = record.resync().map(|resync| resync.source);
         let mut route = Route::new(Vec::new(), read_policy(record));
@@ -308,8 +332,10 @@ impl<M: Machine> Owner<M> {
                 // Ordering rule 14: until it is equal, it is read from the source alone. A mirror lacks there what it may have
                 // lost, whatever plexes there are.
                 let may_differ = source.is_some_and(|source| source != plex.uuid());
-                if may_differ || role == Role::WriteOnly {
-                    behind.or_extents(durable);
+                if role == Role::WriteOnly {
+                    behind.or_extents(intent.durable());
+                } else if may_differ {
+                    intent.mark_unflushed(&behind);
                 }
                 let medium = self.open_plex(record, plex, false).await?;
                 route.plexes.push(RoutePlex { uuid: plex.uuid(), medium, role, behind });

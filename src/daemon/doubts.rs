@@ -205,7 +205,7 @@ impl<M: Machine> Owner<M> {
             return None;
         }
         // While it is made equal every bit of the crash is kept.
-        plex.behind.or_extents(live.volume.intent().durable());
+        live.volume.intent().mark_unflushed(&plex.behind);
         let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
         self.copy_to(group, live, source, purpose).map_err(|refused| tracing::warn!("{refused}")).ok()
     }

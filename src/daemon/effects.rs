@@ -100,7 +100,10 @@ impl<M: Machine> Owner<M> {
     ) -> Option<Effect> {
         match effect {
             Effect::RemoveMap { map } => self.remove_map(group, map).await,
-            Effect::RemoveIntent { volume } => self.remove_state_file(group, intent_file_name(volume)).await,
+            Effect::RemoveIntent { volume } => {
+                self.machine.forget_unflushed(volume).await;
+                self.remove_state_file(group, intent_file_name(volume)).await;
+            }
             Effect::Release { plex, medium, length } => {
                 if self.release(plex, &medium, length).await {
                     released.push(plex);

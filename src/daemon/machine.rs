@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::base::{Errno, Name, Refused, Uuid};
+use crate::bitmap::SharedWords;
 use crate::catalog::StateFiles;
 use crate::device::{Flushes, Host, Moment, SharedFlushes};
 use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
@@ -166,6 +167,18 @@ pub trait Machine: Clone + 'static {
     }
     /// Nobody will ask for the counts of `plex` any more.
     fn forget_flushes(&self, _plex: Uuid) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
+    /// Where the regions of `volume` are noted that may hold writes not flushed everywhere: `bytes` of such memory.
+    ///
+    /// # Errors
+    /// The system call's, or a machine has no such memory.
+    fn unflushed(&self, _volume: Uuid, _bytes: u64) -> impl Future<Output = io::Result<SharedWords>> {
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+    /// Nobody will ask for the memory of `volume` any more.
+    fn forget_unflushed(&self, _volume: Uuid) -> impl Future<Output = ()> {
         std::future::ready(())
     }
 

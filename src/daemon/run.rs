@@ -75,7 +75,10 @@ impl<M: Machine> Owner<M> {
         };
         Self::tell_start(volume, false);
         FaultPoint::StartRecorded.reached();
-        self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await
+        let jobs = self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await?;
+        // Attempts to take over the device that it had before count for nothing any more.
+        self.forget_unrecovered(group, uuid).await;
+        Ok(jobs)
     }
 
     /// Bring a volume up whose record was just started or recovered; a failure makes the record say that it does not run.
@@ -199,6 +202,7 @@ impl<M: Machine> Owner<M> {
         let committed =
             self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
         FaultPoint::StopRecorded.reached();
+        self.machine.forget_unflushed(uuid).await;
         if let Some(volume) = committed.after.volume_by_id(uuid) {
             if volume.state() == VolumeState::Clean {
                 self.note_media(group, volume).await;

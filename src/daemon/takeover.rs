@@ -280,7 +280,8 @@ impl<M: Machine> Owner<M> {
         Ok(device_of(volume, &existing).map(|device| device.id))
     }
 
-    async fn forget_unrecovered(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
+    /// `volume` serves, or waits no more: attempts to take it over count anew.
+    pub(super) async fn forget_unrecovered(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
         self.recovery.unrecovered.borrow_mut().remove(&volume);
         self.keep_attempts(group, volume, 0).await;
     }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::base::{Errno, Name, Refused, Uuid};
+use crate::bitmap::SharedWords;
 use crate::catalog::Directory;
 use crate::device::{Moment, SharedFlushes};
 use crate::export::ublk::{
     self, DataMode, DeviceMark, DeviceOptions, DeviceState, Existing, ExportFault, TryStop, UblkDevice,
 };
 use crate::probe::DeviceNumber;
-use crate::ring::shared::SharedPage;
+use crate::ring::shared::{SharedMemory, this_boot};
 use crate::ring::{Allocation, Identity, Medium, MediumError, Opening, RingHandle, RingHost};
 use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
@@ -31,8 +32,10 @@ use super::{links, mounts};
 /// Where nodes and links are.
 const DEV: &str = "/dev";
 
-/// Where the flushes of plexes are counted, a file each: below what is on a tmpfs on every host that systemd runs.
+/// Where the flushes of plexes are counted and the unflushed regions of volumes noted, a file each: below what is on a tmpfs on
+/// every host that systemd runs.
 const FLUSHES: &str = "flushes";
+const UNFLUSHED: &str = "unflushed";
 
 /// How long the removal of a device that no volume has may take.
 const STRAY_LIMIT: Duration = Duration::from_secs(10);
@@ -45,6 +48,21 @@ static SAME_STATE: OnceLock<()> = OnceLock::new();
 pub(super) fn note_same_state() {
     // Once a process.
     let _ = SAME_STATE.set(());
+}
+
+/// Memory of this boot for `owner`.
+fn shared_memory(kind: &str, owner: Uuid, bytes: u64) -> io::Result<SharedMemory> {
+    let directory = Path::new(RUN_DIRECTORY).join(kind);
+    match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    SharedMemory::open(&directory.join(owner.to_string()), bytes, this_boot()?)
+}
+
+/// Give such memory back. What is left behind goes with the next boot.
+fn forget_memory(kind: &str, owner: Uuid) {
+    let _ = std::fs::remove_file(Path::new(RUN_DIRECTORY).join(kind).join(owner.to_string()));
 }
 
 /// The host that the process runs on. Its tasks need a `LocalSet` of tokio around them.
@@ -224,23 +242,19 @@ impl Machine for ThisHost {
     }
 
     async fn flushes(&self, plex: Uuid) -> io::Result<SharedFlushes> {
-        worker(move || {
-            let directory = Path::new(RUN_DIRECTORY).join(FLUSHES);
-            match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            SharedPage::open(&directory.join(plex.to_string())).map(SharedFlushes::new)
-        })
-        .await
+        worker(move || shared_memory(FLUSHES, plex, 1).map(SharedFlushes::new)).await
     }
 
     async fn forget_flushes(&self, plex: Uuid) {
-        // What is left behind goes with the next boot.
-        let _ = worker(move || {
-            std::fs::remove_file(Path::new(RUN_DIRECTORY).join(FLUSHES).join(plex.to_string()))
-        })
-        .await;
+        worker(move || forget_memory(FLUSHES, plex)).await;
+    }
+
+    async fn unflushed(&self, volume: Uuid, bytes: u64) -> io::Result<SharedWords> {
+        worker(move || shared_memory(UNFLUSHED, volume, bytes).map(SharedWords::new)).await
+    }
+
+    async fn forget_unflushed(&self, volume: Uuid) {
+        worker(move || forget_memory(UNFLUSHED, volume)).await;
     }
 
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {

@@ -11,6 +11,9 @@
 //! hand came by last is spared once. What has a write in flight is never cleared: the number is exceeded by that at most, and
 //! while nothing may be cleared at all (between a cut and its commit, or while plexes are made equal).
 //!
+//! Beside them, finer and in memory that outlives the process, the [`UnflushedMap`]: the regions that were written under these
+//! bits. A daemon that takes over makes equal what it says; after a power cut it is gone, and whole extents are.
+//!
 //! A write that finds an extent not live asks the committer and waits (ordering rule 1). The committer serves all that
 //! wait together: one page write for many bits. It is the only one who changes `durable` and the pages, and it runs on
 //! one thread, so that set and clear of one page never cross.
@@ -21,7 +24,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use crate::base::{ByteRange, Errno, Extent};
-use crate::bitmap::ExtentMap;
+use crate::bitmap::{ChangeMap, ExtentMap, UnflushedMap};
 use crate::state::settings::DEFAULT_DIRTY_EXTENTS;
 
 /// A write that waits for its bits.
@@ -35,6 +38,7 @@ pub struct Intent {
     live: ExtentMap,
     durable: ExtentMap,
     touched: ExtentMap,
+    unflushed: Option<UnflushedMap>,
     wanted: Mutex<Vec<Wanted>>,
     /// Tells the committer that somebody waits.
     pub(super) asked: Notify,
@@ -62,6 +66,7 @@ impl Intent {
             live,
             durable,
             touched: ExtentMap::new(length),
+            unflushed: None,
             wanted: Mutex::default(),
             asked: Notify::new(),
             dirtied: Notify::new(),
@@ -73,15 +78,39 @@ impl Intent {
         }
     }
 
-    /// Make sure that the bits over `range` are durable.
+    /// Keep `unflushed` beside it, which covers all that these bits are set for.
+    #[must_use]
+    pub fn with_unflushed(mut self, unflushed: Option<UnflushedMap>) -> Self {
+        self.unflushed = unflushed;
+        self
+    }
+
+    /// Mark in `map` every region that may hold writes not flushed everywhere.
+    pub fn mark_unflushed(&self, map: &ChangeMap) {
+        match &self.unflushed {
+            Some(unflushed) if !self.is_lost() => map.or_unflushed(unflushed),
+            Some(_) | None => map.or_extents(&self.durable),
+        }
+    }
+
+    /// Make sure that the bits over `range` are durable. The caller holds `range` in the gate, so that none of them is cleared
+    /// meanwhile.
     ///
     /// # Errors
     /// When neither the page nor the "intent lost" mark could be written: the write must not be submitted.
     pub async fn cover(&self, range: ByteRange) -> Result<(), Errno> {
         if self.live.covered(range) {
             self.touched.set(range);
-            return Ok(());
+        } else {
+            self.ask(range).await?;
         }
+        if let Some(unflushed) = &self.unflushed {
+            unflushed.set(range);
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, range: ByteRange) -> Result<(), Errno> {
         let (answer, done) = oneshot::channel();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(Wanted { range, answer });
         self.asked.notify_one();
@@ -240,6 +269,9 @@ impl Intent {
         }
         for extent in extents.iter().filter(|extent| !self.live.bits().get(extent.0)) {
             self.durable.clear(*extent);
+            if let Some(unflushed) = &self.unflushed {
+                unflushed.clear(*extent);
+            }
         }
         true
     }

@@ -7,11 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
 use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
+use cleave::bitmap::SharedWords;
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use cleave::device::{
     BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
@@ -191,6 +193,8 @@ pub struct Kernel {
     pub sick_before: RefCell<BTreeSet<u32>>,
     /// How the flushes of plexes ended: a power cut takes this memory.
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
+    /// The unflushed regions of volumes: such memory as well.
+    unflushed: RefCell<BTreeMap<Uuid, SharedWords>>,
     asked: Cell<u64>,
     pub answered: Cell<u64>,
 }
@@ -212,6 +216,7 @@ impl Kernel {
             sick: RefCell::default(),
             sick_before: RefCell::default(),
             flushes: RefCell::default(),
+            unflushed: RefCell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
         })
@@ -312,6 +317,11 @@ impl Kernel {
         {
             self.violate(format!("{ask:?} of device {id} failed with {errno:?}, and nothing was wrong"));
         }
+        let flushing = device.pending.values().any(|other| matches!(other.ask, Ask::Flush));
+        if let (Ask::Flush, false, Some(volume)) = (ask, flushing, &device.running) {
+            let told: Vec<u32> = volume.route().readable().map(|plex| plex.medium.disk.index()).collect();
+            self.sick_before.borrow_mut().retain(|disk| !told.contains(disk));
+        }
         match token {
             Token::Write(token) => oracle.end_write(token, result.is_ok()),
             Token::Flush(token) => oracle.end_flush(token, result.is_ok()),
@@ -348,12 +358,20 @@ impl Kernel {
         self.oracles.borrow_mut().values_mut().for_each(Oracle::killed);
     }
 
+    /// Somebody removes the devices of a daemon that is gone: what waits for it fails, and nobody asks for it again.
+    pub fn remove_devices(&self) {
+        self.devices.borrow_mut().clear();
+        self.links.borrow_mut().clear();
+        self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(false));
+    }
+
     /// The power fails.
     pub fn power_cut(&self) {
         self.kill();
         self.devices.borrow_mut().clear();
         self.links.borrow_mut().clear();
         self.flushes.borrow_mut().clear();
+        self.unflushed.borrow_mut().clear();
         let mut dice = self.dice.borrow_mut().split();
         self.tree.power_cut(&mut dice);
         self.oracles.borrow_mut().values_mut().for_each(|oracle| oracle.crash(true));
@@ -550,6 +568,18 @@ impl Machine for SimMachine {
         let kernel = self.kernel();
         let counts = Arc::clone(kernel.flushes.borrow_mut().entry(plex).or_default());
         Ok(SharedFlushes::new(counts))
+    }
+
+    async fn unflushed(&self, volume: Uuid, bytes: u64) -> io::Result<SharedWords> {
+        self.pause().await;
+        let kernel = self.kernel();
+        let new = || SharedWords::new((0..bytes / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
+        Ok(kernel.unflushed.borrow_mut().entry(volume).or_insert_with(new).clone())
+    }
+
+    async fn forget_unflushed(&self, volume: Uuid) {
+        self.pause().await;
+        self.kernel().unflushed.borrow_mut().remove(&volume);
     }
 
     async fn forget_flushes(&self, plex: Uuid) {

@@ -403,9 +403,9 @@ impl Play {
         self.tell(|| format!("crash at {point:?} ({crashed})"));
         // A crash, and up to two further ones while the first is recovered from.
         for again in 0..3 {
-            let power = self.crash(point);
+            let how = self.crash(point);
             self.tally.in_recovery += u64::from(again > 0);
-            self.tell(|| format!("daemon starts after {}", if power { "a power cut" } else { "a kill" }));
+            self.tell(|| format!("daemon starts after {how}"));
             let fused = again < 2 && self.dice.chance(250_000);
             if fused {
                 self.light();
@@ -435,9 +435,10 @@ impl Play {
         }
     }
 
-    /// End the daemon, or everything; whether the power was cut.
-    fn crash(&mut self, point: Option<FaultPoint>) -> bool {
+    /// End the daemon, or everything; how it was done.
+    fn crash(&mut self, point: Option<FaultPoint>) -> &'static str {
         let power = self.dice.coin();
+        let devices = self.dice.chance(100_000);
         self.tally.crashes += 1;
         self.tally.power_cuts += u64::from(power);
         if let Some(point) = point {
@@ -454,11 +455,24 @@ impl Play {
             self.kernel.power_cut();
         }
         self.end_process();
+        if devices {
+            self.kernel.remove_devices();
+        }
         self.troubled.set(false);
         self.kernel.may_fail.set(false);
         let sick = self.kernel.sick.take();
-        self.kernel.sick_before.replace(if power { BTreeSet::new() } else { sick });
-        power
+        // What nobody was told of is told by whichever daemon a flush reaches first.
+        let mut before = self.kernel.sick_before.borrow_mut();
+        match power {
+            true => before.clear(),
+            false => before.extend(sick),
+        }
+        drop(before);
+        match (power, devices) {
+            (true, _) => "a power cut",
+            (false, true) => "a kill and the end of its devices",
+            (false, false) => "a kill",
+        }
     }
 
     /// Verbs, clients and faults, until the fuse is blown or the budget is spent.
