@@ -40,6 +40,9 @@ pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How long a node may take to appear or go.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long nothing is copied after a take-over: what applications have waited for comes first.
+const RESPITE: Duration = Duration::from_millis(300);
+
 /// How a volume gets its device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Face {
@@ -154,6 +157,7 @@ impl<M: Machine> Owner<M> {
             keeper,
             device: RefCell::new(None),
             number: Cell::new(None),
+            respite: Cell::new(self.machine.now()),
             jobs: RefCell::default(),
             next_job: Cell::new(0),
             doubts: RefCell::new(doubts),
@@ -369,6 +373,9 @@ impl<M: Machine> Owner<M> {
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
         live.number.set(Some(number));
+        if matches!(face, Face::TakeOver(_)) {
+            live.respite.set(self.machine.now().after(RESPITE));
+        }
         FaultPoint::StartShown.reached();
         if record.device() != Some(number) || record.crashed_run().is_some() {
             let uuid = record.uuid();

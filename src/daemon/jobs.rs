@@ -99,6 +99,7 @@ impl<M: Machine> Owner<M> {
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         self.machine.spawn(async move {
+            owner.machine.sleep(live.respite.get().since(owner.machine.now())).await;
             let plan = Plan {
                 target: target.clone(),
                 target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },

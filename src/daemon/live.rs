@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Errno, Name, Uuid};
 use crate::bitmap::ChangeMap;
+use crate::device::Moment;
 use crate::device::flushes::Open;
 use crate::mover::Control;
 use crate::volume::cut::{self, Swap};
@@ -39,6 +40,8 @@ pub struct Live<M: Machine = ThisHost> {
     pub device: RefCell<Option<M::Device>>,
     /// N of `/dev/ublkbN`.
     pub number: Cell<Option<u32>>,
+    /// Nothing is copied before it.
+    pub respite: Cell<Moment>,
     /// The jobs of the mover on it, each with the plex or volume that it works on.
     pub(super) jobs: RefCell<BTreeMap<u64, (Uuid, Control)>>,
     /// Number of the next of them.

@@ -13,9 +13,15 @@ use crate::base::limits::PAGE_BYTES;
 
 /// Page-aligned memory that the kernel and one user at a time may touch.
 struct Memory {
+    /// The first byte that is used: the first of a page.
     start: NonNull<u8>,
+    allocated: NonNull<u8>,
     layout: Layout,
 }
+
+/// The allocator clears memory of a greater alignment itself, byte by byte; of this one it asks the kernel for pages that
+/// are zero, and that are none until they are touched.
+const LAZY_ALIGNMENT: usize = 16;
 
 // SAFETY: `Memory` is plain bytes without thread affinity. Who may touch them when is the block device contract: the
 // owner of the one request that is in flight on a range, or nobody.
@@ -25,8 +31,8 @@ unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `start` was allocated in `OwnedBuffer::allocate` with exactly this layout and is freed once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        // SAFETY: it was allocated in `OwnedBuffer::allocate` with exactly this layout and is freed once.
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
@@ -40,23 +46,28 @@ pub struct OwnedBuffer {
 }
 
 impl OwnedBuffer {
-    /// `len` zero bytes, aligned to a page.
+    /// `len` zero bytes, aligned to a page. What is never touched of a large one takes no memory.
     ///
     /// # Panics
     /// For zero bytes; when memory is exhausted the process ends, as for every allocation.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         // SAFETY: `allocate` gives a layout of a size above zero.
-        Self::allocate(len, |layout| unsafe { alloc_zeroed(layout) })
+        Self::allocate(len, LAZY_ALIGNMENT, |layout| unsafe { alloc_zeroed(layout) })
     }
 
-    /// `len` bytes at the address that `get` gives for their layout.
-    fn allocate(len: usize, get: impl FnOnce(Layout) -> *mut u8) -> Self {
+    /// `len` bytes of the memory that `get` gives for their layout, which has `alignment`.
+    fn allocate(len: usize, alignment: usize, get: impl FnOnce(Layout) -> *mut u8) -> Self {
         assert!(len > 0, "a buffer has at least one byte");
-        let layout =
-            Layout::from_size_align(len, PAGE_BYTES).expect("buffer lengths are far below isize::MAX");
-        let Some(start) = NonNull::new(get(layout)) else { handle_alloc_error(layout) };
-        Self { memory: Arc::new(Memory { start, layout }), offset: 0, len }
+        let spare = PAGE_BYTES.saturating_sub(alignment);
+        let layout = Layout::from_size_align(len + spare, alignment);
+        let layout = layout.expect("buffer lengths are far below isize::MAX");
+        let Some(allocated) = NonNull::new(get(layout)) else { handle_alloc_error(layout) };
+        let before = allocated.align_offset(PAGE_BYTES);
+        assert!(before <= spare, "memory is aligned as its layout says");
+        // SAFETY: that many bytes and `len` more are in the allocation, by its layout.
+        let start = unsafe { allocated.add(before) };
+        Self { memory: Arc::new(Memory { start, allocated, layout }), offset: 0, len }
     }
 
     /// A buffer that holds a copy of `bytes`.
@@ -65,7 +76,7 @@ impl OwnedBuffer {
     /// As [`OwnedBuffer::zeroed`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Self {
-        Self::allocate(bytes.len(), |layout| {
+        Self::allocate(bytes.len(), PAGE_BYTES, |layout| {
             // SAFETY: `allocate` gives a layout of a size above zero.
             let start = unsafe { alloc(layout) };
             if !start.is_null() {
@@ -258,6 +269,20 @@ mod tests {
     #[test]
     fn memory_is_page_aligned() {
         assert_eq!(OwnedBuffer::zeroed(512).as_ptr() as usize % PAGE_BYTES, 0);
+    }
+
+    #[test]
+    fn what_is_not_touched_of_a_large_one_takes_no_memory() {
+        let resident = || {
+            let numbers = std::fs::read_to_string("/proc/self/statm").unwrap();
+            numbers.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES >> 20
+        };
+        let before = resident();
+        let large = OwnedBuffer::zeroed(1 << 30);
+        large.fill_from((1 << 30) - 1, &[1]);
+        // Other tests run beside this one.
+        assert!(resident() < before + 512, "{} MiB after {before}", resident());
+        large.slice((1 << 30) - 2, 2).with_bytes(|bytes| assert_eq!(bytes, [0, 1]));
     }
 
     #[test]

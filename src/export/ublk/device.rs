@@ -359,7 +359,10 @@ where
 
 /// Have pages kept still while they are written, for file systems mounted from now on.
 fn set_stable_writes(id: u32) -> bool {
-    std::fs::write(format!("/sys/block/ublkb{id}/queue/stable_writes"), "1").is_ok()
+    let attribute = format!("/sys/block/ublkb{id}/queue/stable_writes");
+    // One that is taken over has it, and would stand still until all its requests have ended.
+    std::fs::read_to_string(&attribute).is_ok_and(|set| set.trim() == "1")
+        || std::fs::write(attribute, "1").is_ok()
 }
 
 /// Take over device `id`, whose server died: same node, same size, same data mode, and the requests that the dead server
