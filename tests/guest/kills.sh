@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # cleaved is killed again and again below mounted file systems that fio writes to and verifies, on volumes of one to three
 # plexes, every other time while a snapshot mirror is copied or given back: no I/O error, the same node, the copy goes on,
-# equal plexes, a clean file system. A line `kill FILE-SYSTEM PLEXES DOING PAUSE` tells of each kill, the pause of writes in
+# equal plexes, a clean file system. A line `kill FILE-SYSTEM PLEXES DOING PAUSE` tells of each kill, the pause of I/O in
 # milliseconds.
 #
 # CLEAVE_KILLS says how many.

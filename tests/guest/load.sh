@@ -49,35 +49,36 @@ end_load() {
     echo "fio passes without an error: $(wc -l <passed)"
 }
 
-# completed_writes NODE: sets `done_writes` to the writes that the device has completed so far.
-completed_writes() {
+# completed NODE: sets `done_writes` to the writes that the device has completed so far, `done_requests` to reads and writes.
+completed() {
     local -a stat
     read -ra stat <"/sys/block/${1##*/}/stat"
-    done_writes=${stat[4]}
+    done_writes=${stat[4]} done_requests=$((stat[0] + stat[4]))
 }
 
 # nap: a hundredth of a second, without a process, which would take longer than that in a guest that is emulated.
 nap() { read -rt 0.01 -u "$never" || true; }
 exec {never}<> <(:)
 
-# moves_on NODE: waits until a write completes.
+# moves_on NODE [done_requests]: waits until a write completes, or any request.
 moves_on() {
+    local -n done=${2:-done_writes}
     local before end=$((SECONDS + 60))
-    completed_writes "$1"
-    before=$done_writes
-    while completed_writes "$1" && ((done_writes == before)); do
+    completed "$1"
+    before=$done
+    while completed "$1" && ((done == before)); do
         load_lives
-        ((SECONDS < end)) || die "no write completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
+        ((SECONDS < end)) || die "nothing completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
         nap
     done
 }
 
 # pause_of COMMAND...: runs it, which ends and replaces the daemon below `node`; sets `pause` to the milliseconds from its
-# beginning to the first write that completes after it.
+# beginning to the first request that completes after it. The load always has some that wait.
 pause_of() {
     local began
     began=$(now_ms)
     "$@"
-    moves_on "$node"
+    moves_on "$node" done_requests
     pause=$(($(now_ms) - began))
 }

@@ -4,8 +4,7 @@
 # and how long it took from the kill on.
 #
 # CLEAVE_SECONDS says how long is written before the kill.
-# long
-# timeout: 1500
+# timeout: 600
 . "$(dirname "$0")/cleave.sh"
 
 start_daemon
