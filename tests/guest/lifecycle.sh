@@ -2,7 +2,6 @@
 # What happens around the daemon: events and the hook, the status with its exit codes, with and without the daemon; a fence
 # that is waited for; recovery that fails too often; a forced stop; the end by a signal; another binary under load.
 # timeout: 420
-# long
 . "$(dirname "$0")/cleave.sh"
 
 cat >hook <<END

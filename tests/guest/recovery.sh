@@ -3,7 +3,6 @@
 # is lost and the plexes are equal. A line `recovery FILE-SYSTEM KILLS PAUSE` tells of each round, the pause in milliseconds.
 #
 # CLEAVE_ROUNDS says how many rounds.
-# long
 # timeout: 1200
 . "$(dirname "$0")/cleave.sh"
 . "$(dirname "$0")/load.sh"
