@@ -275,7 +275,7 @@ mod tests {
     fn what_is_not_touched_of_a_large_one_takes_no_memory() {
         let resident = || {
             let numbers = std::fs::read_to_string("/proc/self/statm").unwrap();
-            numbers.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES >> 20
+            (numbers.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES) >> 20
         };
         let before = resident();
         let large = OwnedBuffer::zeroed(1 << 30);
