@@ -4,7 +4,7 @@
 //! ```text
 //! offset  size  field
 //!      0     8  magic "CLVUNFL" and the version, 1
-//!      8     8  run of the volume; 0 while the map is filled
+//!      8     8  number of the intent map's header; 0 while the map is filled
 //!     16     8  bytes of the volume
 //!     24     8  bytes of a region
 //!     32        zero, or the memory's own
@@ -12,15 +12,16 @@
 //! ```
 //!
 //! A bit is set before a write in its region is submitted and cleared with the intent bit of its extent (ordering rules 1
-//! and 2), so the map covers at any moment what the intent map is there for. It is believed for the run that it names alone:
-//! a run that could not have its map leaves an older one behind, which says nothing of it.
+//! and 2), so the map covers at any moment what was written under the bits of the intent map. Whoever takes a volume up
+//! writes the header of its intent map with a number of its own, and this map names that number: it is believed by the next
+//! one alone, and not where somebody came between who could not have it, or did not know it.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits::{EXTENT_BYTES, PAGE_BYTES};
-use crate::base::{ByteRange, Extent, Generation, Region, RegionSize};
+use crate::base::{ByteRange, Extent, Region, RegionSize};
 
 use super::ExtentMap;
 
@@ -67,22 +68,22 @@ impl UnflushedMap {
         Some(bytes.next_multiple_of(PAGE_BYTES as u64)).filter(|bytes| *bytes <= MOST_BYTES)
     }
 
-    /// The map of a volume of `length` bytes in `words`, for its new run `run`. What stands there is kept when it was left by
-    /// the run `crashed`, whose writes may be unflushed; anything else is replaced by what `durable` says, the intent map.
-    /// With it, whether it was kept. `None` when the memory is too small.
+    /// The map in `words` of the volume with the intent map `durable`, whose header has the number `number` from now on. What
+    /// stands there is kept when it names the number `found` before; anything else is replaced by what `durable` says. With
+    /// it, whether it was kept. `None` when the memory is too small.
     #[must_use]
     pub fn take_up(
         words: SharedWords,
         durable: &ExtentMap,
-        crashed: Option<Generation>,
-        run: Generation,
+        found: Option<u64>,
+        number: u64,
     ) -> Option<(Self, bool)> {
         let length = durable.length();
         if Self::bytes(length).is_none_or(|bytes| ((words.len() * 8) as u64) < bytes) {
             return None;
         }
         let map = Self { words, length, region: region(length) };
-        let expected = crashed.map(|crashed| [KIND, crashed.0, length, map.region.bytes()]);
+        let expected = found.map(|found| [KIND, found, length, map.region.bytes()]);
         let kept = expected.is_some_and(|expected| {
             expected
                 .iter()
@@ -90,7 +91,7 @@ impl UnflushedMap {
                 .all(|(expected, word)| *expected == word.load(Ordering::Acquire))
         });
         if !kept {
-            // In this order: who dies here leaves a map of no run.
+            // In this order: who dies here leaves a map that nobody believes.
             map.words[1].store(0, Ordering::Release);
             map.bits().iter().for_each(|word| word.store(0, Ordering::Release));
             durable.ranges().for_each(|range| map.set(range));
@@ -98,7 +99,7 @@ impl UnflushedMap {
                 map.words[word].store(value, Ordering::Release);
             }
         }
-        map.words[1].store(run.0, Ordering::Release);
+        map.words[1].store(number, Ordering::Release);
         Some((map, kept))
     }
 
@@ -106,14 +107,11 @@ impl UnflushedMap {
         &self.words[HEADER_WORDS..]
     }
 
-    /// Set every region that `range` touches. One that is set already costs a load.
+    /// Set every region that `range` touches.
     pub fn set(&self, range: ByteRange) {
         let (first, end) = self.region.span(range);
-        self.change(first, end, |word, mask| {
-            if word.load(Ordering::Relaxed) & mask != mask {
-                word.fetch_or(mask, Ordering::Relaxed);
-            }
-        });
+        // Not only where it seems to be clear: a load may be older than a clear on another processor.
+        self.change(first, end, |word, mask| _ = word.fetch_or(mask, Ordering::Relaxed));
     }
 
     /// Clear the regions of `extent`: its intent bit is about to be cleared. No write is in flight there.
@@ -132,13 +130,29 @@ impl UnflushedMap {
         }
     }
 
-    /// The bytes of the set regions, in order, as the map is while the iterator passes.
+    /// The first region at or behind `from` that is set, or that is clear; the map's end when there is none.
+    fn next(&self, from: u64, set: bool) -> u64 {
+        let (bits, end) = (self.bits(), self.region.count(self.length));
+        let mut at = from;
+        while at < end {
+            let word = bits[(at / 64) as usize].load(Ordering::Relaxed);
+            let sought = (if set { word } else { !word }) & (u64::MAX << (at % 64));
+            if sought != 0 {
+                return end.min(at / 64 * 64 + u64::from(sought.trailing_zeros()));
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        end
+    }
+
+    /// The bytes of the set regions, neighbours joined, in order, as the map is while the iterator passes.
     pub fn ranges(&self) -> impl Iterator<Item = ByteRange> {
-        let words =
-            self.bits().iter().zip(0..).map(|(word, index)| (word.load(Ordering::Relaxed), index * 64));
-        words.filter(|(word, _)| *word != 0).flat_map(|(word, base)| {
-            let set = (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit);
-            set.map(|region| self.region.range(Region(region), Region(region + 1), self.length))
+        let end = self.region.count(self.length);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let first = self.next(at, true);
+            at = self.next(first, false);
+            (first < end).then(|| self.region.range(Region(first), Region(at), self.length))
         })
     }
 
@@ -168,15 +182,15 @@ mod tests {
     use super::*;
 
     const REGION: u64 = 64 << 10;
-    const RUN: Generation = Generation(7);
+    const NUMBER: u64 = 7;
 
     fn memory(length: u64) -> SharedWords {
         let words = UnflushedMap::bytes(length).unwrap() / 8;
         SharedWords::new((0..words).map(|_| AtomicU64::new(0)).collect::<Vec<_>>())
     }
 
-    fn take_up(words: &SharedWords, durable: &ExtentMap, crashed: Option<u64>) -> (UnflushedMap, bool) {
-        UnflushedMap::take_up(words.clone(), durable, crashed.map(Generation), RUN).unwrap()
+    fn take_up(words: &SharedWords, durable: &ExtentMap, found: Option<u64>) -> (UnflushedMap, bool) {
+        UnflushedMap::take_up(words.clone(), durable, found, NUMBER).unwrap()
     }
 
     fn ranges(map: &UnflushedMap) -> Vec<(u64, u64)> {
@@ -192,11 +206,11 @@ mod tests {
         map.set(ByteRange::new(EXTENT_BYTES - 1, 2));
         map.set(ByteRange::new(9 * EXTENT_BYTES, 512));
         map.set(ByteRange::new(0, 0));
-        let all = [(63, REGION), (64, REGION), (9 * 64, 512)];
+        let all = [(63, 2 * REGION), (9 * 64, 512)];
         assert_eq!(ranges(&map), all);
         assert_eq!(map.unflushed_bytes(), 2 * REGION + 512);
         map.clear(Extent(1));
-        assert_eq!(ranges(&map), [all[0], all[2]]);
+        assert_eq!(ranges(&map), [(63, REGION), all[1]]);
         map.clear(Extent(9));
         map.clear(Extent(0));
         assert!(ranges(&map).is_empty());
@@ -208,26 +222,26 @@ mod tests {
     }
 
     #[test]
-    fn what_the_crashed_run_left_is_kept_and_all_else_is_what_the_intent_map_says() {
+    fn what_the_last_one_left_is_kept_and_all_else_is_what_the_intent_map_says() {
         let length = 3 * EXTENT_BYTES;
         let (words, durable) = (memory(length), ExtentMap::new(length));
         let (map, _) = take_up(&words, &durable, None);
         map.set(ByteRange::new(0, 1));
         durable.set(ByteRange::new(0, EXTENT_BYTES + 1));
-        let (map, kept) = take_up(&words, &durable, Some(RUN.0));
+        let (map, kept) = take_up(&words, &durable, Some(NUMBER));
         assert!(kept && ranges(&map) == [(0, REGION)]);
-        // Another run, a clean stop, another length, another version, and one that was not filled to the end.
+        // Another one came between, a clean stop, another length, another version, and one that was not filled to the end.
         let replaced = || {
-            let (map, kept) = take_up(&words, &durable, Some(RUN.0));
+            let (map, kept) = take_up(&words, &durable, Some(NUMBER));
             !kept && map.unflushed_bytes() == 2 * EXTENT_BYTES
         };
-        assert!(!take_up(&words, &durable, Some(RUN.0 + 1)).1);
+        assert!(!take_up(&words, &durable, Some(NUMBER + 1)).1);
         assert!(!take_up(&words, &durable, None).1);
         for (word, value) in [(0, KIND + 1), (1, 0), (2, length - 512), (3, 2 * REGION)] {
             words[word].store(value, Ordering::Relaxed);
             assert!(replaced(), "word {word}");
         }
-        assert!(UnflushedMap::take_up(memory(512), &ExtentMap::new(1 << 40), None, RUN).is_none());
+        assert!(UnflushedMap::take_up(memory(512), &ExtentMap::new(1 << 40), None, NUMBER).is_none());
     }
 
     #[test]

@@ -119,13 +119,15 @@ impl<M: Machine> Owner<M> {
         let snapshot = group.record();
         let record = snapshot.volume_by_id(uuid).ok_or_else(|| gone(uuid))?;
         let fence = matches!(face, Face::TakeOver(_));
-        let (intent_file, durable, worth) = self.load_intent(group, record, ending, fence).await?;
+        let (intent_file, durable, worth, found) = self.load_intent(group, record, ending, fence).await?;
         FaultPoint::StartIntentLoaded.reached();
         let maps = self.load_maps(group, &snapshot, record, ending, &durable, fence).await?;
         FaultPoint::StartMapsLoaded.reached();
         let resync = record.resync().map(|resync| resync.source);
         let (length, intents) = (record.length(), durable.count());
-        let unflushed = self.take_up_unflushed(record, ending, &durable, worth).await;
+        // Without an intent map that is believed nothing is.
+        let found = (worth == Worth::WithIntent).then_some(found);
+        let unflushed = self.take_up_unflushed(record, &durable, found, intent_file.header_number()).await;
         let bytes = unflushed.as_ref().map(UnflushedMap::unflushed_bytes);
         let intent = Intent::new(length, durable).with_unflushed(unflushed);
         let route = self.make_route(&snapshot, record, &intent).await?;
@@ -185,7 +187,7 @@ impl<M: Machine> Owner<M> {
         record: &Record,
         ending: Ending,
         fence: bool,
-    ) -> Result<(MapFile<M::Medium>, ExtentMap, Worth), Refused> {
+    ) -> Result<(MapFile<M::Medium>, ExtentMap, Worth, u64), Refused> {
         let empty = ExtentMap::new(record.length());
         let identity = MapIdentity::intent(record.uuid(), &empty);
         let (medium, made) =
@@ -198,6 +200,7 @@ impl<M: Machine> Owner<M> {
                 durable.set_all();
             }
             let mut worth = if made { Worth::Nothing } else { on_host.load(durable.bits(), ending).await? };
+            let found = on_host.header_number();
             if lost {
                 worth = Worth::Nothing;
                 durable.set_all();
@@ -208,7 +211,7 @@ impl<M: Machine> Owner<M> {
                 (0..durable.bits().pages()).for_each(|page| durable.bits().mark_page(page));
             }
             on_host.begin(durable.bits()).await?;
-            Ok::<_, Errno>((on_host.on(|_| medium), durable, worth))
+            Ok::<_, Errno>((on_host.on(|_| medium), durable, worth, found))
         });
         loaded
             .await
@@ -216,20 +219,20 @@ impl<M: Machine> Owner<M> {
             .map_err(|errno| system(record.name(), "the intent map cannot be read or written", errno))
     }
 
-    /// The unflushed regions of `record`: as the daemon before this one left them, if its run crashed and this host did not.
+    /// The unflushed regions of `record`: as the daemon before this one left them, when that left the intent map with the
+    /// header `found`, and this host has run on since.
     async fn take_up_unflushed(
         self: &Rc<Self>,
         record: &Record,
-        ending: Ending,
         durable: &ExtentMap,
-        worth: Worth,
+        found: Option<u64>,
+        number: u64,
     ) -> Option<UnflushedMap> {
         let (volume, bytes) = (record.uuid(), UnflushedMap::bytes(record.length())?);
-        // Without an intent map that is believed nothing is.
-        let crashed = (worth == Worth::WithIntent).then_some(ending.run);
         match self.machine.unflushed(volume, bytes).await {
-            Ok(words) => UnflushedMap::take_up(words, durable, crashed, record.run()).map(|(map, _)| map),
+            Ok(words) => UnflushedMap::take_up(words, durable, found, number).map(|(map, _)| map),
             Err(error) => {
+                self.machine.forget_unflushed(volume).await;
                 tracing::warn!(volume = %record.name(), %error, "its unflushed regions cannot be noted where a later daemon finds them");
                 None
             }
@@ -337,6 +340,7 @@ impl<M: Machine> Owner<M> {
                 // lost, whatever plexes there are.
                 let may_differ = source.is_some_and(|source| source != plex.uuid());
                 if role == Role::WriteOnly {
+                    // What it lacks is kept in a change map, which is OR-ed with whole extents (ordering rule 5).
                     behind.or_extents(intent.durable());
                 } else if may_differ {
                     intent.mark_unflushed(&behind);

@@ -99,19 +99,28 @@ impl<M: Machine> Owner<M> {
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));
         self.machine.spawn(async move {
-            owner.machine.sleep(live.respite.get().since(owner.machine.now())).await;
+            let respite = owner.machine.sleep(live.respite.get().since(owner.machine.now()));
+            let aborted = tokio::select! {
+                biased;
+                () = control.aborted() => true,
+                () = respite => false,
+            };
             let plan = Plan {
                 target: target.clone(),
                 target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },
                 compare_first: purpose.kind == TaskKind::Recover && !in_doubt,
                 space,
             };
-            let moved = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
+            let moved = match aborted {
+                true => Ok((Ended::Aborted, 0)),
+                false => {
+                    let report = owner.run_copy(Arc::clone(&live.volume), plan, control).await;
+                    report.map(|report| (report.ended, report.written_bytes))
+                }
+            };
             let end = match moved {
-                Ok(report) => match report.ended {
-                    Ended::Complete => {
-                        owner.in_step(&group, &live, plex).await.map(|()| report.written_bytes)
-                    }
+                Ok((ended, written)) => match ended {
+                    Ended::Complete => owner.in_step(&group, &live, plex).await.map(|()| written),
                     Ended::Aborted => Err(owner.copy_aborted(&group, &live, plex, purpose, &name).await),
                     // Perhaps it was taken out on purpose, by another verb, which has the turn until the record says so.
                     Ended::Failed(MoverError::TargetFailed)

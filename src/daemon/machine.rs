@@ -177,7 +177,7 @@ pub trait Machine: Clone + 'static {
     fn unflushed(&self, _volume: Uuid, _bytes: u64) -> impl Future<Output = io::Result<SharedWords>> {
         std::future::ready(Err(io::ErrorKind::Unsupported.into()))
     }
-    /// Nobody will ask for the memory of `volume` any more.
+    /// What the memory of `volume` says counts for nothing any more; who asks next gets new memory.
     fn forget_unflushed(&self, _volume: Uuid) -> impl Future<Output = ()> {
         std::future::ready(())
     }

@@ -202,9 +202,9 @@ impl<M: Machine> Owner<M> {
         let committed =
             self.transact(group, |group, ids| change::stop(group, name.as_str(), &[], ids)).await?;
         FaultPoint::StopRecorded.reached();
-        self.machine.forget_unflushed(uuid).await;
         if let Some(volume) = committed.after.volume_by_id(uuid) {
             if volume.state() == VolumeState::Clean {
+                self.machine.forget_unflushed(uuid).await;
                 self.note_media(group, volume).await;
                 FaultPoint::StopNoted.reached();
             }

@@ -191,8 +191,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     // Asked once, early: without ublk nothing can be served, and the reason is told before anything is touched.
     if ublk::features().is_err() {
         load_driver();
+        ublk::features().map_err(Refused::from)?;
     }
-    ublk::features().map_err(Refused::from)?;
     let failed = |error: std::io::Error| system("cleaved", "cannot make its threads", error.into());
     let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
     let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;

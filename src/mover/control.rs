@@ -150,6 +150,12 @@ impl Control {
         self.progress.send_replace(progress);
     }
 
+    /// Wait until the job shall end.
+    pub async fn aborted(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.wish.subscribe().wait_for(|wish| wish.wanted == Wanted::Abort).await;
+    }
+
     /// Wait while the job shall pause; false when it shall end.
     pub(super) async fn may_run(&self) -> bool {
         let mut wish = self.wish.subscribe();

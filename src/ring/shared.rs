@@ -46,8 +46,9 @@ unsafe impl Send for SharedMemory {}
 unsafe impl Sync for SharedMemory {}
 
 impl SharedMemory {
-    /// Map `bytes` of the file at `path`, at least a page; it is made where it is missing, and made anew where it is of
-    /// another boot than `boot`: should the file have outlived the host, nobody knows what of it did. New memory is zero.
+    /// Map `bytes` of the file at `path`, at least a page; it is made where it is missing, and another is made in its place
+    /// where it is of another boot than `boot`: should the file have outlived the host, nobody knows what of it did. Who
+    /// has the old one mapped keeps that. New memory is zero.
     ///
     /// # Errors
     /// The system call's. All of it is allocated here: no later access can meet a full file system.
@@ -57,30 +58,36 @@ impl SharedMemory {
         let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
-        let file = options.open(path)?;
-        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-        let memory = Self::map(&file, bytes)?;
-        if memory.boot() == boot {
-            return Ok(memory);
-        }
-        drop(memory);
-        file.set_len(0)?;
-        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-        let memory = Self::map(&file, bytes)?;
-        let words: &[AtomicU64] = memory.as_ref();
-        for (word, part) in BOOT_WORDS.zip(boot) {
-            words[word].store(part, Ordering::Release);
+        let memory = Self::map(&options.open(path)?, bytes)?;
+        match memory.boot() {
+            known if known == boot => return Ok(memory),
+            // New, or of a version that did not say.
+            [0, 0] => memory.set_boot(boot),
+            _ => {
+                std::fs::remove_file(path)?;
+                let memory = Self::map(&options.create_new(true).open(path)?, bytes)?;
+                memory.set_boot(boot);
+                return Ok(memory);
+            }
         }
         Ok(memory)
     }
 
     fn map(file: &std::fs::File, bytes: u64) -> io::Result<Self> {
+        fallocate(file, FallocateFlags::empty(), 0, bytes)?;
         let length = usize::try_from(bytes).map_err(io::Error::other)?;
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let at = unsafe { mmap(std::ptr::null_mut(), length, access, flags, file, 0)? };
         let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { at, words: length / 8 })
+    }
+
+    fn set_boot(&self, boot: [u64; 2]) {
+        let words: &[AtomicU64] = self.as_ref();
+        for (word, part) in BOOT_WORDS.zip(boot) {
+            words[word].store(part, Ordering::Release);
+        }
     }
 
     fn boot(&self) -> [u64; 2] {
@@ -144,6 +151,10 @@ mod tests {
         // A file that outlived the host is new memory.
         let other = open(3 * PAGE_BYTES as u64, Uuid::from_random([7; 16]));
         assert!(!counts(&other).claim() && words(&other)[1024].load(Ordering::Relaxed) == 0);
+        assert_eq!(words(&second)[1024].load(Ordering::Relaxed), 7, "who has it mapped keeps what was there");
+        // One that does not say yet is of this boot.
+        other.set_boot([0; 2]);
+        assert!(counts(&open(1, boot)).claim());
         // A name that leads elsewhere is not followed.
         std::os::unix::fs::symlink(&path, directory.join("link")).unwrap();
         assert!(SharedMemory::open(&directory.join("link"), 1, boot).is_err());

@@ -12,9 +12,9 @@ pub const DEFAULT_PLEX_TIMEOUT_S: u32 = 30;
 /// The longest wait that can be set, an hour; 0 is no limit at all.
 pub const MAX_PLEX_TIMEOUT_S: u32 = 3600;
 
-/// Extents of 4 MiB that may count as dirty at once, unless set. A crash has that much read of each plex (4 GiB: some twenty
-/// seconds of a disk, a few of a fast one), and no more than what differs written; a working set of that size costs no
-/// clearing.
+/// Extents of 4 MiB that may count as dirty at once, unless set. A crash of the machine has that much read of each plex (4 GiB:
+/// some twenty seconds of a disk, a few of a fast one), and no more than what differs written; a working set of that size
+/// costs no clearing.
 pub const DEFAULT_DIRTY_EXTENTS: u32 = 1024;
 
 /// The fewest: one request may touch nine, and some must be clear of writes for others to be set.

@@ -16,10 +16,13 @@
 //!
 //! A write that finds an extent not live asks the committer and waits (ordering rule 1). The committer serves all that
 //! wait together: one page write for many bits. It is the only one who changes `durable` and the pages, and it runs on
-//! one thread, so that set and clear of one page never cross.
+//! one thread, so that set and clear of one page never cross. Several [`Cleaning`]s may be under way at once, as the
+//! cleaner's own and one that makes room: each clears only what it has retired and nobody was granted since, for its flush
+//! may have begun before that write has ended.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -33,6 +36,26 @@ pub(super) struct Wanted {
     answer: oneshot::Sender<Result<(), Errno>>,
 }
 
+/// A cleaning under way: extents that are retired, flushed, and then cleared.
+pub(super) struct Cleaning<'a> {
+    intent: &'a Intent,
+    number: u64,
+}
+
+impl Drop for Cleaning<'_> {
+    fn drop(&mut self) {
+        self.intent.cleanings().retired.remove(&self.number);
+    }
+}
+
+#[derive(Default)]
+struct Cleanings {
+    /// Number of the next one.
+    next: u64,
+    /// By cleaning, the extents that it may clear.
+    retired: BTreeMap<u64, BTreeSet<Extent>>,
+}
+
 /// The intent map in memory, shared by queue threads and the keeper.
 pub struct Intent {
     live: ExtentMap,
@@ -40,6 +63,7 @@ pub struct Intent {
     touched: ExtentMap,
     unflushed: Option<UnflushedMap>,
     wanted: Mutex<Vec<Wanted>>,
+    cleanings: Mutex<Cleanings>,
     /// Tells the committer that somebody waits.
     pub(super) asked: Notify,
     /// Tells the cleaner that there is something to clean.
@@ -68,6 +92,7 @@ impl Intent {
             touched: ExtentMap::new(length),
             unflushed: None,
             wanted: Mutex::default(),
+            cleanings: Mutex::default(),
             asked: Notify::new(),
             dirtied: Notify::new(),
             pinned: AtomicU32::new(0),
@@ -78,7 +103,7 @@ impl Intent {
         }
     }
 
-    /// Keep `unflushed` beside it, which covers all that these bits are set for.
+    /// Keep `unflushed` beside it, which covers all that was written under these bits.
     #[must_use]
     pub fn with_unflushed(mut self, unflushed: Option<UnflushedMap>) -> Self {
         self.unflushed = unflushed;
@@ -177,7 +202,7 @@ impl Intent {
             return 0;
         }
         let set = |extent: &u64| self.durable.bits().get(*extent);
-        let new: std::collections::BTreeSet<u64> = wanted
+        let new: BTreeSet<u64> = wanted
             .iter()
             .flat_map(|want| {
                 let (first, end) = Extent::span(want.range);
@@ -195,7 +220,7 @@ impl Intent {
         let all: Vec<Extent> = self.durable.extents().collect();
         let hand = self.hand.load(Ordering::Relaxed);
         let start = all.partition_point(|extent| extent.0 < hand);
-        let mut found = std::collections::BTreeSet::new();
+        let mut found = BTreeSet::new();
         // Whoever was spared in the first round is not in the second.
         for extent in all[start..].iter().chain(&all[..start]).cycle().take(2 * all.len()) {
             if found.len() as u64 == count {
@@ -209,12 +234,17 @@ impl Intent {
         found.into_iter().map(Extent).collect()
     }
 
-    /// Take the extents of a finished quiet span out of `live`, so that the next write in them asks again. The caller
-    /// holds their window: no write is in flight there.
-    pub(super) fn retire(&self, extents: &[Extent]) {
-        for extent in extents {
-            self.live.clear(*extent);
-        }
+    fn cleanings(&self) -> MutexGuard<'_, Cleanings> {
+        self.cleanings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begin to clean.
+    pub(super) fn clean(&self) -> Cleaning<'_> {
+        let mut cleanings = self.cleanings();
+        let number = cleanings.next;
+        cleanings.next += 1;
+        cleanings.retired.insert(number, BTreeSet::new());
+        Cleaning { intent: self, number }
     }
 
     /// Extents that may stand on disk and were not written since the last call.
@@ -235,10 +265,16 @@ impl Intent {
 
     /// The batch's bits are durable: let its writes go on.
     pub(super) fn grant(&self, batch: Vec<Wanted>) {
+        let mut cleanings = self.cleanings();
         for want in &batch {
+            let (first, end) = Extent::span(want.range);
+            for retired in cleanings.retired.values_mut() {
+                (first.0..end.0).for_each(|extent| _ = retired.remove(&Extent(extent)));
+            }
             self.live.set(want.range);
             self.touched.set(want.range);
         }
+        drop(cleanings);
         self.dirtied.notify_one();
         for want in batch {
             // A write that is gone does not want its answer.
@@ -260,19 +296,73 @@ impl Intent {
         self.durable.set_all();
         self.live.set_all();
     }
+}
 
-    /// Clear in `durable` those of `extents` that were not written since they were retired; their pages are due to be
-    /// written. False when nothing may be cleared now.
-    pub(super) fn forget(&self, extents: &[Extent]) -> bool {
-        if self.is_pinned() || self.is_lost() {
+impl Cleaning<'_> {
+    /// Take the extents of a finished quiet span out of `live`, so that the next write in them asks again. The caller
+    /// holds their window: no write is in flight there.
+    pub(super) fn retire(&self, extents: &[Extent]) {
+        let mut cleanings = self.intent.cleanings();
+        extents.iter().for_each(|extent| _ = self.intent.live.clear(*extent));
+        cleanings.retired.entry(self.number).or_default().extend(extents);
+    }
+
+    /// Whether nothing was retired.
+    pub(super) fn is_empty(&self) -> bool {
+        self.intent.cleanings().retired.get(&self.number).is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Clear in `durable` what was retired, since when everything was flushed, and nobody was granted meanwhile; the pages
+    /// are due to be written. False when nothing may be cleared now.
+    pub(super) fn forget(self) -> bool {
+        let intent = self.intent;
+        if intent.is_pinned() || intent.is_lost() {
             return false;
         }
-        for extent in extents.iter().filter(|extent| !self.live.bits().get(extent.0)) {
-            self.durable.clear(*extent);
-            if let Some(unflushed) = &self.unflushed {
-                unflushed.clear(*extent);
+        let retired = intent.cleanings().retired.remove(&self.number).unwrap_or_default();
+        for extent in retired {
+            debug_assert!(!intent.live.bits().get(extent.0), "what is retired and not granted is not live");
+            intent.durable.clear(extent);
+            if let Some(unflushed) = &intent.unflushed {
+                unflushed.clear(extent);
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::EXTENT_BYTES;
+
+    fn ask(intent: &Intent, range: ByteRange) {
+        let (answer, _) = oneshot::channel();
+        intent.wanted.lock().unwrap().push(Wanted { range, answer });
+        intent.grant(intent.take_wanted());
+    }
+
+    /// Two cleanings at once: the flush of the first began before the write that was granted between them, and does not
+    /// cover it.
+    #[test]
+    fn rule_02_a_cleaning_does_not_clear_what_was_granted_since_it_has_retired_it() {
+        let intent = Intent::new(4 * EXTENT_BYTES, ExtentMap::new(4 * EXTENT_BYTES));
+        let range = |extent: u64| ByteRange::new(extent * EXTENT_BYTES, 4096);
+        (0..3).for_each(|extent| ask(&intent, range(extent)));
+        let first = intent.clean();
+        first.retire(&[Extent(0), Extent(1)]);
+        ask(&intent, range(1));
+        let second = intent.clean();
+        second.retire(&[Extent(1), Extent(2)]);
+        assert!(first.forget());
+        assert_eq!(intent.durable().extents().collect::<Vec<_>>(), [Extent(1), Extent(2)]);
+        assert!(second.forget());
+        assert!(intent.durable().is_clean());
+        // One that ends otherwise clears nothing.
+        ask(&intent, range(3));
+        let third = intent.clean();
+        third.retire(&[Extent(3)]);
+        drop(third);
+        assert!(intent.cleanings().retired.is_empty() && intent.durable().count() == 1);
     }
 }

@@ -18,6 +18,7 @@ use crate::device::{Clock, Host};
 
 use super::fault::{Fate, Report, Verdict};
 use super::gate::Held;
+use super::intent::Cleaning;
 use super::patience::{PLEX_LIMIT, Patience};
 use super::{Ledger, Loss, MapFile, Recorded, Role, Route, Volume};
 
@@ -184,8 +185,9 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
             return Ok(held);
         }
         let all: Vec<_> = volume.intent.durable().extents().collect();
-        volume.intent.retire(&all);
-        inner.clear_retired(&all).await?;
+        let cleaning = volume.intent.clean();
+        cleaning.retire(&all);
+        inner.clear_retired(cleaning).await?;
         Ok(held)
     }
 
@@ -291,18 +293,16 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             return;
         }
         let length = volume.shape.geometry.length;
-        let mut retired = intent.least_used(excess);
-        retired.retain(|extent| {
-            let window = volume.gate.try_acquire(extent.bytes(length));
-            if window.is_some() {
-                intent.retire(std::slice::from_ref(extent));
+        let cleaning = intent.clean();
+        for extent in intent.least_used(excess) {
+            if let Some(_window) = volume.gate.try_acquire(extent.bytes(length)) {
+                cleaning.retire(&[extent]);
             }
-            window.is_some()
-        });
-        if retired.is_empty() {
+        }
+        if cleaning.is_empty() {
             return;
         }
-        if let Err(errno) = self.clear_retired(&retired).await {
+        if let Err(errno) = self.clear_retired(cleaning).await {
             tracing::warn!(volume = %volume.shape.uuid, %errno, "more extents are dirty than shall be");
         }
     }
@@ -383,26 +383,27 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             return Ok(());
         }
         let length = volume.shape.geometry.length;
+        let cleaning = intent.clean();
         for run in runs(&extents) {
             let (first, last) = (run[0].bytes(length), run[run.len() - 1].bytes(length));
             // No write is in flight here while the window is held; one that comes later asks the committer anew.
             let window = volume.window(ByteRange::new(first.offset, last.end() - first.offset)).await;
-            intent.retire(run);
+            cleaning.retire(run);
             drop(window);
         }
-        self.clear_retired(&extents).await
+        self.clear_retired(cleaning).await
     }
 
-    /// Clear the bits of extents that were retired and are not asked for again meanwhile: flush, maps, page (ordering rule 2).
-    async fn clear_retired(&self, extents: &[Extent]) -> Result<(), Errno> {
-        let (volume, intent) = (&self.volume, &self.volume.intent);
+    /// Clear the bits of extents that were retired and not granted again meanwhile: flush, maps, page (ordering rule 2).
+    async fn clear_retired(&self, cleaning: Cleaning<'_>) -> Result<(), Errno> {
+        let volume = &self.volume;
         self.flush_plexes().await?;
         self.persist_maps().await?;
         let pages = self.intent_pages.lock().await;
         let route = volume.route();
         // A map that is not recorded yet has no file, and neither has that of a plex in step: what stands in them rests on
         // the intent bits.
-        if route.has_unrecorded() || !route.is_in_step() || !intent.forget(extents) {
+        if route.has_unrecorded() || !route.is_in_step() || !cleaning.forget() {
             return Ok(());
         }
         FaultPoint::IntentCleared.reached();

@@ -135,6 +135,11 @@ impl<T> MapFile<T> {
         self.numbers.borrow_mut().made();
     }
 
+    /// The number of its header, as it was read or written last; every [`MapFile::begin`] has one of its own.
+    pub fn header_number(&self) -> u64 {
+        self.numbers.borrow().header
+    }
+
     /// Which map it holds.
     pub const fn identity(&self) -> &MapIdentity {
         &self.identity

@@ -195,6 +195,8 @@ pub struct Kernel {
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     /// The unflushed regions of volumes: such memory as well.
     unflushed: RefCell<BTreeMap<Uuid, SharedWords>>,
+    /// There is no such memory to be had.
+    pub no_memory: Cell<bool>,
     asked: Cell<u64>,
     pub answered: Cell<u64>,
 }
@@ -217,6 +219,7 @@ impl Kernel {
             sick_before: RefCell::default(),
             flushes: RefCell::default(),
             unflushed: RefCell::default(),
+            no_memory: Cell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
         })
@@ -573,6 +576,9 @@ impl Machine for SimMachine {
     async fn unflushed(&self, volume: Uuid, bytes: u64) -> io::Result<SharedWords> {
         self.pause().await;
         let kernel = self.kernel();
+        if kernel.no_memory.get() || kernel.dice.borrow_mut().chance(30_000) {
+            return Err(io::Error::from_raw_os_error(Errno::NO_SPACE.raw()));
+        }
         let new = || SharedWords::new((0..bytes / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         Ok(kernel.unflushed.borrow_mut().entry(volume).or_insert_with(new).clone())
     }

@@ -358,6 +358,37 @@ fn rule_02_a_daemon_that_dies_leaves_regions_and_a_power_cut_extents() {
     assert_eq!(gone_through(), LENGTH);
 }
 
+/// A daemon that could not have the memory for unflushed regions leaves an older map behind, which says nothing of what it
+/// wrote.
+#[test]
+fn regions_that_nobody_noted_are_not_left_out() {
+    for seed in 0..12 {
+        let scene = Scene::new(seed);
+        let device = scene.make(2);
+        scene.crash(false);
+        scene.kernel.no_memory.set(true);
+        scene.boot();
+        scene.settle();
+        scene.kernel.no_memory.set(false);
+        scene.write(device, 3, 83);
+        scene.settle();
+        let disks = scene.disks();
+        disks.iter().for_each(|disk| disk.add_rule(fail(Operation::Flush)));
+        scene.kernel.ask(device, Ask::Flush);
+        while disks.iter().any(|disk| disk.in_flight() == 0) {
+            assert!(scene.kernel.world.step());
+        }
+        scene.crash(false);
+        disks.iter().for_each(SimDisk::settle);
+        scene.mend();
+        scene.boot();
+        scene.settle();
+        for disk in &disks {
+            assert_eq!(Scene::durable(disk), 83, "seed {seed}");
+        }
+    }
+}
+
 /// Attempts to take a volume over are counted in a row: a start of it as a new device ends the row.
 #[test]
 fn attempts_before_a_start_anew_do_not_count_against_a_later_take_over() {

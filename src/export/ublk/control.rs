@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{OnceLock, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::error::{ExportError, ExportFault};
@@ -189,17 +189,10 @@ pub fn features() -> Result<Features, ExportError> {
         }
         return Err(error);
     }
-    if let Some(known) = FEATURES.get() {
-        return Ok(*known);
-    }
-    let asked = limited(OBJECT, "ask for its features", COMMAND_LIMIT, || {
+    limited(OBJECT, "ask for its features", COMMAND_LIMIT, || {
         UblkCtrl::get_features().map(Features).ok_or(Errno::UNSUPPORTED)
-    })?;
-    Ok(*FEATURES.get_or_init(|| asked))
+    })
 }
-
-/// What the driver has answered: it does not change while the host runs, and every device would ask again.
-static FEATURES: OnceLock<Features> = OnceLock::new();
 
 /// The state of a device, as the driver has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

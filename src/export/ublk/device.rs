@@ -377,7 +377,6 @@ where
     F: Fn(QueueHost) -> D + Send + Sync + 'static,
     D: BlockDevice + 'static,
 {
-    features()?;
     let deadline = Instant::now() + patience;
     let found = loop {
         let Some(found) = describe(id)? else {

@@ -4,10 +4,12 @@ use io_uring::{IoUring, opcode, types};
 use libublk::ctrl::UblkCtrl;
 use libublk::io::{UblkDev, UblkQueue};
 use libublk::{UblkError, sys, ublk_init_task_ring, with_task_io_ring_mut};
+use rustix::mm::{Advice, madvise};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use super::QueueHost;
 use super::control::errno;
@@ -15,9 +17,13 @@ use super::device::DataMode;
 use crate::base::limits::SECTOR_BYTES;
 use crate::base::{ByteRange, Errno};
 use crate::device::{
-    BlockDevice, Buffer, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
+    BlockDevice, Buffer, Clock, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
 };
 use crate::ring::{AbortOnPanic, Engine, Held, RingAccess, RingHandle, Submitter, TableUse, block_signals};
+
+/// Between two pieces of memory that are made present, and how many of these pass before the first.
+const POPULATE_NAP: Duration = Duration::from_millis(5);
+const POPULATE_AFTER_NAPS: usize = 100;
 
 /// What the threads of one device share.
 pub(super) struct Shared {
@@ -344,9 +350,13 @@ pub(super) fn run<D: BlockDevice + 'static>(
             DataMode::Zero => None,
         },
     };
+    let mut memories = Vec::new();
     for number in 0..depth {
-        engine.host().spawn(tag(number, Some(Rc::clone(&target))).serve());
+        let tag = tag(number, Some(Rc::clone(&target)));
+        memories.extend(tag.memory.as_ref().map(|memory| (memory.as_ptr() as usize, memory.len())));
+        engine.host().spawn(tag.serve());
     }
+    engine.host().spawn(populate(engine.host(), Arc::clone(shared), memories));
     drop(target);
     // A refused fetch comes back at once; its task leaves the reason.
     engine.turn();
@@ -377,6 +387,25 @@ pub(super) fn run<D: BlockDevice + 'static>(
     }
     engine.end();
     drop(queue);
+}
+
+/// Have the kernel give the tags their `memories`, addresses with lengths, before their first requests need them: one that
+/// is sent because memory is short must not wait for some. Not at once, because a take-over is waited for.
+async fn populate(host: QueueHost, shared: Arc<Shared>, memories: Vec<(usize, usize)>) {
+    let naps = std::iter::repeat_n(None, POPULATE_AFTER_NAPS);
+    for memory in naps.chain(memories.into_iter().map(Some)) {
+        host.clock().sleep(POPULATE_NAP).await;
+        if shared.stopping.load(Ordering::SeqCst) || shared.quit.load(Ordering::SeqCst) {
+            return;
+        }
+        let Some((at, len)) = memory else { continue };
+        // SAFETY: the advice changes no byte. Should a tag have other memory by now, pages of ours are made present in vain,
+        // or none are.
+        let given = unsafe { madvise(at as *mut libc::c_void, len, Advice::LinuxPopulateWrite) };
+        if let Err(error) = given {
+            tracing::debug!(%error, "request memory is not made present");
+        }
+    }
 }
 
 /// Names what `Queue` holds for its own sake.
