@@ -59,17 +59,16 @@ impl SharedMemory {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
         let memory = Self::map(&options.open(path)?, bytes)?;
-        match memory.boot() {
+        let memory = match memory.boot() {
             known if known == boot => return Ok(memory),
             // New, or of a version that did not say.
-            [0, 0] => memory.set_boot(boot),
+            [0, 0] => memory,
             _ => {
                 std::fs::remove_file(path)?;
-                let memory = Self::map(&options.create_new(true).open(path)?, bytes)?;
-                memory.set_boot(boot);
-                return Ok(memory);
+                Self::map(&options.create_new(true).open(path)?, bytes)?
             }
-        }
+        };
+        memory.set_boot(boot);
         Ok(memory)
     }
 

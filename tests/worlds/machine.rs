@@ -195,8 +195,8 @@ pub struct Kernel {
     flushes: RefCell<BTreeMap<Uuid, Arc<Flushes>>>,
     /// The unflushed regions of volumes: such memory as well.
     unflushed: RefCell<BTreeMap<Uuid, SharedWords>>,
-    /// There is no such memory to be had.
-    pub no_memory: Cell<bool>,
+    /// How often, of a million times, that memory cannot be had, nor given back.
+    pub memory_denied: Cell<u32>,
     asked: Cell<u64>,
     pub answered: Cell<u64>,
 }
@@ -219,7 +219,7 @@ impl Kernel {
             sick_before: RefCell::default(),
             flushes: RefCell::default(),
             unflushed: RefCell::default(),
-            no_memory: Cell::default(),
+            memory_denied: Cell::default(),
             asked: Cell::new(0),
             answered: Cell::new(0),
         })
@@ -359,6 +359,10 @@ impl Kernel {
         self.tree.after_death();
         self.devices.borrow_mut().values_mut().for_each(|device| device.stopping = false);
         self.oracles.borrow_mut().values_mut().for_each(Oracle::killed);
+    }
+
+    fn is_memory_denied(&self) -> bool {
+        self.dice.borrow_mut().chance(self.memory_denied.get())
     }
 
     /// Somebody removes the devices of a daemon that is gone: what waits for it fails, and nobody asks for it again.
@@ -576,7 +580,7 @@ impl Machine for SimMachine {
     async fn unflushed(&self, volume: Uuid, bytes: u64) -> io::Result<SharedWords> {
         self.pause().await;
         let kernel = self.kernel();
-        if kernel.no_memory.get() || kernel.dice.borrow_mut().chance(30_000) {
+        if kernel.is_memory_denied() {
             return Err(io::Error::from_raw_os_error(Errno::NO_SPACE.raw()));
         }
         let new = || SharedWords::new((0..bytes / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
@@ -585,7 +589,10 @@ impl Machine for SimMachine {
 
     async fn forget_unflushed(&self, volume: Uuid) {
         self.pause().await;
-        self.kernel().unflushed.borrow_mut().remove(&volume);
+        let kernel = self.kernel();
+        if !kernel.is_memory_denied() {
+            kernel.unflushed.borrow_mut().remove(&volume);
+        }
     }
 
     async fn forget_flushes(&self, plex: Uuid) {

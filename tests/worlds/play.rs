@@ -207,6 +207,7 @@ fn name(text: &str) -> Name {
 impl Play {
     pub fn new(seed: u64) -> Self {
         let kernel = Kernel::new(seed);
+        kernel.memory_denied.set(30_000);
         if std::env::var("CLEAVE_DISK").is_ok() {
             kernel.world.journal().keep(1 << 20);
         }

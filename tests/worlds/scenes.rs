@@ -200,6 +200,19 @@ impl Scene {
         self.daemon.borrow_mut().take();
     }
 
+    /// End the daemon while flushes of all `disks` are under way that fail unheard: of a flush that `asked` gets, if any, else
+    /// of the next that comes.
+    fn die_in_a_flush_that_fails(&self, disks: &[SimDisk], asked: Option<u32>) {
+        disks.iter().for_each(|disk| disk.add_rule(fail(Operation::Flush)));
+        asked.into_iter().for_each(|device| self.kernel.ask(device, Ask::Flush));
+        while disks.iter().any(|disk| disk.in_flight() == 0) {
+            assert!(self.kernel.world.step());
+        }
+        self.crash(false);
+        disks.iter().for_each(SimDisk::settle);
+        self.mend();
+    }
+
     fn mend(&self) {
         for disk in self.kernel.tree.disks() {
             disk.clear_rules();
@@ -280,16 +293,7 @@ fn what_a_flush_gave_up_unheard_is_written_on_every_plex() {
         scene.write(device, 3, 78);
         scene.settle();
         let disks = scene.disks();
-        disks.iter().for_each(|disk| disk.add_rule(fail(Operation::Flush)));
-        if !cleaner {
-            scene.kernel.ask(device, Ask::Flush);
-        }
-        while disks.iter().any(|disk| disk.in_flight() == 0) {
-            assert!(scene.kernel.world.step());
-        }
-        scene.crash(false);
-        disks.iter().for_each(SimDisk::settle);
-        scene.mend();
+        scene.die_in_a_flush_that_fails(&disks, (!cleaner).then_some(device));
         for (count, disk) in given_up[2 * usize::from(cleaner)..].iter_mut().zip(&disks) {
             *count += u32::from(Scene::durable(disk) != 78);
         }
@@ -366,21 +370,14 @@ fn regions_that_nobody_noted_are_not_left_out() {
         let scene = Scene::new(seed);
         let device = scene.make(2);
         scene.crash(false);
-        scene.kernel.no_memory.set(true);
+        scene.kernel.memory_denied.set(1_000_000);
         scene.boot();
         scene.settle();
-        scene.kernel.no_memory.set(false);
+        scene.kernel.memory_denied.set(0);
         scene.write(device, 3, 83);
         scene.settle();
         let disks = scene.disks();
-        disks.iter().for_each(|disk| disk.add_rule(fail(Operation::Flush)));
-        scene.kernel.ask(device, Ask::Flush);
-        while disks.iter().any(|disk| disk.in_flight() == 0) {
-            assert!(scene.kernel.world.step());
-        }
-        scene.crash(false);
-        disks.iter().for_each(SimDisk::settle);
-        scene.mend();
+        scene.die_in_a_flush_that_fails(&disks, Some(device));
         scene.boot();
         scene.settle();
         for disk in &disks {

@@ -16,8 +16,9 @@ plex-timeout=SECONDS  how long a plex may leave a request unanswered while other
                       A request whose bytes the daemon has copied (data=copy) goes on without the plex at once;
                       with data=zero, requests already under way wait until the medium answers: their pages
                       cannot be taken back from it. The last complete plex is always waited for.
-dirty-extents=N       extents of 4 MiB that may count as dirty at once: what a crash of the machine has read of each plex
-                      before they are known to be equal. [default: 1024]")]
+dirty-extents=N       extents of 4 MiB that may count as dirty at once: what is read of
+                      each plex after a crash of the machine, to make them equal.
+                      [default: 1024]")]
 pub struct SetArgs {
     /// The volume
     volume: String,

@@ -356,7 +356,9 @@ pub(super) fn run<D: BlockDevice + 'static>(
         memories.extend(tag.memory.as_ref().map(|memory| (memory.as_ptr() as usize, memory.len())));
         engine.host().spawn(tag.serve());
     }
-    engine.host().spawn(populate(engine.host(), Arc::clone(shared), memories));
+    if mode == DataMode::Copy {
+        engine.host().spawn(populate(engine.host(), Arc::clone(shared), memories));
+    }
     drop(target);
     // A refused fetch comes back at once; its task leaves the reason.
     engine.turn();
