@@ -1,8 +1,9 @@
 //! What the label on a medium means for the plex that the catalogue puts there (ordering rule 16): a table.
 //!
 //! A label may lag behind the catalogue, because the catalogue is committed first and labels follow; a crash between the
-//! two leaves labels of the configuration before. It may not lag behind its peers: a plex whose label is of an earlier
-//! run than another's, or of a data generation that another has left behind, holds older data.
+//! two leaves some labels of the configuration before, and the record says which that is ([`Volume::labelled`]). It may not
+//! lag further behind its peers: a plex whose label is of an earlier run than another's, or of a data generation that
+//! another has left behind, holds older data.
 
 use std::fmt::Write;
 
@@ -149,7 +150,8 @@ enum Ruling {
     RefuseUnrelated,
 }
 
-/// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on, or may be.
+/// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on, or may be, by
+/// more than the labels that were being written last.
 const fn rule(class: Class, data: Data, level: bool) -> Ruling {
     match (class, data, level) {
         (Class::Out, Data::Same | Data::Past | Data::Ahead | Data::Unrelated, true | false)
@@ -208,6 +210,11 @@ pub fn judge(
         if silent { latest.max(volume.run()) } else { latest }
     };
     let parted = |class: Class| peers(class).any(|(plex, label)| Data::of(plex, label) == Data::Same);
+    // Its label was written when all were written last. Had a write been acknowledged since without this plex, a label of one
+    // of its peers would be newer than the catalogue: none of them may be silent.
+    let current = |label: &Label| {
+        !silent && volume.labelled().is_some_and(|labelled| label.config_generation >= labelled)
+    };
     let mut verdicts = Vec::new();
     for (uuid, finding) in findings {
         let Some(plex) = volume.plex_by_id(*uuid) else { continue };
@@ -220,7 +227,8 @@ pub fn judge(
             Finding::Own(label) => {
                 let (data, class) = (Data::of(plex, label), Class::of(plex.state()));
                 let expected_run = expected_run(class);
-                let level = label.run >= expected_run && (data == Data::Same || !(parted(class) || silent))
+                let level = current(label)
+                    || label.run >= expected_run && (data == Data::Same || !(parted(class) || silent))
                     || museum::shows(Exhibit::OlderCopyBelieved);
                 match rule(class, data, level) {
                     Ruling::Use => Verdict::Use,

@@ -1,7 +1,7 @@
 //! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
 
-use std::collections::VecDeque;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{Change, Presence};
-use crate::state::{Group, Volume};
+use crate::state::{Group, Plex, PlexState, Volume};
 use crate::volume::HANGS_AFTER;
 
 use super::events::{Cause, News};
@@ -197,9 +197,19 @@ impl<M: Machine> Owner<M> {
 
     /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
     /// next write; the catalogue stands already. While the volume runs, so is one that takes longer than a plex may before it
-    /// hangs: what is to be recorded of one plex does not wait for another. Its label follows when it answers.
-    pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
+    /// hangs: what is to be recorded of one plex does not wait for another. Its label follows when it answers. True when every
+    /// plex that is relied on or written to bears its label.
+    pub(super) async fn write_labels(
+        self: &Rc<Self>,
+        all: &Group,
+        volume: &Volume,
+        committed: &Committed,
+    ) -> bool {
         let runs = volume.state().is_started();
+        let counts = |plex: &&Plex| {
+            plex.is_attached() || plex.state().is_complete() || plex.state() == PlexState::SnapDone
+        };
+        let mut unlabelled: BTreeSet<Uuid> = volume.plexes().iter().filter(counts).map(Plex::uuid).collect();
         let mut work = Vec::new();
         for plex in volume.plexes() {
             let uuid = plex.uuid();
@@ -226,7 +236,10 @@ impl<M: Machine> Owner<M> {
         }
         for (plex, outcome) in join_all(work).await {
             let why = match outcome {
-                Some(Ok(())) => continue,
+                Some(Ok(())) => {
+                    unlabelled.remove(&plex);
+                    continue;
+                }
                 Some(Err(errno)) => format!("its label cannot be written: {errno}"),
                 None => format!(
                     "its label has not been written for {} s: it follows when its medium answers",
@@ -236,6 +249,7 @@ impl<M: Machine> Owner<M> {
             let news = News::new(What::LabelFailing, why);
             self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
         }
+        unlabelled.is_empty()
     }
 
     /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on

@@ -377,14 +377,19 @@ impl<M: Machine> Owner<M> {
         }
         FaultPoint::TransactionPrepared.reached();
         let committed = self.commit(group, &before, &change).await;
-        self.events.state_directory(&group.name, committed.as_ref().copied().map_err(|refused| &**refused));
-        if let Err(refused) = committed {
-            self.undo(group, &done).await;
-            return Err(refused);
-        }
+        self.events.state_directory(&group.name, committed.as_ref().map(drop).map_err(|refused| &**refused));
+        let labelled = match committed {
+            Ok(labelled) => labelled,
+            Err(refused) => {
+                self.undo(group, &done).await;
+                return Err(refused);
+            }
+        };
         FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
-        let after = Rc::new(change.group);
+        let generation = Generation(group.generation());
+        let noted = |group: Group, volume| group.with_labelled(volume, generation);
+        let after = Rc::new(labelled.into_iter().fold(change.group, noted));
         *group.record.borrow_mut() = Rc::clone(&after);
         let (mut effects, mut released) = (Vec::new(), Vec::new());
         for effect in change.after_commit {
@@ -443,12 +448,13 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
+    /// Commit `change` and write the labels of what it touches; the volumes that are labelled on every plex.
     async fn commit(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         before: &Group,
         change: &Change,
-    ) -> Result<(), Refused> {
+    ) -> Result<Vec<Uuid>, Refused> {
         let next = change.group.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
@@ -457,7 +463,10 @@ impl<M: Machine> Owner<M> {
         tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
         let touched = change.touched(before);
         let records = touched.into_iter().filter_map(|volume| change.group.volume_by_id(volume));
-        join_all(records.map(|record| self.write_labels(&change.group, record, &committed))).await;
-        Ok(())
+        let committed = &committed;
+        let labelled = join_all(records.map(|record| async move {
+            self.write_labels(&change.group, record, committed).await.then_some(record.uuid())
+        }));
+        Ok(labelled.await.into_iter().flatten().collect())
     }
 }

@@ -377,6 +377,8 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) intent_lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    labelled: Option<Generation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<Uuid>,
     pub(super) plexes: Vec<Plex>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -406,6 +408,7 @@ impl Volume {
             read_policy: ReadPolicy::Select,
             settings: Settings::default(),
             intent_lost: false,
+            labelled: None,
             origin: None,
             plexes: Vec::new(),
             snapshots: Vec::new(),
@@ -507,6 +510,13 @@ impl Volume {
     #[must_use]
     pub const fn is_intent_lost(&self) -> bool {
         self.intent_lost
+    }
+
+    /// The configuration that stood last, before this one, on the labels of all plexes that were written to then. A label that
+    /// is no older lacks this configuration alone: the daemon ended between the commit and the label.
+    #[must_use]
+    pub const fn labelled(&self) -> Option<Generation> {
+        self.labelled
     }
 
     /// The volume that it was broken off from.
@@ -685,6 +695,15 @@ impl Group {
                 || volume.plexes.iter().any(|plex| plex.name.as_str() == name)
                 || volume.prepared.as_ref().is_some_and(|cut| cut.name.as_str() == name)
         })
+    }
+
+    /// Note that `generation` stands on the labels of all plexes of `volume` that are written to; durable with the next commit.
+    #[must_use]
+    pub fn with_labelled(mut self, volume: Uuid, generation: Generation) -> Self {
+        if let Some(volume) = self.volume_mut(volume) {
+            volume.labelled = Some(generation);
+        }
+        self
     }
 
     pub(super) fn volume_mut(&mut self, uuid: Uuid) -> Option<&mut Volume> {

@@ -816,6 +816,11 @@ impl Play {
         if !self.recover()? {
             return Err("died without a reason".to_owned());
         }
+        // Nobody changes media behind the daemon's back: what it relied on when it died is as good as the record says.
+        let told = self.owner().events.since(0);
+        if let Some(told) = told.iter().find(|told| told.reason.contains("it is behind")) {
+            return Err(format!("a good plex is not believed: {}", told.reason));
+        }
         let record = self.record().ok_or("the group is not served")?;
         self.check_files(&record)?;
         self.learn(&record);

@@ -517,6 +517,57 @@ fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
     assert_eq!(scene.plexes()[2].state(), PlexState::Active);
 }
 
+/// The daemon dies after the commit that says that a mirror is complete, before the mirror's label does: it is complete.
+#[test]
+fn rule_16_a_mirror_whose_label_lags_behind_its_commit_is_complete() {
+    for power in [false, true] {
+        let scene = Scene::new(14);
+        scene.make(2);
+        let outcome = scene.launch(add_mirror());
+        // Its name, its medium, and that it is in step.
+        scene.die_at(FaultPoint::TransactionCommitted, 3);
+        drop(outcome);
+        scene.crash(power);
+        scene.boot();
+        if power {
+            scene.start();
+        }
+        let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
+        assert_eq!(states, [PlexState::Active; 3], "power {power}");
+    }
+}
+
+/// The power is cut while the labels of a start, or of the loss of a plex, stand on one plex and not on another: both hold
+/// every acknowledged write.
+#[test]
+fn rule_16_a_plex_whose_label_lags_behind_its_peers_by_one_commit_is_not_behind() {
+    for loss in [false, true] {
+        let scene = Scene::new(15);
+        let device = scene.make(3);
+        let disks = scene.disks();
+        let hold_label = || disks[1].add_rule(hold(Operation::Write).within(BEHIND));
+        if loss {
+            hold_label();
+            disks[2].add_rule(fail(Operation::Write));
+            scene.write(device, 3, 84);
+        } else {
+            scene.crash(true);
+            scene.boot();
+            hold_label();
+            let (group, volume) = (name("g"), name("v"));
+            scene.launch(Request::Start(request::Start { group, volume, source: None }));
+        }
+        scene.run_for(500);
+        assert_eq!(disks[1].held(), 1, "its label waits");
+        scene.crash(true);
+        scene.mend();
+        scene.boot();
+        scene.start();
+        let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
+        assert_eq!(states[..2], [PlexState::Active; 2], "loss {loss}");
+    }
+}
+
 /// A commit that relies on new plexes finds their labels durable, whatever happens next.
 #[test]
 fn new_plexes_bear_labels_before_a_commit_relies_on_them() {
