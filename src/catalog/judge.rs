@@ -1,9 +1,9 @@
 //! What the label on a medium means for the plex that the catalogue puts there (ordering rule 16): a table.
 //!
 //! A label may lag behind the catalogue, because the catalogue is committed first and labels follow; a crash between the
-//! two leaves some labels of the configuration before, and the record says which that is ([`Volume::labelled`]). It may not
-//! lag further behind its peers: a plex whose label is of an earlier run than another's, or of a data generation that
-//! another has left behind, holds older data.
+//! two leaves some labels of the configuration before, and the record says which that is ([`Plex::labelled`]). It may not lag
+//! further behind its peers: a plex whose label is of an earlier run than another's, or of a data generation that another
+//! has left behind, holds older data, as a medium does that was restored from an image.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
 use crate::format::Damage;
 use crate::format::label::Label;
-use crate::state::{Plex, PlexState, Volume};
+use crate::state::{Plex, PlexState, Volume, VolumeState};
 
 use super::labels::Found;
 
@@ -46,6 +46,8 @@ pub enum Verdict {
 pub struct Judgement {
     /// One for each finding, in the same order.
     pub verdicts: Vec<(Uuid, Verdict)>,
+    /// Whether the label of a plex that is relied on says that the intent map was lost in a run that has not ended well.
+    pub intent_lost: bool,
 }
 
 /// What the whole comes to.
@@ -210,10 +212,12 @@ pub fn judge(
         if silent { latest.max(volume.run()) } else { latest }
     };
     let parted = |class: Class| peers(class).any(|(plex, label)| Data::of(plex, label) == Data::Same);
-    // Its label was written when all were written last. Had a write been acknowledged since without this plex, a label of one
-    // of its peers would be newer than the catalogue: none of them may be silent.
-    let current = |label: &Label| {
-        !silent && volume.labelled().is_some_and(|labelled| label.config_generation >= labelled)
+    // Nothing was acknowledged without it that the record does not tell: a label of one of its peers would be newer than the
+    // catalogue, so none may be silent, nor of a run that the record does not know.
+    let overtaken = own().any(|(_, label)| label.volume == volume.uuid() && label.run > volume.run());
+    let current = |plex: &Plex, label: &Label| {
+        let labelled = plex.labelled().is_some_and(|labelled| label.config_generation >= labelled);
+        labelled && !silent && !overtaken
     };
     let mut verdicts = Vec::new();
     for (uuid, finding) in findings {
@@ -227,7 +231,7 @@ pub fn judge(
             Finding::Own(label) => {
                 let (data, class) = (Data::of(plex, label), Class::of(plex.state()));
                 let expected_run = expected_run(class);
-                let level = current(label)
+                let level = current(plex, label)
                     || label.run >= expected_run && (data == Data::Same || !(parted(class) || silent))
                     || museum::shows(Exhibit::OlderCopyBelieved);
                 match rule(class, data, level) {
@@ -246,7 +250,8 @@ pub fn judge(
         };
         verdicts.push((*uuid, verdict));
     }
-    Ok(Outcome::Stands(Judgement { verdicts }))
+    let intent_lost = volume.state() != VolumeState::Clean && relied().any(|(_, label)| label.intent_lost);
+    Ok(Outcome::Stands(Judgement { verdicts, intent_lost }))
 }
 
 fn behind(plex: &Plex, label: &Label, data: Data, expected_run: Generation) -> String {

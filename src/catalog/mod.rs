@@ -287,8 +287,10 @@ impl<F: StateFiles> Catalog<F> {
             }
         }
         self.used = self.used.max(generation);
-        let committed = self.commit(&found)?;
-        Ok((committed, found))
+        // It tells what stood on the labels before it.
+        let adopted = found.without_labelled();
+        let committed = self.commit(&adopted)?;
+        Ok((committed, adopted))
     }
 
     /// How often `volume` was tried to be taken over in a row without success. What cannot be read counts as never: a volume

@@ -1,7 +1,7 @@
 //! Labels on the media of plexes: judged before a volume comes up, written with every change of its record.
 
+use std::collections::VecDeque;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use futures_util::future::join_all;
@@ -14,8 +14,8 @@ use crate::catalog::{Committed, foreign_signature};
 use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
-use crate::state::change::{Change, Presence};
-use crate::state::{Group, Plex, PlexState, Volume};
+use crate::state::change::{self, Change, Presence};
+use crate::state::{Group, Volume};
 use crate::volume::HANGS_AFTER;
 
 use super::events::{Cause, News};
@@ -55,12 +55,16 @@ impl<M: Machine> Owner<M> {
         fence: bool,
     ) -> Result<Vec<(Uuid, Presence)>, Refused> {
         // One adoption at most for each plex: the next configuration is newer than every label.
-        for _ in 0..=crate::base::limits::MAX_PLEXES {
+        for _ in 0..=crate::base::limits::MAX_PLEXES + 1 {
             let all = group.record();
             let record = all.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
             let findings = self.findings(&all, record, fence).await;
             match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
                 Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
+                Outcome::Stands(judgement) if judgement.intent_lost && !record.is_intent_lost() => {
+                    // It was recorded on labels alone, and the catalogue has had other commits since (ordering rule 18).
+                    self.transact(group, |group, _| change::set_intent_lost(group, volume, true)).await?;
+                }
                 Outcome::Stands(judgement) => {
                     let doubted = self.find_doubts(record, fence).await;
                     let mut found = Vec::new();
@@ -166,6 +170,10 @@ impl<M: Machine> Owner<M> {
                 while let Some(due) = owner.next_label(plex) {
                     // A label is flushed with all that its plex has: how that ends is the plex's as well.
                     owner.label_flush_begins(plex);
+                    let generation = match &due.work {
+                        LabelWork::First(label) | LabelWork::Next(label) => Some(label.config_generation),
+                        LabelWork::Erase { .. } => None,
+                    };
                     let done = owner.keepers.run(move |host| async move {
                         let device = host.open(&due.medium);
                         match &due.work {
@@ -178,6 +186,9 @@ impl<M: Machine> Owner<M> {
                     });
                     let done = done.await.unwrap_or(Err(Errno::IO));
                     owner.label_flush_ended(plex, done);
+                    if let (Ok(()), Some(generation)) = (done, generation) {
+                        owner.labelled.borrow_mut().insert(plex, generation);
+                    }
                     // Who asked may have given up waiting.
                     let _ = due.answer.send(done);
                 }
@@ -197,19 +208,9 @@ impl<M: Machine> Owner<M> {
 
     /// Write the labels of `volume` on every open medium of it. A medium that cannot be labelled is told of and found by its
     /// next write; the catalogue stands already. While the volume runs, so is one that takes longer than a plex may before it
-    /// hangs: what is to be recorded of one plex does not wait for another. Its label follows when it answers. True when every
-    /// plex that is relied on or written to bears its label.
-    pub(super) async fn write_labels(
-        self: &Rc<Self>,
-        all: &Group,
-        volume: &Volume,
-        committed: &Committed,
-    ) -> bool {
+    /// hangs: what is to be recorded of one plex does not wait for another. Its label follows when it answers.
+    pub(super) async fn write_labels(self: &Rc<Self>, all: &Group, volume: &Volume, committed: &Committed) {
         let runs = volume.state().is_started();
-        let counts = |plex: &&Plex| {
-            plex.is_attached() || plex.state().is_complete() || plex.state() == PlexState::SnapDone
-        };
-        let mut unlabelled: BTreeSet<Uuid> = volume.plexes().iter().filter(counts).map(Plex::uuid).collect();
         let mut work = Vec::new();
         for plex in volume.plexes() {
             let uuid = plex.uuid();
@@ -236,10 +237,7 @@ impl<M: Machine> Owner<M> {
         }
         for (plex, outcome) in join_all(work).await {
             let why = match outcome {
-                Some(Ok(())) => {
-                    unlabelled.remove(&plex);
-                    continue;
-                }
+                Some(Ok(())) => continue,
                 Some(Err(errno)) => format!("its label cannot be written: {errno}"),
                 None => format!(
                     "its label has not been written for {} s: it follows when its medium answers",
@@ -249,7 +247,6 @@ impl<M: Machine> Owner<M> {
             let news = News::new(What::LabelFailing, why);
             self.events.raise(self.news_about(news, volume.uuid(), Some(plex)));
         }
-        unlabelled.is_empty()
     }
 
     /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on

@@ -119,6 +119,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
     /// What is to be done to the labels of plexes, while anything is.
     pub(super) labelling: RefCell<BTreeMap<Uuid, VecDeque<super::labels::DueLabel<M::Medium>>>>,
+    /// The configuration on the label of each plex that this process has written to; the next commit records it.
+    pub(super) labelled: RefCell<BTreeMap<Uuid, Generation>>,
     /// Where the flushes of plexes are counted, by plex.
     pub(super) flushes: RefCell<BTreeMap<Uuid, super::doubts::Counted>>,
     /// Plexes whose media never bore their label.
@@ -187,6 +189,7 @@ impl<M: Machine> Owner<M> {
             live: Default::default(),
             media: Default::default(),
             labelling: Default::default(),
+            labelled: RefCell::default(),
             flushes: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
@@ -378,8 +381,8 @@ impl<M: Machine> Owner<M> {
         FaultPoint::TransactionPrepared.reached();
         let committed = self.commit(group, &before, &change).await;
         self.events.state_directory(&group.name, committed.as_ref().map(drop).map_err(|refused| &**refused));
-        let labelled = match committed {
-            Ok(labelled) => labelled,
+        let after = match committed {
+            Ok(after) => Rc::new(after),
             Err(refused) => {
                 self.undo(group, &done).await;
                 return Err(refused);
@@ -387,10 +390,14 @@ impl<M: Machine> Owner<M> {
         };
         FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
-        let generation = Generation(group.generation());
-        let noted = |group: Group, volume| group.with_labelled(volume, generation);
-        let after = Rc::new(labelled.into_iter().fold(change.group, noted));
         *group.record.borrow_mut() = Rc::clone(&after);
+        if change.outdates_labels(&before)
+            && let Err(refused) = self.commit_quietly(group, (*after).clone()).await
+        {
+            // A medium that is put back to what it was before this commit would be believed once.
+            tracing::warn!("that labels are written cannot be recorded yet: {refused}");
+        }
+        let after = group.record();
         let (mut effects, mut released) = (Vec::new(), Vec::new());
         for effect in change.after_commit {
             effects.extend(self.after_commit(group, effect, &mut released).await);
@@ -441,6 +448,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         record: Group,
     ) -> Result<(), Refused> {
+        let record = record.with_labelled(&self.labelled.borrow());
         let next = record.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
@@ -448,25 +456,23 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    /// Commit `change` and write the labels of what it touches; the volumes that are labelled on every plex.
+    /// Commit `change` and write the labels of what it touches; the group as it was committed.
     async fn commit(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         before: &Group,
         change: &Change,
-    ) -> Result<Vec<Uuid>, Refused> {
-        let next = change.group.clone();
+    ) -> Result<Group, Refused> {
+        let after = change.group.clone().with_labelled(&self.labelled.borrow());
+        let next = after.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.generation.set(committed.generation.0);
         FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
         tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
         let touched = change.touched(before);
-        let records = touched.into_iter().filter_map(|volume| change.group.volume_by_id(volume));
-        let committed = &committed;
-        let labelled = join_all(records.map(|record| async move {
-            self.write_labels(&change.group, record, committed).await.then_some(record.uuid())
-        }));
-        Ok(labelled.await.into_iter().flatten().collect())
+        let records = touched.into_iter().filter_map(|volume| after.volume_by_id(volume));
+        join_all(records.map(|record| self.write_labels(&after, record, &committed))).await;
+        Ok(after)
     }
 }

@@ -4,6 +4,7 @@
 //! machines; the other fields are open to this room alone, where [`super::change`] is their one writer.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path};
 
@@ -193,6 +194,8 @@ pub struct Plex {
     pub(super) noted: Option<Noted>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) replaces: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labelled: Option<Generation>,
 }
 
 /// In which state a plex is born.
@@ -231,6 +234,7 @@ impl Plex {
             past: Vec::new(),
             noted: None,
             replaces: None,
+            labelled: None,
         }
     }
 
@@ -325,6 +329,13 @@ impl Plex {
         self.noted
     }
 
+    /// The configuration that its label bore last, as far as that was recorded. A label that is no older is not one that came
+    /// back: it lacks at most what was being recorded when the daemon ended.
+    #[must_use]
+    pub const fn labelled(&self) -> Option<Generation> {
+        self.labelled
+    }
+
     /// The plex whose place it takes as soon as it is ACTIVE.
     #[must_use]
     pub const fn replaces(&self) -> Option<Uuid> {
@@ -377,8 +388,6 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) intent_lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    labelled: Option<Generation>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<Uuid>,
     pub(super) plexes: Vec<Plex>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -408,7 +417,6 @@ impl Volume {
             read_policy: ReadPolicy::Select,
             settings: Settings::default(),
             intent_lost: false,
-            labelled: None,
             origin: None,
             plexes: Vec::new(),
             snapshots: Vec::new(),
@@ -510,13 +518,6 @@ impl Volume {
     #[must_use]
     pub const fn is_intent_lost(&self) -> bool {
         self.intent_lost
-    }
-
-    /// The configuration that stood last, before this one, on the labels of all plexes that were written to then. A label that
-    /// is no older lacks this configuration alone: the daemon ended between the commit and the label.
-    #[must_use]
-    pub const fn labelled(&self) -> Option<Generation> {
-        self.labelled
     }
 
     /// The volume that it was broken off from.
@@ -697,12 +698,19 @@ impl Group {
         })
     }
 
-    /// Note that `generation` stands on the labels of all plexes of `volume` that are written to; durable with the next commit.
+    /// With the configurations that stand on the labels of plexes.
     #[must_use]
-    pub fn with_labelled(mut self, volume: Uuid, generation: Generation) -> Self {
-        if let Some(volume) = self.volume_mut(volume) {
-            volume.labelled = Some(generation);
+    pub fn with_labelled(mut self, labelled: &BTreeMap<Uuid, Generation>) -> Self {
+        for plex in self.volumes.iter_mut().flat_map(|volume| &mut volume.plexes) {
+            plex.labelled = labelled.get(&plex.uuid).copied().or(plex.labelled);
         }
+        self
+    }
+
+    /// Without what is known of labels: it was not this group's directory that followed them last.
+    #[must_use]
+    pub fn without_labelled(mut self) -> Self {
+        self.volumes.iter_mut().flat_map(|volume| &mut volume.plexes).for_each(|plex| plex.labelled = None);
         self
     }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use cleave::base::limits::MIB;
 use cleave::base::{ByteRange, Errno, FaultPoint, Name, Refused, Uuid};
-use cleave::catalog::labels::{Found, read_label};
-use cleave::control::words::{DataPath, Init, TaskKind};
+use cleave::catalog::labels::{Found, read_label, write_label};
+use cleave::control::words::{Consistency, DataPath, Init, TaskKind};
 use cleave::control::{Reply, Request, ServerMessage, request};
 use cleave::daemon::owner::Owner;
 use cleave::daemon::server::{Answer, Peer, Service};
 use cleave::device::Host;
+use cleave::format::label::Label;
 use cleave::sim::{Fault, Operation, Rule, SimDisk, When};
 use cleave::state::{Group, Plex, PlexState, VolumeState};
 
@@ -448,13 +449,16 @@ fn the_label_of_a_plex_that_hangs_holds_up_no_record() {
     disks[0].clear_rules();
     disks[0].release();
     scene.run_for(1000);
-    let generation = scene.owner().group(&name("g")).unwrap().generation();
-    let (host, disk) = (scene.kernel.world.host(), disks[0].clone());
-    let read = async move { read_label(&host.open(&disk), Some(LENGTH)).await };
-    match scene.kernel.world.block_on(read).unwrap() {
-        Ok(Found::Label(label)) => assert_eq!(label.config_generation.0, generation),
-        other => panic!("{other:?}"),
-    }
+    let label = |disk: &SimDisk| {
+        let (host, disk) = (scene.kernel.world.host(), disk.clone());
+        let read = async move { read_label(&host.open(&disk), Some(LENGTH)).await };
+        match scene.kernel.world.block_on(read).unwrap() {
+            Ok(Found::Label(label)) => label.config_generation,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(label(&disks[0]), label(&disks[2]));
+    assert!(label(&disks[0]) > label(&disks[1]), "of the plex that was lost");
 }
 
 /// A flush that fails for a label takes data of the volume along: the plex leaves as by a flush of its own.
@@ -566,6 +570,133 @@ fn rule_16_a_plex_whose_label_lags_behind_its_peers_by_one_commit_is_not_behind(
         let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
         assert_eq!(states[..2], [PlexState::Active; 2], "loss {loss}");
     }
+}
+
+/// While the power is off a medium is put back to what it was at an earlier moment of the configuration before: before the
+/// volume was started, while a mirror was copied, before another plex was lost. It holds older data, and is written.
+#[test]
+fn rule_16_a_medium_that_was_put_back_is_behind() {
+    let image = |disk: &SimDisk| disk.peek(ByteRange::new(0, disk.geometry().length));
+    for (when, lost_directory) in [(0, false), (0, true), (1, false), (2, false)] {
+        let scene = Scene::new(16);
+        let mut device = scene.make(if when == 2 { 3 } else { 2 });
+        let (at, old) = match when {
+            0 => {
+                scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+                let old = image(&scene.disks()[0]);
+                scene.start();
+                device = scene.kernel.found()[0].0;
+                (0, old)
+            }
+            1 => {
+                scene.ask(add_mirror()).unwrap();
+                scene.until(|| scene.plexes().len() == 3 && scene.plexes()[2].is_attached());
+                (2, image(&scene.disks()[2]))
+            }
+            _ => {
+                let old = image(&scene.disks()[0]);
+                scene.disks()[2].add_rule(fail(Operation::Write));
+                (0, old)
+            }
+        };
+        scene.settle();
+        scene.write(device, 3, 85);
+        scene.settle();
+        scene.kernel.ask(device, Ask::Flush);
+        scene.settle();
+        let (disks, media) = (scene.disks(), scene.plexes());
+        scene.crash(true);
+        scene.mend();
+        disks[at].poke(0, &old);
+        if lost_directory {
+            scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
+        }
+        scene.boot();
+        if lost_directory {
+            let media = media.iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
+            scene.ask(Request::GroupImport(request::GroupImport { media })).unwrap();
+        }
+        scene.start();
+        scene.settle();
+        let held: Vec<_> = disks.iter().map(Scene::durable).collect();
+        assert!(held.iter().all(|stamp| *stamp == 85), "{when} {lost_directory}: {held:?}");
+    }
+}
+
+/// The power is cut while the labels of a snapshot of two plexes are being written: both are its own.
+#[test]
+fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
+    for late in 1..=2 {
+        let scene = Scene::new(17);
+        scene.make(1);
+        for _ in 0..2 {
+            // So that the origin has more runs behind it than its snapshot.
+            scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+            scene.start();
+        }
+        scene
+            .ask(Request::SnapStart(request::SnapStart {
+                group: name("g"),
+                volume: name("v"),
+                nmirror: 2,
+                media: Vec::new(),
+                plexes: Vec::new(),
+                sparse: false,
+                background: false,
+                force: false,
+            }))
+            .unwrap();
+        let disk = scene.disks()[late].clone();
+        let told = disk.clone();
+        FaultPoint::on_reached(Some(Box::new(move |point| {
+            if point == FaultPoint::TransactionCommitted {
+                told.clear_rules();
+                told.add_rule(hold(Operation::Write).within(BEHIND));
+            }
+        })));
+        scene.launch(Request::Snapshot(request::Snapshot {
+            group: name("g"),
+            members: vec![request::CutMember { volume: name("v"), snapshot: Some(name("s")) }],
+            pattern: None,
+            consistency: Consistency::Crash,
+            nmirror: 2,
+        }));
+        scene.run_for(5000);
+        assert!(disk.held() > 0, "its label waits");
+        scene.crash(true);
+        scene.mend();
+        scene.boot();
+        let start = request::Start { group: name("g"), volume: name("s"), source: None };
+        scene.ask(Request::Start(start)).unwrap();
+        let record = scene.record();
+        let states: Vec<_> = record.volume("s").unwrap().plexes().iter().map(Plex::state).collect();
+        assert_eq!(states, [PlexState::Active; 2], "late {late}");
+    }
+}
+
+/// That the intent map is lost stands on a label, and the catalogue has had commits since: it is believed.
+#[test]
+fn rule_18_a_label_that_says_that_intent_is_lost_is_heeded() {
+    let scene = Scene::new(18);
+    let device = scene.make(2);
+    scene.write(device, 3, 90);
+    scene.settle();
+    let disk = scene.disks()[1].clone();
+    scene.crash(true);
+    let host = scene.kernel.world.host();
+    let done = async move {
+        let device = host.open(&disk);
+        let Ok(Found::Label(label)) = read_label(&device, Some(LENGTH)).await else { panic!("no label") };
+        write_label(&device, &Label { intent_lost: true, ..*label }).await
+    };
+    scene.kernel.world.block_on(done).unwrap().unwrap();
+    scene.boot();
+    scene.start();
+    assert!(scene.record().volume("v").unwrap().is_intent_lost());
+    scene.settle();
+    scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+    scene.start();
+    assert!(!scene.record().volume("v").unwrap().is_intent_lost(), "until a clean stop");
 }
 
 /// A commit that relies on new plexes finds their labels durable, whatever happens next.

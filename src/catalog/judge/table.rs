@@ -37,7 +37,7 @@ enum Kind {
     UnrelatedData,
 }
 
-/// The configuration that stood on all labels before the present one, and one before it.
+/// The configuration that stood on the labels before the present one, and one before it.
 const LABELLED: Generation = Generation(4);
 const EARLIER: Generation = Generation(3);
 
@@ -46,7 +46,7 @@ const STATES: [PlexState; 4] = [PlexState::Active, PlexState::SnapDone, PlexStat
 
 /// Outcomes by class: Complete, Spare, Lagging, Out. M missing, U used, B behind, a refused as ahead, u refused as
 /// unrelated, N the whole configuration is adopted; r and d are U unless the sentences of [`expected`] make them B, and so
-/// are x and y, the same of a label that was written when all were.
+/// are x and y, the same of a label that is known to be the last but one.
 const TABLE: [(Kind, &str); 17] = [
     (Kind::Absent, "MMMM"),
     (Kind::Unreadable, "MMMM"),
@@ -150,8 +150,9 @@ fn volume_of(count: usize) -> Group {
     let group = change::start(&group, &args, &mut ids).unwrap().group;
     let last = group.volume("v").unwrap().plexes()[count].name().clone();
     let group = change::remove_plex(&group, "v", last.as_str(), &mut ids).unwrap().group;
-    let volume = group.volume("v").unwrap().uuid();
-    group.with_labelled(volume, LABELLED)
+    let plexes = group.volume("v").unwrap().plexes();
+    let labelled = plexes.iter().map(|plex| (plex.uuid(), LABELLED)).collect();
+    group.clone().with_labelled(&labelled)
 }
 
 /// What is found of plex `at`.

@@ -25,7 +25,8 @@ pub struct Carrier {
 /// # Errors
 /// `group.inconsistent`, when two media would stand at one path.
 pub fn import_group(labelled: &Group, carriers: &[Carrier]) -> Result<Group, Refused> {
-    let mut group = labelled.clone();
+    // The text of a label tells what stood on the labels before it.
+    let mut group = labelled.clone().without_labelled();
     group.leaving.clear();
     group.volumes.retain(|volume| !recovery::was_never_started(volume));
     for volume in &mut group.volumes {

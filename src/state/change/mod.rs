@@ -187,6 +187,19 @@ impl Change {
         let changed = |volume: &&Volume| before.volume_by_id(volume.uuid()) != Some(*volume);
         self.group.volumes().iter().filter(changed).map(Volume::uuid).collect()
     }
+
+    /// Whether a volume has another run than in `before`, or a plex another data generation: labels of before tell of older
+    /// data from then on.
+    #[must_use]
+    pub fn outdates_labels(&self, before: &Group) -> bool {
+        let run = |volume: &Volume| {
+            before.volume_by_id(volume.uuid()).is_some_and(|before| before.run() != volume.run())
+        };
+        let data = |plex: &Plex| {
+            before.plex_by_id(plex.uuid()).is_some_and(|(_, before)| before.generation() != plex.generation())
+        };
+        self.group.volumes().iter().any(|volume| run(volume) || volume.plexes().iter().any(data))
+    }
 }
 
 /// Whether route changes of single plexes are effects of their own.
