@@ -46,7 +46,7 @@ pub enum Verdict {
 pub struct Judgement {
     /// One for each finding, in the same order.
     pub verdicts: Vec<(Uuid, Verdict)>,
-    /// Whether the label of a plex that is relied on says that the intent map was lost in a run that has not ended well.
+    /// Whether the label of a plex that is used says that the intent map was lost in the latest run, which has not ended well.
     pub intent_lost: bool,
 }
 
@@ -250,7 +250,10 @@ pub fn judge(
         };
         verdicts.push((*uuid, verdict));
     }
-    let intent_lost = volume.state() != VolumeState::Clean && relied().any(|(_, label)| label.intent_lost);
+    let used = |plex: &Plex| verdicts.contains(&(plex.uuid(), Verdict::Use));
+    let of_this_run = |label: &Label| label.volume == volume.uuid() && label.run == volume.run();
+    let intent_lost = volume.state() != VolumeState::Clean
+        && relied().any(|(plex, label)| label.intent_lost && of_this_run(label) && used(plex));
     Ok(Outcome::Stands(Judgement { verdicts, intent_lost }))
 }
 

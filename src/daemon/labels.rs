@@ -62,8 +62,10 @@ impl<M: Machine> Owner<M> {
             match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
                 Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
                 Outcome::Stands(judgement) if judgement.intent_lost && !record.is_intent_lost() => {
-                    // It was recorded on labels alone, and the catalogue has had other commits since (ordering rule 18).
-                    self.transact(group, |group, _| change::set_intent_lost(group, volume, true)).await?;
+                    // It was recorded on labels alone, and the catalogue has had other commits since (ordering rule 18). No
+                    // label is written for it: media that are not to be believed would be by it.
+                    self.transact_quietly(group, |group| change::set_intent_lost(group, volume, true))
+                        .await?;
                 }
                 Outcome::Stands(judgement) => {
                     let doubted = self.find_doubts(record, fence).await;
@@ -189,8 +191,12 @@ impl<M: Machine> Owner<M> {
                     if let (Ok(()), Some(generation)) = (done, generation) {
                         owner.labelled.borrow_mut().insert(plex, generation);
                     }
-                    // Who asked may have given up waiting.
-                    let _ = due.answer.send(done);
+                    // Who asked may have given up waiting, and recorded what it knew.
+                    if due.answer.send(done).is_err()
+                        && let Some(group) = owner.group_of_plex(plex)
+                    {
+                        owner.record_labels_soon(&group);
+                    }
                 }
             });
         }

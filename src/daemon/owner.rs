@@ -256,6 +256,12 @@ impl<M: Machine> Owner<M> {
         self.groups.borrow().values().find(|group| group.record().volume_by_id(volume).is_some()).cloned()
     }
 
+    /// The group that has the plex of that identity.
+    #[must_use]
+    pub fn group_of_plex(&self, plex: Uuid) -> Option<Rc<GroupHandle<M>>> {
+        self.groups.borrow().values().find(|group| group.record().plex_by_id(plex).is_some()).cloned()
+    }
+
     /// `news` of the volume, and of its plex where one is named, by their present names; of nothing when they are gone.
     #[must_use]
     pub fn news_about(&self, news: News, volume: Uuid, plex: Option<Uuid>) -> News {
@@ -391,13 +397,9 @@ impl<M: Machine> Owner<M> {
         FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
         *group.record.borrow_mut() = Rc::clone(&after);
-        if change.outdates_labels(&before)
-            && let Err(refused) = self.commit_quietly(group, (*after).clone()).await
-        {
-            // A medium that is put back to what it was before this commit would be believed once.
-            tracing::warn!("that labels are written cannot be recorded yet: {refused}");
+        if change.outdates_labels(&before) {
+            self.record_labels_soon(group);
         }
-        let after = group.record();
         let (mut effects, mut released) = (Vec::new(), Vec::new());
         for effect in change.after_commit {
             effects.extend(self.after_commit(group, effect, &mut released).await);
@@ -440,6 +442,24 @@ impl<M: Machine> Owner<M> {
             "a quiet change has no effects"
         );
         self.commit_quietly(group, change.group).await
+    }
+
+    /// Record which labels were written, without keeping anybody waiting, unless another commit does it first: until then a
+    /// medium that is put back to what it was before they were would be believed.
+    pub(super) fn record_labels_soon(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) {
+        let (owner, group) = (Rc::clone(self), Rc::clone(group));
+        self.machine.spawn(async move {
+            let _turn = group.turn.lock().await;
+            let is_there = owner.groups.borrow().get(&group.name).is_some_and(|now| Rc::ptr_eq(now, &group));
+            let record = group.record();
+            let noted = (*record).clone().with_labelled(&owner.labelled.borrow());
+            if !is_there || noted == *record {
+                return;
+            }
+            if let Err(refused) = owner.commit_quietly(&group, noted).await {
+                tracing::warn!("that labels are written cannot be recorded yet: {refused}");
+            }
+        });
     }
 
     /// Commit without labels and effects; the group's turn is held.
