@@ -178,9 +178,8 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// Nobody asks for the counts of a plex any more that is gone, nor for its label.
+    /// Nobody asks for the counts of a plex any more that is gone.
     pub(super) async fn forget_counts(self: &Rc<Self>, plex: Uuid) {
-        self.labelled.borrow_mut().remove(&plex);
         self.flushes.borrow_mut().remove(&plex);
         self.machine.forget_flushes(plex).await;
     }

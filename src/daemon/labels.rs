@@ -54,7 +54,7 @@ impl<M: Machine> Owner<M> {
         volume: Uuid,
         fence: bool,
     ) -> Result<Vec<(Uuid, Presence)>, Refused> {
-        // One adoption at most for each plex: the next configuration is newer than every label.
+        // One adoption at most for each plex, because the next configuration is newer than every label; and one commit.
         for _ in 0..=crate::base::limits::MAX_PLEXES + 1 {
             let all = group.record();
             let record = all.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;

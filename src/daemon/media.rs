@@ -63,7 +63,7 @@ impl<M: Machine> Owner<M> {
     async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
         let identity = self.machine.identity_at(file).await?;
         let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
-        self.all_groups().iter().find_map(|group| Some(group.record().plex_by_id(plex)?.1.name().clone()))
+        Some(self.group_of_plex(plex)?.record().plex_by_id(plex)?.1.name().clone())
     }
 
     async fn site_of(self: &Rc<Self>, path: &MediumPath, wanted: &Wanted<'_>) -> Result<Site, Refused> {

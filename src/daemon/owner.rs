@@ -189,7 +189,7 @@ impl<M: Machine> Owner<M> {
             live: Default::default(),
             media: Default::default(),
             labelling: Default::default(),
-            labelled: RefCell::default(),
+            labelled: Default::default(),
             flushes: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
@@ -489,8 +489,8 @@ impl<M: Machine> Owner<M> {
         group.generation.set(committed.generation.0);
         FaultPoint::TransactionCommitted.reached();
         // The catalogue names the change first; labels follow.
-        tracing::debug!(group = %group.name, generation = %committed.generation, touched = ?change.touched(before), "committed");
         let touched = change.touched(before);
+        tracing::debug!(group = %group.name, generation = %committed.generation, ?touched, "committed");
         let records = touched.into_iter().filter_map(|volume| after.volume_by_id(volume));
         join_all(records.map(|record| self.write_labels(&after, record, &committed))).await;
         Ok(after)

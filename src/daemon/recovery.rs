@@ -149,6 +149,7 @@ impl<M: Machine> Owner<M> {
     /// Free the medium of a plex that was given up just now: a file that Cleave made is removed, any other medium loses
     /// Cleave's labels. False when that has to be tried again at the next start.
     pub(super) async fn release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        self.labelled.borrow_mut().remove(&plex);
         self.forget_counts(plex).await;
         let open = self.media.borrow_mut().remove(&plex);
         let unlabelled = self.unlabelled.borrow_mut().remove(&plex);

@@ -221,9 +221,28 @@ impl Scene {
         }
     }
 
+    fn starting(&self, volume: &str) -> Request {
+        Request::Start(request::Start { group: name("g"), volume: name(volume), source: None })
+    }
+
     fn start(&self) {
-        let (group, volume) = (name("g"), name("v"));
-        self.ask(Request::Start(request::Start { group, volume, source: None })).unwrap();
+        self.ask(self.starting("v")).unwrap();
+    }
+
+    fn stop(&self) {
+        self.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+    }
+
+    /// What becomes of it when the power was off, with `meanwhile` done to it then.
+    fn power_cycle(&self, meanwhile: impl FnOnce()) {
+        self.crash(true);
+        self.mend();
+        meanwhile();
+        self.boot();
+    }
+
+    fn states(&self) -> Vec<PlexState> {
+        self.plexes().iter().map(Plex::state).collect()
     }
 
     /// Bytes that tasks of `kind` have written.
@@ -476,8 +495,7 @@ fn rule_04_a_plex_whose_label_fails_is_not_relied_on() {
     scene.run_for(1000);
     scene.kernel.ask(device, Ask::Flush);
     scene.run_for(1000);
-    let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
-    assert_eq!(states, [PlexState::Stale, PlexState::Active, PlexState::Stale]);
+    assert_eq!(scene.states(), [PlexState::Stale, PlexState::Active, PlexState::Stale]);
     assert_eq!((scene.kernel.pending(), Scene::durable(&disks[1])), (0, 88));
 }
 
@@ -536,8 +554,7 @@ fn rule_16_a_mirror_whose_label_lags_behind_its_commit_is_complete() {
         if power {
             scene.start();
         }
-        let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
-        assert_eq!(states, [PlexState::Active; 3], "power {power}");
+        assert_eq!(scene.states(), [PlexState::Active; 3], "power {power}");
     }
 }
 
@@ -558,17 +575,13 @@ fn rule_16_a_plex_whose_label_lags_behind_its_peers_by_one_commit_is_not_behind(
             scene.crash(true);
             scene.boot();
             hold_label();
-            let (group, volume) = (name("g"), name("v"));
-            scene.launch(Request::Start(request::Start { group, volume, source: None }));
+            scene.launch(scene.starting("v"));
         }
         scene.run_for(500);
         assert_eq!(disks[1].held(), 1, "its label waits");
-        scene.crash(true);
-        scene.mend();
-        scene.boot();
+        scene.power_cycle(|| {});
         scene.start();
-        let states: Vec<_> = scene.plexes().iter().map(Plex::state).collect();
-        assert_eq!(states[..2], [PlexState::Active; 2], "loss {loss}");
+        assert_eq!(scene.states()[..2], [PlexState::Active; 2], "loss {loss}");
     }
 }
 
@@ -583,7 +596,7 @@ fn rule_16_a_medium_that_was_put_back_is_behind() {
         let mut device = scene.make(if when == 2 { 3 } else { 2 });
         let (at, old) = match when {
             0 | 3 => {
-                scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+                scene.stop();
                 let disk = scene.disks()[0].clone();
                 let old = image(&disk);
                 if when == 3 {
@@ -613,13 +626,12 @@ fn rule_16_a_medium_that_was_put_back_is_behind() {
         scene.kernel.ask(device, Ask::Flush);
         scene.run_for(1000);
         let (disks, media) = (scene.disks(), scene.plexes());
-        scene.crash(true);
-        scene.mend();
-        disks[at].poke(0, &old);
-        if lost_directory {
-            scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
-        }
-        scene.boot();
+        scene.power_cycle(|| {
+            disks[at].poke(0, &old);
+            if lost_directory {
+                scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
+            }
+        });
         if lost_directory {
             let media = media.iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
             scene.ask(Request::GroupImport(request::GroupImport { media })).unwrap();
@@ -639,7 +651,7 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
         scene.make(1);
         for _ in 0..2 {
             // So that the origin has more runs behind it than its snapshot.
-            scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+            scene.stop();
             scene.start();
         }
         scene
@@ -671,11 +683,8 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
         }));
         scene.run_for(5000);
         assert!(disk.held() > 0, "its label waits");
-        scene.crash(true);
-        scene.mend();
-        scene.boot();
-        let start = request::Start { group: name("g"), volume: name("s"), source: None };
-        scene.ask(Request::Start(start)).unwrap();
+        scene.power_cycle(|| {});
+        scene.ask(scene.starting("s")).unwrap();
         let record = scene.record();
         let states: Vec<_> = record.volume("s").unwrap().plexes().iter().map(Plex::state).collect();
         assert_eq!(states, [PlexState::Active; 2], "late {late}");
@@ -694,24 +703,26 @@ fn rule_18_a_label_that_says_that_intent_is_lost_is_heeded() {
         scene.kernel.ask(device, Ask::Flush);
         scene.settle();
         let disks = scene.disks();
-        scene.crash(true);
-        let (host, disk) = (scene.kernel.world.host(), disks[1].clone());
-        let done = async move {
-            let device = host.open(&disk);
-            let Ok(Found::Label(label)) = read_label(&device, Some(LENGTH)).await else { panic!("no label") };
-            write_label(&device, &Label { intent_lost: true, ..*label }).await
-        };
-        scene.kernel.world.block_on(done).unwrap().unwrap();
-        if erased {
-            disks[0].poke(0, &vec![0; disks[0].geometry().length as usize]);
-        }
-        scene.boot();
+        scene.power_cycle(|| {
+            let (host, disk) = (scene.kernel.world.host(), disks[1].clone());
+            let done = async move {
+                let device = host.open(&disk);
+                let Ok(Found::Label(label)) = read_label(&device, Some(LENGTH)).await else {
+                    panic!("no label")
+                };
+                write_label(&device, &Label { intent_lost: true, ..*label }).await
+            };
+            scene.kernel.world.block_on(done).unwrap().unwrap();
+            if erased {
+                disks[0].poke(0, &vec![0; disks[0].geometry().length as usize]);
+            }
+        });
         scene.start();
         assert!(scene.record().volume("v").unwrap().is_intent_lost());
         scene.settle();
         assert_eq!(Scene::durable(&disks[1]), 90);
         assert_eq!(scene.plexes()[0].state() == PlexState::Active, !erased);
-        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+        scene.stop();
         scene.start();
         assert!(!scene.record().volume("v").unwrap().is_intent_lost(), "until a clean stop");
     }
@@ -807,7 +818,7 @@ fn an_erased_or_missing_medium_is_not_believed_at_a_start() {
         let device = scene.make(2);
         scene.write(device, 3, 84);
         scene.settle();
-        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+        scene.stop();
         let (plexes, disks) = (scene.plexes(), scene.disks());
         match erased {
             true => disks[0].poke(LENGTH, &vec![0; (disks[0].geometry().length - LENGTH) as usize]),
@@ -876,7 +887,7 @@ fn an_import_that_is_interrupted_anywhere_can_be_repeated() {
         scene.settle();
         scene.kernel.ask(device, Ask::Flush);
         scene.settle();
-        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("v") })).unwrap();
+        scene.stop();
         let media: Vec<PathBuf> =
             scene.plexes().iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
         scene.crash(false);
