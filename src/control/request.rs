@@ -3,6 +3,7 @@
 use super::words::{Consistency, DataPath, Init};
 use crate::base::{Name, RegionSize};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// Who may ask: the answer of [`Request::access`], held against the peer's credentials by the daemon.
@@ -296,6 +297,9 @@ pub struct Mirror {
     pub plexes: Vec<PathBuf>,
     /// Whether new plex files are left sparse.
     pub sparse: bool,
+    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -333,6 +337,9 @@ pub struct PlexAttach {
     pub group: Name,
     /// The plex.
     pub plex: Name,
+    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
 }
@@ -352,6 +359,9 @@ pub struct PlexReplace {
     pub media: Vec<Name>,
     /// Whether a new plex file is left sparse.
     pub sparse: bool,
+    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -429,6 +439,9 @@ pub struct SnapStart {
     pub plexes: Vec<PathBuf>,
     /// Whether new plex files are left sparse.
     pub sparse: bool,
+    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -498,6 +511,9 @@ pub struct SnapBack {
     /// How many of its plexes go back; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nmirror: Option<u32>,
+    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
 }
@@ -723,7 +739,10 @@ mod tests {
         (r#"{"snap-wait":{"group":"g","volume":"v","nmirror":1}}"#, Access::Read),
         (r#"{"snapshot":{"group":"g","members":[],"consistency":"crash","nmirror":1}}"#, Access::Change),
         (r#"{"snap-abort":{"group":"g","volume":"v","nmirror":1}}"#, Access::Change),
-        (r#"{"snap-back":{"group":"g","snapshot":"s","background":false}}"#, Access::Change),
+        (
+            r#"{"snap-back":{"group":"g","snapshot":"s","bytes_per_second":1048576,"background":false}}"#,
+            Access::Change,
+        ),
         (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
         // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
         (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),

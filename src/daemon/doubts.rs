@@ -206,7 +206,7 @@ impl<M: Machine> Owner<M> {
         }
         // While it is made equal every bit of the crash is kept.
         live.volume.intent().mark_unflushed(&plex.behind);
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
         self.copy_to(group, live, source, purpose).map_err(|refused| tracing::warn!("{refused}")).ok()
     }
 }

@@ -2,6 +2,7 @@
 //! Each is a task; what its end means for the records is decided here.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub struct Purpose {
     pub kind: TaskKind,
     /// The target was made just now and reads as zero.
     pub fresh: bool,
+    /// The most bytes a second, as who asked for it wants it.
+    pub rate: Option<NonZeroU64>,
 }
 
 impl<M: Machine> Owner<M> {
@@ -81,7 +84,7 @@ impl<M: Machine> Owner<M> {
         let target = route.plex(plex).cloned().ok_or_else(|| plex_gone(plex))?;
         let made = plex_record.medium().kind == MediumKind::Made;
         let space = if plex_record.medium().sparse { Space::Release } else { Space::Keep };
-        let control = Control::new(None);
+        let control = Control::new(purpose.rate);
         let total = target.behind.dirty_bytes();
         let name = plex_record.name().clone();
         let task = self.tasks.start(
@@ -339,7 +342,7 @@ impl<M: Machine> Owner<M> {
         if live.stopping.get() || live.is_at_work_on(plex) {
             return;
         }
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
         if let Err(refused) = self.copy_to(&group, &live, plex, purpose) {
             tracing::warn!("{refused}");
         }
@@ -435,7 +438,7 @@ impl<M: Machine> Owner<M> {
         live: &Rc<Live<M>>,
         tried: &mut BTreeSet<Uuid>,
     ) -> Option<Job> {
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
         loop {
             let relied = relied_on(&group.record(), &live.volume.route());
             let plex = live.volume.next_unequal(|plex| relied.contains(&plex) && !tried.contains(&plex))?;

@@ -1,5 +1,6 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
@@ -199,6 +200,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         wanted: &Wanted<'_>,
         added: Added,
+        rate: Option<NonZeroU64>,
     ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
         let _alone = self.alone_with(group, wanted.volume).await?;
         let sites = self.sites(group, wanted).await?;
@@ -213,7 +215,7 @@ impl<M: Machine> Owner<M> {
             Added::Mirrors => TaskKind::Mirror,
             Added::Snapshots => TaskKind::SnapStart,
         };
-        self.fill_new(group, wanted, committed, kind).await
+        self.fill_new(group, wanted, committed, Purpose { kind, fresh: true, rate }).await
     }
 
     /// Make the media of plexes that a committed change has added, and begin to copy to them.
@@ -222,7 +224,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         wanted: &Wanted<'_>,
         committed: Committed,
-        kind: TaskKind,
+        purpose: Purpose,
     ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
         let plexes: Vec<Uuid> = committed
             .effects
@@ -262,7 +264,7 @@ impl<M: Machine> Owner<M> {
                 names.push(plex.name().clone());
             }
             FaultPoint::AttachReady.reached();
-            match self.attach_and_copy(group, committed, kind, true).await {
+            match self.attach_and_copy(group, committed, purpose).await {
                 Ok(more) => jobs.extend(more),
                 Err(refused) => {
                     self.drop_unfinished(group, wanted.volume, one.plex).await;
@@ -290,8 +292,7 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         committed: Committed,
-        kind: TaskKind,
-        fresh: bool,
+        purpose: Purpose,
     ) -> Result<Vec<Job>, Refused> {
         let mut jobs = Vec::new();
         for effect in committed.effects {
@@ -322,7 +323,7 @@ impl<M: Machine> Owner<M> {
                 }
                 Effect::Copy { volume, plex } => {
                     let Some(live) = self.live(volume) else { continue };
-                    jobs.push(self.copy_to(group, &live, plex, Purpose { kind, fresh })?);
+                    jobs.push(self.copy_to(group, &live, plex, purpose)?);
                 }
                 other => unreachable!("{other:?} does not follow the adding of plexes"),
             }
@@ -343,7 +344,8 @@ impl<M: Machine> Owner<M> {
             sparse: request.sparse,
             force: request.force,
         };
-        let (plexes, jobs) = self.add_plexes(&group, &wanted, Added::Mirrors).await?;
+        let (plexes, jobs) =
+            self.add_plexes(&group, &wanted, Added::Mirrors, request.bytes_per_second).await?;
         self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 

@@ -1,5 +1,6 @@
 //! Verbs on single plexes: attach, detach, offline, online, replace; and the settings of a volume.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::device::Host;
 use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
-use super::jobs::Job;
+use super::jobs::{Job, Purpose};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::media::Wanted;
@@ -59,7 +60,7 @@ impl<M: Machine> Owner<M> {
         let jobs = match plex.state().is_complete() && plex.is_attached() {
             // As it should be.
             true => Vec::new(),
-            false => self.attach_again(&group, uuid, &request.plex, false).await?,
+            false => self.attach_again(&group, uuid, &request.plex, false, request.bytes_per_second).await?,
         };
         drop(alone);
         self.attached(volume, vec![request.plex], jobs, request.background, began).await
@@ -74,7 +75,7 @@ impl<M: Machine> Owner<M> {
         self.transact(&group, |group, ids| change::bring_online(group, name.0, name.1, ids)).await?;
         // On a stopped volume the next start copies it.
         let jobs = match self.live(uuid).is_some() {
-            true => self.attach_again(&group, uuid, &request.plex, true).await?,
+            true => self.attach_again(&group, uuid, &request.plex, true, request.bytes_per_second).await?,
             false => Vec::new(),
         };
         drop(alone);
@@ -131,6 +132,7 @@ impl<M: Machine> Owner<M> {
         volume: Uuid,
         name: &Name,
         whole: bool,
+        rate: Option<NonZeroU64>,
     ) -> Result<Vec<Job>, Refused> {
         let record = group.record();
         let (volume_record, plex) = record.plex(name.as_str())?;
@@ -148,7 +150,8 @@ impl<M: Machine> Owner<M> {
         }
         let committed =
             self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await?;
-        self.attach_and_copy(group, committed, TaskKind::Resync, false).await
+        let purpose = Purpose { kind: TaskKind::Resync, fresh: false, rate };
+        self.attach_and_copy(group, committed, purpose).await
     }
 
     /// Wait until the kernel has nothing more of `plex` in hand from before it left.
@@ -233,7 +236,8 @@ impl<M: Machine> Owner<M> {
         let committed = self
             .transact(&group, |group, ids| change::replace_plex(group, names.0, names.1, site, ids))
             .await?;
-        let (names, jobs) = self.fill_new(&group, &wanted, committed, TaskKind::Mirror).await?;
+        let purpose = Purpose { kind: TaskKind::Mirror, fresh: true, rate: request.bytes_per_second };
+        let (names, jobs) = self.fill_new(&group, &wanted, committed, purpose).await?;
         drop(alone);
         self.attached(volume, names, jobs, request.background, began).await
     }

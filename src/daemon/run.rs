@@ -108,7 +108,7 @@ impl<M: Machine> Owner<M> {
                         group,
                         &live,
                         plex,
-                        Purpose { kind: TaskKind::SnapStart, fresh: false },
+                        Purpose { kind: TaskKind::SnapStart, fresh: false, rate: None },
                     )?);
                 }
                 Effect::StartDevice { .. } => {}
@@ -136,7 +136,14 @@ impl<M: Machine> Owner<M> {
                 self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await;
             match attached {
                 Ok(committed) => {
-                    match self.attach_and_copy(group, committed, TaskKind::Resync, false).await {
+                    match self
+                        .attach_and_copy(
+                            group,
+                            committed,
+                            Purpose { kind: TaskKind::Resync, fresh: false, rate: None },
+                        )
+                        .await
+                    {
                         Ok(more) => jobs.extend(more),
                         Err(refused) => tracing::warn!("{refused}"),
                     }

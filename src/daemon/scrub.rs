@@ -1,6 +1,7 @@
 //! Scrubs: begun by a person or by their schedule, kept up to date in the catalogue, gone on with after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -194,7 +195,7 @@ impl<M: Machine> Owner<M> {
     fn go_on_scrubbing(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, live: &Rc<Live<M>>) -> Option<ScrubJob> {
         let uuid = live.volume.shape().uuid;
         let run = group.record().volume_by_id(uuid)?.scrub().run?;
-        let control = Control::new(None);
+        let control = Control::new(run.rate.and_then(NonZeroU64::new));
         let length = live.volume.shape().geometry.length;
         let handle = Box::new(control.clone());
         let task = self.tasks.start(
@@ -206,11 +207,6 @@ impl<M: Machine> Owner<M> {
             length - run.tally.position.min(length),
             handle,
         );
-        if run.rate.is_some()
-            && let Err(refused) = self.tasks.throttle(task, run.rate)
-        {
-            tracing::warn!("{refused}");
-        }
         let at_work = live.at_work(uuid, control.clone());
         let (tell, outcome) = oneshot::channel();
         let (owner, group, live) = (Rc::clone(self), Rc::clone(group), Rc::clone(live));

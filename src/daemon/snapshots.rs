@@ -17,6 +17,7 @@ use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
 
 use super::bringup::Face;
+use super::jobs::Purpose;
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::make::Added;
@@ -74,7 +75,8 @@ impl<M: Machine> Owner<M> {
             sparse: request.sparse,
             force: request.force,
         };
-        let (plexes, jobs) = self.add_plexes(&group, &wanted, Added::Snapshots).await?;
+        let (plexes, jobs) =
+            self.add_plexes(&group, &wanted, Added::Snapshots, request.bytes_per_second).await?;
         self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 
@@ -528,7 +530,8 @@ impl<M: Machine> Owner<M> {
             tracing::error!("a snapshot that gave a plex back does not start again: {refused}");
         }
         let shape = *live.volume.shape();
-        let jobs = self.attach_and_copy(&group, committed, TaskKind::SnapBack, false).await?;
+        let purpose = Purpose { kind: TaskKind::SnapBack, fresh: false, rate: request.bytes_per_second };
+        let jobs = self.attach_and_copy(&group, committed, purpose).await?;
         let mut reply = Returned {
             volume: origin_name,
             plexes,

@@ -66,6 +66,8 @@ pub trait TaskControl {
     fn abort(&self);
     /// Move at most so many bytes a second; `None` for no limit.
     fn throttle(&self, bytes_per_second: Option<u64>);
+    /// The limit in force.
+    fn limit(&self) -> Option<u64>;
     /// How far it is.
     fn progress(&self) -> Progress;
 }
@@ -142,10 +144,10 @@ impl<M: Machine> Tasks<M> {
             plex: plex.cloned(),
             state: TaskState::Running,
             began: self.machine.now(),
+            limit: control.limit(),
             control: Some(Rc::from(control)),
             progress: Progress { total, ..Progress::default() },
             elapsed: Duration::ZERO,
-            limit: None,
             fault: None,
         };
         self.entries.borrow_mut().insert(id, entry);
@@ -379,6 +381,10 @@ impl TaskControl for Control {
         self.limit_rate(bytes_per_second.and_then(NonZeroU64::new));
     }
 
+    fn limit(&self) -> Option<u64> {
+        self.rate_limit().map(NonZeroU64::get)
+    }
+
     fn progress(&self) -> Progress {
         let progress = Self::progress(self);
         Progress {
@@ -486,6 +492,9 @@ mod tests {
         }
         fn throttle(&self, bytes_per_second: Option<u64>) {
             self.note(&format!("throttle {bytes_per_second:?}"));
+        }
+        fn limit(&self) -> Option<u64> {
+            None
         }
         fn progress(&self) -> Progress {
             self.0.looks.set(self.0.looks.get() + 1);

@@ -17,33 +17,28 @@ start_daemon
 
 idle() { ! running_task; }
 running_task() { cleave --json task list | jq -e '[.tasks[] | select(.state == "running")] | length > 0' >/dev/null; }
-# slowly TASK...: so that the kill meets it under way. It is told to nobody but the daemon that is killed.
-slowly() { cleave -q task throttle "$1" 4m >/dev/null 2>&1 || true; }
+# So that the kill meets a copy under way; the next daemon goes on with it at full speed.
+slowly=(--rate 1m)
 
 # The next three set `doing` to what is under way when they return.
 do_nothing() {
     doing=writes
 }
 do_snapstart() {
-    local turn
-    # A copy that ended before it was slowed down is taken back.
-    for turn in 1 2 3 4 5; do
-        [[ ! $mirrored ]] || step 60 cleave -q snapabort v
-        slowly "$(step 60 cleave --json snapstart -b v | jq -r '.tasks[0]')"
-        mirrored=1
-        running_task && doing=snapstart && return
-    done
-    die "a snapstart is never met under way"
+    [[ ! $mirrored ]] || step 60 cleave -q snapabort v
+    step 60 cleave -q snapstart -b "${slowly[@]}" v
+    mirrored=1 doing=snapstart
+    running_task || die "a snapstart has ended at once"
 }
 do_snapback() {
     local turn
-    for turn in 1 2 3 4 5; do
+    for turn in 1 2 3; do
         [[ $mirrored ]] || step 120 cleave -q snapstart v
         mirrored=1
         step 60 cleave -q snapshot v s -o consistency=crash
         # Its origin moves on.
-        sleep 0.5
-        slowly "$(step 60 cleave --json snapback -b s | jq -r '.tasks[0]')"
+        sleep "$turn"
+        step 60 cleave -q snapback -b "${slowly[@]}" s
         running_task && doing=snapback && return
         step 120 cleave -q snapwait v
     done

@@ -599,6 +599,7 @@ impl Play {
                     media: Vec::new(),
                     plexes: Vec::new(),
                     sparse: self.dice.coin(),
+                    bytes_per_second: None,
                     background,
                     force: false,
                 };
@@ -616,6 +617,7 @@ impl Play {
                     media: Vec::new(),
                     plexes: Vec::new(),
                     sparse: self.dice.coin(),
+                    bytes_per_second: None,
                     background,
                     force: false,
                 };
@@ -649,7 +651,13 @@ impl Play {
                 self.ask("snapwait", Request::SnapWait(request));
             }
             3..12 if volume.origin().is_some() => {
-                let request = request::SnapBack { group, snapshot: called, nmirror: None, background };
+                let request = request::SnapBack {
+                    group,
+                    snapshot: called,
+                    nmirror: None,
+                    bytes_per_second: None,
+                    background,
+                };
                 self.ask("snapback", Request::SnapBack(request));
             }
             10 => {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -508,6 +509,7 @@ fn add_mirror() -> Request {
         media: Vec::new(),
         plexes: Vec::new(),
         sparse: false,
+        bytes_per_second: None,
         background: true,
         force: false,
     })
@@ -662,6 +664,7 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
                 media: Vec::new(),
                 plexes: Vec::new(),
                 sparse: false,
+                bytes_per_second: None,
                 background: false,
                 force: false,
             }))
@@ -783,6 +786,25 @@ fn a_plex_that_leaves_during_a_scrub_is_unlocked_at_once() {
     assert_eq!(task.and_then(|task| task.fault), None);
 }
 
+/// A copy that shall be slow is so from its first byte, before anybody can tell the task.
+#[test]
+fn a_copy_keeps_to_its_rate_from_the_first_byte() {
+    let scene = Scene::new(8);
+    scene.make(1);
+    let Request::Mirror(request) = add_mirror() else { unreachable!() };
+    let rate = scene.record().volume("v").unwrap().length() / 100;
+    let slow = request::Mirror { bytes_per_second: NonZeroU64::new(rate), ..request };
+    scene.ask(Request::Mirror(slow)).unwrap();
+    let task = || scene.owner().tasks.list(None).pop().unwrap();
+    scene.run_for(2000);
+    let (now, limit) = (task(), Some(rate));
+    assert!(!now.state.ended() && now.limit_bytes == limit, "{now:?}");
+    assert!(now.done_bytes <= now.total_bytes / 2, "in 2 of 100 seconds: {now:?}");
+    scene.owner().tasks.throttle(now.task, None).unwrap();
+    scene.settle();
+    assert_eq!(task().fault, None);
+}
+
 /// A device that does not end in time: the volume counts as running until it has, and no stop is called a clean one then.
 #[test]
 fn a_device_that_lingers_is_no_clean_stop() {
@@ -837,7 +859,12 @@ fn an_erased_or_missing_medium_is_not_believed_at_a_start() {
         scene.write(device, 3, 85);
         scene.settle();
         assert_eq!(stamp_of(3, &disks[0].peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(84));
-        let attach = request::PlexAttach { group: name("g"), plex: plex.name().clone(), background: false };
+        let attach = request::PlexAttach {
+            group: name("g"),
+            plex: plex.name().clone(),
+            bytes_per_second: None,
+            background: false,
+        };
         let refused = scene.ask(Request::PlexAttach(attach)).unwrap_err();
         assert!(!refused.reason.is_empty());
         assert_eq!(stamp_of(3, &disks[0].peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(84), "it is no one's");

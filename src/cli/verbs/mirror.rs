@@ -1,5 +1,6 @@
 //! `cleave mirror`: adds mirrors to a volume.
 
+use super::copying::CopyingArgs;
 use super::placement::PlacementArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
@@ -22,9 +23,8 @@ pub struct MirrorArgs {
     nmirror: Option<String>,
     #[command(flatten)]
     placement: PlacementArgs,
-    /// Return as soon as the copy has begun
-    #[arg(short, long)]
-    background: bool,
+    #[command(flatten)]
+    copying: CopyingArgs,
 }
 
 impl MirrorArgs {
@@ -42,7 +42,8 @@ impl MirrorArgs {
             media: placement.media,
             plexes: placement.plexes,
             sparse: placement.sparse,
-            background: self.background,
+            bytes_per_second: self.copying.rate()?,
+            background: self.copying.background,
             force: placement.force,
         };
         Ok(Action::ask(Request::Mirror(request), |answered| attached(&answered, "in step")))

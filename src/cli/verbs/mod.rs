@@ -1,5 +1,6 @@
 //! One file a verb: its words, its request, and how its answer is shown.
 
+pub mod copying;
 pub mod daemon;
 pub mod dump;
 pub mod events;

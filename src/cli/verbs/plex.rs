@@ -1,5 +1,6 @@
 //! `cleave plex`: takes single plexes out of a volume and in again, and replaces them.
 
+use super::copying::CopyingArgs;
 use super::group::changed;
 use super::mirror::attached;
 use crate::base::Refused;
@@ -36,9 +37,8 @@ pub struct PlexArg {
 pub struct AttachArgs {
     /// The plex
     plex: String,
-    /// Return as soon as the copy has begun
-    #[arg(short, long)]
-    background: bool,
+    #[command(flatten)]
+    copying: CopyingArgs,
 }
 
 /// The words of `plex replace`.
@@ -55,9 +55,8 @@ pub struct ReplaceArgs {
     /// Leave a new plex file sparse: the medium may then fill up under it
     #[arg(long)]
     sparse: bool,
-    /// Return as soon as the copy has begun
-    #[arg(short, long)]
-    background: bool,
+    #[command(flatten)]
+    copying: CopyingArgs,
     /// Use a device even if it carries a foreign file system
     #[arg(short, long)]
     force: bool,
@@ -75,7 +74,9 @@ impl PlexVerb {
         };
         let again = |args: &AttachArgs| -> Result<_, Refused> {
             let plex = words::name(&args.plex)?;
-            Ok(PlexAttach { group: options.group(), plex, background: args.background })
+            let bytes_per_second = args.copying.rate()?;
+            let background = args.copying.background;
+            Ok(PlexAttach { group: options.group(), plex, bytes_per_second, background })
         };
         Ok(match self {
             Self::Attach(args) => {
@@ -99,7 +100,8 @@ impl PlexVerb {
                     path: args.new.as_deref().map(words::path).transpose()?,
                     media: words::names(&args.media)?,
                     sparse: args.sparse,
-                    background: args.background,
+                    bytes_per_second: args.copying.rate()?,
+                    background: args.copying.background,
                     force: args.force,
                 };
                 let ready = format!("in the place of {}", args.old);

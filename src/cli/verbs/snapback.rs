@@ -1,5 +1,6 @@
 //! `cleave snapback`: gives plexes of a snapshot volume back.
 
+use super::copying::CopyingArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
 use crate::cli::answer::{Answer, to_json};
@@ -23,23 +24,23 @@ pub struct SnapBackArgs {
     /// Give all its plexes back
     #[arg(short, long, conflicts_with = "nmirror")]
     all: bool,
-    /// Return as soon as the copy has begun
-    #[arg(short, long)]
-    background: bool,
+    #[command(flatten)]
+    copying: CopyingArgs,
 }
 
 impl SnapBackArgs {
     /// What the words ask for.
     ///
     /// # Errors
-    /// Those of names and counts.
+    /// Those of names, counts and rates.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let nmirror = if self.all { None } else { Some(words::plex_count(&self.nmirror)?) };
         let request = SnapBack {
             group: options.group(),
             snapshot: words::name(&self.snapshot)?,
             nmirror,
-            background: self.background,
+            bytes_per_second: self.copying.rate()?,
+            background: self.copying.background,
         };
         Ok(Action::ask(Request::SnapBack(request), |answered| show(&answered)))
     }

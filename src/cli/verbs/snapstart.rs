@@ -1,5 +1,6 @@
 //! `cleave snapstart`: adds a snapshot mirror and copies it.
 
+use super::copying::CopyingArgs;
 use super::mirror::attached;
 use super::placement::PlacementArgs;
 use crate::base::Refused;
@@ -19,9 +20,8 @@ pub struct SnapStartArgs {
     nmirror: Option<String>,
     #[command(flatten)]
     placement: PlacementArgs,
-    /// Return as soon as the copy has begun
-    #[arg(short, long)]
-    background: bool,
+    #[command(flatten)]
+    copying: CopyingArgs,
 }
 
 impl SnapStartArgs {
@@ -39,7 +39,8 @@ impl SnapStartArgs {
             media: placement.media,
             plexes: placement.plexes,
             sparse: placement.sparse,
-            background: self.background,
+            bytes_per_second: self.copying.rate()?,
+            background: self.copying.background,
             force: placement.force,
         };
         Ok(Action::ask(Request::SnapStart(request), |answered| attached(&answered, "SNAPDONE")))

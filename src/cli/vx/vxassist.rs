@@ -108,6 +108,7 @@ impl Asked<'_> {
             media: placement.media,
             plexes: placement.plexes,
             sparse: placement.sparse,
+            bytes_per_second: None,
             background: self.words.has('b'),
             force: placement.force,
         };
@@ -123,6 +124,7 @@ impl Asked<'_> {
             media: placement.media,
             plexes: placement.plexes,
             sparse: placement.sparse,
+            bytes_per_second: None,
             background: self.words.has('b'),
             force: placement.force,
         };
@@ -166,6 +168,7 @@ impl Asked<'_> {
             group: self.options.group(),
             snapshot: name(&snapshot)?,
             nmirror: if all { None } else { Some(count.unwrap_or(1)) },
+            bytes_per_second: None,
             background: self.words.has('b'),
         };
         Ok(Action::ask(Request::SnapBack(request), |answered| snapback::show(&answered)))
