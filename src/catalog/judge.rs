@@ -3,7 +3,8 @@
 //! A label may lag behind the catalogue, because the catalogue is committed first and labels follow; a crash between the
 //! two leaves some labels of the configuration before, and the record says which that is ([`Plex::labelled`]). It may not lag
 //! further behind its peers: a plex whose label is of an earlier run than another's, or of a data generation that another
-//! has left behind, holds older data, as a medium does that was restored from an image.
+//! has left behind, holds older data; and so does, as a medium that was restored from an image, one whose label is older than
+//! the one it is known to have borne.
 
 use std::fmt::Write;
 
@@ -153,14 +154,14 @@ enum Ruling {
 }
 
 /// The table for a plex that bears its own label. `level` is whether no relied-on peer's label is further on, or may be, by
-/// more than the labels that were being written last.
+/// more than the labels that were being written last; for a plex that lags, whether it is as it was when it left.
 const fn rule(class: Class, data: Data, level: bool) -> Ruling {
     match (class, data, level) {
         (Class::Out, Data::Same | Data::Past | Data::Ahead | Data::Unrelated, true | false)
         | (Class::Complete | Class::Spare, Data::Same | Data::Past, true)
-        // The map of a plex that lags is right for the data it had when it left, whatever its peers did since.
-        | (Class::Lagging, Data::Same, true | false) => Ruling::Use,
+        | (Class::Lagging, Data::Same, true) => Ruling::Use,
         (Class::Complete | Class::Spare, Data::Same | Data::Past, false)
+        | (Class::Lagging, Data::Same, false)
         | (Class::Spare | Class::Lagging, Data::Ahead | Data::Unrelated, true | false)
         | (Class::Lagging, Data::Past, true | false) => Ruling::Behind,
         (Class::Complete, Data::Ahead, true | false) => Ruling::RefuseAhead,
@@ -215,9 +216,13 @@ pub fn judge(
     // Nothing was acknowledged without it that the record does not tell: a label of one of its peers would be newer than the
     // catalogue, so none may be silent, nor of a run that the record does not know.
     let overtaken = own().any(|(_, label)| label.volume == volume.uuid() && label.run > volume.run());
-    let current = |plex: &Plex, label: &Label| {
-        let labelled = plex.labelled().is_some_and(|labelled| label.config_generation >= labelled);
-        labelled && !silent && !overtaken
+    let level = |plex: &Plex, label: &Label, data: Data| {
+        let class = Class::of(plex.state());
+        let current = || plex.labelled().is_some() && !silent && !overtaken;
+        let with_its_peers =
+            || label.run >= expected_run(class) && (data == Data::Same || !(parted(class) || silent));
+        // The map of a plex that lags is right for the data it had when it left, whatever its peers did since.
+        !was_put_back(plex, label) && (class == Class::Lagging || current() || with_its_peers())
     };
     let mut verdicts = Vec::new();
     for (uuid, finding) in findings {
@@ -230,13 +235,10 @@ pub fn judge(
             }
             Finding::Own(label) => {
                 let (data, class) = (Data::of(plex, label), Class::of(plex.state()));
-                let expected_run = expected_run(class);
-                let level = current(plex, label)
-                    || label.run >= expected_run && (data == Data::Same || !(parted(class) || silent))
-                    || museum::shows(Exhibit::OlderCopyBelieved);
+                let level = level(plex, label, data) || museum::shows(Exhibit::OlderCopyBelieved);
                 match rule(class, data, level) {
                     Ruling::Use => Verdict::Use,
-                    Ruling::Behind => Verdict::Behind(behind(plex, label, data, expected_run)),
+                    Ruling::Behind => Verdict::Behind(behind(plex, label, data, expected_run(class))),
                     Ruling::RefuseAhead => {
                         let what = "has seen a parting of the plexes that the catalogue does not know";
                         return Err(contradiction("plex.ahead", plex, label, what));
@@ -257,8 +259,18 @@ pub fn judge(
     Ok(Outcome::Stands(Judgement { verdicts, intent_lost }))
 }
 
+/// Whether the label is older than one that the plex has borne.
+fn was_put_back(plex: &Plex, label: &Label) -> bool {
+    plex.labelled().is_some_and(|labelled| label.config_generation < labelled)
+}
+
 fn behind(plex: &Plex, label: &Label, data: Data, expected_run: Generation) -> String {
     match data {
+        Data::Same if was_put_back(plex, label) && label.run >= expected_run => format!(
+            "its label is of configuration {}, where {} or a later one is expected",
+            label.config_generation,
+            plex.labelled().unwrap_or_default()
+        ),
         Data::Same => format!("its label is of run {}, where run {expected_run} is expected", label.run),
         Data::Past | Data::Ahead | Data::Unrelated => format!(
             "its data is of generation {}, where {} is expected",

@@ -63,6 +63,11 @@ pub fn ending(record: &Record) -> Ending {
     }
 }
 
+/// The change maps that the keeper of `record` keeps.
+fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
+    record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect()
+}
+
 impl<M: Machine> Owner<M> {
     /// The open medium of `plex`.
     pub(super) async fn open_plex(
@@ -249,10 +254,8 @@ impl<M: Machine> Owner<M> {
         durable: &ExtentMap,
         fence: bool,
     ) -> Result<Vec<(Arc<ChangeMap>, MapFile<M::Medium>)>, Refused> {
-        let wanted: BTreeSet<Uuid> =
-            record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect();
         let mut loaded = Vec::new();
-        for uuid in wanted {
+        for uuid in maps_of(all, record) {
             let map = Arc::new(ChangeMap::new(record.length(), record.region_size()));
             let identity = MapIdentity::change(uuid, record.uuid(), &map);
             let (medium, made) = self.state_medium(group, map_file_name(uuid), identity, fence).await?;
@@ -292,6 +295,41 @@ impl<M: Machine> Owner<M> {
             loaded.push((map, file));
         }
         Ok(loaded)
+    }
+
+    /// Have what a clean stop left in the maps of `volume` in memory, where a daemon before this one stopped it: its snapshot
+    /// may be given back while it is stopped. The caller is alone with it. A map that is not believed stays out, and counts
+    /// as all ones.
+    pub(super) async fn recall_maps(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
+        let all = group.record();
+        let Some(record) = all.volume_by_id(volume).filter(|record| record.state() == VolumeState::Clean)
+        else {
+            return;
+        };
+        for uuid in maps_of(&all, record) {
+            if self.maps.borrow().contains_key(&uuid) {
+                continue;
+            }
+            let map = Arc::new(ChangeMap::new(record.length(), record.region_size()));
+            let identity = MapIdentity::change(uuid, volume, &map);
+            let (run, ending, loaded) = (record.run(), ending(record), Arc::clone(&map));
+            let worth = match self.state_medium(group, map_file_name(uuid), identity, false).await {
+                Ok((medium, false)) => {
+                    let load = self.keepers.run(move |host| async move {
+                        MapFile::new(host.open(&medium), identity, run).load(loaded.bits(), ending).await
+                    });
+                    load.await.unwrap_or(Err(Errno::IO))
+                }
+                Ok((_, true)) => Ok(Worth::Nothing),
+                Err(refused) => {
+                    tracing::warn!("{refused}");
+                    continue;
+                }
+            };
+            if worth == Ok(Worth::Exact) {
+                self.maps.borrow_mut().insert(uuid, map);
+            }
+        }
     }
 
     /// The open file of a map, and whether it had to be made anew because it was lost.

@@ -41,7 +41,7 @@ impl<M: Machine> Owner<M> {
             Effect::CreateMap { map, volume, fill } => {
                 self.create_map(group, next, *map, *volume, fill).await
             }
-            Effect::AddToMap { map, volume, fill } => self.add_to_map(*map, *volume, fill).await,
+            Effect::AddToMap { map, volume, fill } => self.add_to_map(group, next, *map, *volume, fill).await,
             Effect::CreateIntent { volume, length } => self.create_intent(group, *volume, *length).await,
             // The first one takes out all that leave the volume in this transaction.
             Effect::Detach { volume, .. } => match self.live(*volume) {
@@ -205,17 +205,27 @@ impl<M: Machine> Owner<M> {
         made
     }
 
-    async fn add_to_map(self: &Rc<Self>, map: Uuid, volume: Uuid, fill: &MapFill) -> Result<(), Refused> {
-        // A map that is not in memory is loaded at the next start, as all ones after any doubt.
-        let Some(in_memory) = self.maps.borrow().get(&map).cloned() else { return Ok(()) };
-        self.fill(&in_memory, volume, fill).await?;
-        match self.live(volume) {
-            Some(live) => live
-                .keeper
-                .persist()
-                .await
-                .map_err(|errno| system(&live.name, "a change map cannot be written", errno)),
-            None => Ok(()),
+    async fn add_to_map(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        next: &Group,
+        map: Uuid,
+        volume: Uuid,
+        fill: &MapFill,
+    ) -> Result<(), Refused> {
+        let (live, in_memory) = (self.live(volume), self.maps.borrow().get(&map).cloned());
+        match (live, in_memory, fill) {
+            (Some(live), Some(in_memory), _) => {
+                self.fill(&in_memory, volume, fill).await?;
+                let persisted = live.keeper.persist().await;
+                persisted.map_err(|errno| system(&live.name, "a change map cannot be written", errno))
+            }
+            // Nobody keeps its file, and once this is committed nothing else tells that all of it is needed: it is made anew,
+            // and lost on the way it counts as all ones.
+            (_, _, MapFill::Full) => self.create_map(group, next, map, volume, fill).await,
+            (_, Some(in_memory), _) => self.fill(&in_memory, volume, fill).await,
+            // It is loaded when its volume comes up, with the intent (ordering rule 5).
+            (_, None, MapFill::Empty | MapFill::Intent | MapFill::Union(_)) => Ok(()),
         }
     }
 

@@ -395,10 +395,7 @@ impl<M: Machine> Owner<M> {
         change::remove_volume(&record, &args, &mut self.dice()?)?;
         let plexes: Vec<_> = volume.plexes().iter().map(|plex| plex.name().clone()).collect();
         let freed = volume.plexes().iter().map(|plex| freed_bytes(volume.length(), plex.medium().kind)).sum();
-        let lost = record
-            .link_of(uuid)
-            .and_then(|(_, link)| self.maps.borrow().get(&link.snapshot_map).map(|map| map.dirty_bytes()))
-            .unwrap_or(0);
+        let lost = self.changed_since_cut(&group, uuid).await;
         if live.is_some() {
             self.stop_alone(&group, &request.object).await?;
         }

@@ -10,7 +10,7 @@ use crate::control::reply::{Cut, Removed, Returned};
 use crate::control::words::{Consistency, TaskKind};
 use crate::control::{Event, Reply, Row, request};
 use crate::device::{BlockDevice, Host, Request};
-use crate::state::change::{self, CutFacts, CutTarget, SnapbackArgs};
+use crate::state::change::{self, CutFacts, CutTarget, Presence, SnapbackArgs};
 use crate::state::{Grade, Group, MediumKind, PlexState, VolumeState, refuse};
 use crate::volume::Route;
 use crate::volume::cut::Swap;
@@ -492,10 +492,7 @@ impl<M: Machine> Owner<M> {
         self.check_snapback(&record, &request, &holders)?;
         let (origin, _) = record.link_of(uuid).ok_or_else(|| refuse::not_a_snapshot(snapshot.name()))?;
         let (origin_uuid, origin_name) = (origin.uuid(), origin.name().clone());
-        let lost_bytes = record
-            .link_of(uuid)
-            .and_then(|(_, link)| self.maps.borrow().get(&link.snapshot_map).map(|map| map.dirty_bytes()))
-            .unwrap_or(0);
+        let lost_bytes = self.changed_since_cut(&group, uuid).await;
         let runs = self.live(uuid).is_some();
         if runs {
             self.stop_alone(&group, &request.snapshot).await?;
@@ -506,7 +503,11 @@ impl<M: Machine> Owner<M> {
             plexes: request.nmirror.map(|count| count as usize),
             holders: &[],
         };
-        let committed = self.transact(&group, |group, ids| change::snapback(group, &args, ids)).await?;
+        let back = match self.weigh_stopped_snapshot(&group, uuid, request.nmirror).await {
+            Ok(()) => self.transact(&group, |group, ids| change::snapback(group, &args, ids)).await,
+            Err(refused) => Err(refused),
+        };
+        let committed = back.inspect_err(|_| self.close_media(snapshot))?;
         FaultPoint::SnapbackRecorded.reached();
         let live = self.live(origin_uuid).ok_or_else(|| refuse::volume_not_started(&origin_name))?;
         let returned: Vec<_> = committed
@@ -523,6 +524,9 @@ impl<M: Machine> Owner<M> {
             .max()
             .unwrap_or(0);
         let snapshot_removed = committed.after.volume_by_id(uuid).is_none();
+        if let Some(rest) = committed.after.volume_by_id(uuid) {
+            self.close_media(rest);
+        }
         if runs
             && !snapshot_removed
             && let Err(refused) = self.start_alone(&group, &request.snapshot, None).await
@@ -553,6 +557,57 @@ impl<M: Machine> Owner<M> {
         }
         reply.elapsed_ms = self.millis_since(began);
         Ok(Reply::Returned(reply))
+    }
+
+    /// Bytes of regions that were written on the snapshot `volume` itself since its cut; none for another volume, and none where
+    /// that is not known. The caller is alone with it.
+    pub(super) async fn changed_since_cut(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> u64 {
+        self.recall_maps(group, volume).await;
+        let record = group.record();
+        let own = record.link_of(volume).map(|(_, link)| link.snapshot_map);
+        own.and_then(|map| self.maps.borrow().get(&map).map(|map| map.dirty_bytes())).unwrap_or(0)
+    }
+
+    /// The own map of a stopped snapshot tells what differs on its plexes as long as nobody touched them since (ordering
+    /// rules 15 and 16); else all of them does. A medium that cannot be told to be the plex's is refused.
+    async fn weigh_stopped_snapshot(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        snapshot: Uuid,
+        count: Option<u32>,
+    ) -> Result<(), Refused> {
+        let found = self.look_at_media(group, snapshot, false).await?;
+        let record = group.record();
+        let volume = record.volume_by_id(snapshot).ok_or_else(|| system(snapshot, "is gone", Errno::GONE))?;
+        let complete: Vec<_> = volume.complete_plexes().collect();
+        let stay = complete.len().saturating_sub(count.map_or(usize::MAX, |count| count as usize));
+        for plex in complete.into_iter().skip(stay) {
+            let touched = match found.iter().find(|(uuid, _)| *uuid == plex.uuid()) {
+                Some((_, Presence::Present(now))) => {
+                    plex.noted().zip(*now).and_then(|(noted, now)| noted.difference(now))
+                }
+                Some((_, Presence::Doubted(_))) => Some("its last flush failed".to_owned()),
+                Some((_, Presence::Behind(why))) => Some(why.clone()),
+                Some((_, Presence::Missing(why))) => {
+                    return Err(Refusal::new(
+                        Kind::InvalidState,
+                        "plex.not-itself",
+                        plex.name(),
+                        why,
+                        format!(
+                            "bring its medium back, or give the snapshot up with: cleave rm -f {}",
+                            volume.name()
+                        ),
+                    ));
+                }
+                None => None,
+            };
+            if let Some((why, (_, link))) = touched.zip(record.link_of(snapshot)) {
+                tracing::warn!(plex = %plex.name(), "all of it counts as changed: {why}");
+                self.maps.borrow_mut().remove(&link.snapshot_map);
+            }
+        }
+        Ok(())
     }
 
     /// Refuse a snapback before its snapshot volume is stopped for it.

@@ -158,6 +158,22 @@ pub struct Noted {
     pub ctime_ns: i64,
 }
 
+impl Noted {
+    /// How a file that looks like `now` differs from what was noted of it, if it does.
+    #[must_use]
+    pub fn difference(self, now: Self) -> Option<String> {
+        if self.size != now.size {
+            Some(format!("its size was {} bytes and is {}", self.size, now.size))
+        } else if self.mtime_ns != now.mtime_ns {
+            Some("its modification time differs".to_owned())
+        } else if self.ctime_ns != now.ctime_ns {
+            Some("its change time differs".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
 /// Which plex serves a read.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -515,6 +515,37 @@ fn add_mirror() -> Request {
     })
 }
 
+/// Snapshot mirrors are added to the volume, and copied.
+fn add_snapshot_mirrors(count: u32) -> Request {
+    Request::SnapStart(request::SnapStart {
+        group: name("g"),
+        volume: name("v"),
+        nmirror: count,
+        media: Vec::new(),
+        plexes: Vec::new(),
+        sparse: false,
+        bytes_per_second: None,
+        background: false,
+        force: false,
+    })
+}
+
+/// So many of its snapshot mirrors are broken off as `s`.
+fn cut(count: u32) -> Request {
+    Request::Snapshot(request::Snapshot {
+        group: name("g"),
+        members: vec![request::CutMember { volume: name("v"), snapshot: Some(name("s")) }],
+        pattern: None,
+        consistency: Consistency::Crash,
+        nmirror: count,
+    })
+}
+
+/// All that `disk` holds.
+fn image(disk: &SimDisk) -> Vec<u8> {
+    disk.peek(ByteRange::new(0, disk.geometry().length))
+}
+
 /// The first label of a mirror that is being added takes its time: no record waits for it.
 #[test]
 fn the_first_label_of_a_slow_mirror_holds_up_no_record() {
@@ -592,12 +623,11 @@ fn rule_16_a_plex_whose_label_lags_behind_its_peers_by_one_commit_is_not_behind(
 /// older data, and is written.
 #[test]
 fn rule_16_a_medium_that_was_put_back_is_behind() {
-    let image = |disk: &SimDisk| disk.peek(ByteRange::new(0, disk.geometry().length));
-    for (when, lost_directory) in [(0, false), (0, true), (1, false), (2, false), (3, false)] {
+    for (when, lost_directory) in [(0, false), (0, true), (1, false), (2, false), (3, false), (4, false)] {
         let scene = Scene::new(16);
         let mut device = scene.make(if when == 2 { 3 } else { 2 });
         let (at, old) = match when {
-            0 | 3 => {
+            0 | 3 | 4 => {
                 scene.stop();
                 let disk = scene.disks()[0].clone();
                 let old = image(&disk);
@@ -628,12 +658,19 @@ fn rule_16_a_medium_that_was_put_back_is_behind() {
         scene.kernel.ask(device, Ask::Flush);
         scene.run_for(1000);
         let (disks, media) = (scene.disks(), scene.plexes());
-        scene.power_cycle(|| {
+        let put_back = || {
             disks[at].poke(0, &old);
             if lost_directory {
                 scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
             }
-        });
+        };
+        if when == 4 {
+            // Intent is cleared, and its map tells of nothing but what it misses from now on.
+            scene.run_for(20_000);
+            let detach = request::PlexRef { group: name("g"), plex: media[at].name().clone() };
+            scene.ask(Request::PlexDetach(detach)).unwrap();
+        }
+        scene.power_cycle(put_back);
         if lost_directory {
             let media = media.iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
             scene.ask(Request::GroupImport(request::GroupImport { media })).unwrap();
@@ -642,6 +679,80 @@ fn rule_16_a_medium_that_was_put_back_is_behind() {
         scene.settle();
         let held: Vec<_> = disks.iter().map(Scene::durable).collect();
         assert!(held.iter().all(|stamp| *stamp == 85), "{when} {lost_directory}: {held:?}");
+    }
+}
+
+/// A person names a plex that was put back as what counts: nothing is known of how the snapshots differ from that, and they
+/// are given back whole.
+#[test]
+fn rule_16_a_snapshot_is_given_back_whole_to_an_origin_that_was_put_back() {
+    let scene = Scene::new(19);
+    scene.make(2);
+    let (origin, old) = (scene.disks()[0].clone(), image(&scene.disks()[0]));
+    scene.stop();
+    scene.start();
+    scene.write(scene.kernel.found()[0].0, 3, 84);
+    scene.ask(add_snapshot_mirrors(1)).unwrap();
+    scene.ask(cut(1)).unwrap();
+    scene.settle();
+    scene.stop();
+    scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("s") })).unwrap();
+    scene.power_cycle(|| origin.poke(0, &old));
+    let Request::Start(start) = scene.starting("v") else { unreachable!() };
+    let source = Some(scene.plexes()[0].name().clone());
+    scene.ask(Request::Start(request::Start { source, ..start })).unwrap();
+    let (group, snapshot) = (name("g"), name("s"));
+    let back =
+        request::SnapBack { group, snapshot, nmirror: None, bytes_per_second: None, background: false };
+    scene.ask(Request::SnapBack(back)).unwrap();
+    scene.settle();
+    let held: Vec<_> = scene.disks().iter().map(Scene::durable).collect();
+    eprintln!("copied {} {:?} {held:?}", scene.copied(TaskKind::SnapBack), scene.owner().tasks.list(None));
+    assert_eq!(held, [0; 3]);
+}
+
+/// A snapshot that an earlier daemon stopped is given back by its map; by nothing less than a whole copy once its plex was
+/// put back to what it held before its cut, and not at all when its plex is another's.
+#[test]
+fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touched() {
+    for touched in [None, Some("put back"), Some("another's")] {
+        let scene = Scene::new(20);
+        let device = scene.make(1);
+        scene.ask(add_snapshot_mirrors(1)).unwrap();
+        let (snapshot, old) = (scene.disks()[1].clone(), image(&scene.disks()[1]));
+        scene.write(device, 3, 84);
+        scene.settle();
+        scene.ask(cut(1)).unwrap();
+        scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("s") })).unwrap();
+        scene.run_for(20_000);
+        scene.crash(false);
+        scene.mend();
+        match touched {
+            Some("put back") => snapshot.poke(0, &old),
+            Some(_) => snapshot.poke(0, &image(&scene.kernel.tree.disks()[0])),
+            None => {}
+        }
+        scene.boot();
+        scene.until(|| scene.kernel.pending() == 0);
+        let back = request::SnapBack {
+            group: name("g"),
+            snapshot: name("s"),
+            nmirror: None,
+            bytes_per_second: None,
+            background: false,
+        };
+        let reply = match (scene.ask(Request::SnapBack(back)), touched) {
+            (Err(refused), Some("another's")) => {
+                assert_eq!(refused.id, "plex.not-itself");
+                continue;
+            }
+            (reply, _) => reply.unwrap(),
+        };
+        let Reply::Returned(reply) = reply else { panic!("{reply:?}") };
+        assert_eq!(reply.dirty_regions, if touched.is_some() { reply.regions } else { 0 }, "{touched:?}");
+        scene.settle();
+        let held: Vec<_> = scene.disks().iter().map(Scene::durable).collect();
+        assert_eq!(held, [84; 2], "{touched:?}");
     }
 }
 
@@ -656,19 +767,7 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
             scene.stop();
             scene.start();
         }
-        scene
-            .ask(Request::SnapStart(request::SnapStart {
-                group: name("g"),
-                volume: name("v"),
-                nmirror: 2,
-                media: Vec::new(),
-                plexes: Vec::new(),
-                sparse: false,
-                bytes_per_second: None,
-                background: false,
-                force: false,
-            }))
-            .unwrap();
+        scene.ask(add_snapshot_mirrors(2)).unwrap();
         let disk = scene.disks()[late].clone();
         let told = disk.clone();
         FaultPoint::on_reached(Some(Box::new(move |point| {
@@ -677,13 +776,7 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
                 told.add_rule(hold(Operation::Write).within(BEHIND));
             }
         })));
-        scene.launch(Request::Snapshot(request::Snapshot {
-            group: name("g"),
-            members: vec![request::CutMember { volume: name("v"), snapshot: Some(name("s")) }],
-            pattern: None,
-            consistency: Consistency::Crash,
-            nmirror: 2,
-        }));
+        scene.launch(cut(2));
         scene.run_for(5000);
         assert!(disk.held() > 0, "its label waits");
         scene.power_cycle(|| {});

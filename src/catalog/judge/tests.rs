@@ -15,7 +15,7 @@ fn rule_16_the_table_walks_all_combinations() {
     let table = [
         (Complete, ["U B", "U B", "! !", "! !"]),
         (Spare, ["U B", "U B", "B B", "B B"]),
-        (Lagging, ["U U", "B B", "B B", "B B"]),
+        (Lagging, ["U B", "B B", "B B", "B B"]),
         (Out, ["U U", "U U", "U U", "U U"]),
     ];
     for (class, row) in table {

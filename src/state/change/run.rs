@@ -324,19 +324,6 @@ impl<'a> Media<'a> {
     }
 }
 
-/// How a file differs from what was noted of it, if it does.
-fn difference(noted: Noted, now: Noted) -> Option<String> {
-    if noted.size != now.size {
-        Some(format!("its size was {} bytes and is {}", noted.size, now.size))
-    } else if noted.mtime_ns != now.mtime_ns {
-        Some("its modification time differs".to_owned())
-    } else if noted.ctime_ns != now.ctime_ns {
-        Some("its change time differs".to_owned())
-    } else {
-        None
-    }
-}
-
 /// The plex that a resync reads, by the rule of [`start`].
 fn choose_source(volume: &Volume, media: &Media, named: Option<Uuid>) -> Option<Uuid> {
     let complete = |uuid: &Uuid| volume.complete_plexes().any(|plex| plex.uuid == *uuid);
@@ -388,7 +375,7 @@ impl Draft<'_> {
         let record = self.volume(volume)?;
         let name = record.name.clone();
         let clean = clean && !museum::shows(Exhibit::ChangedFileBelieved);
-        let how = |plex: &Plex| if clean { difference(plex.noted?, media.looks(plex.uuid)?) } else { None };
+        let how = |plex: &Plex| if clean { plex.noted?.difference(media.looks(plex.uuid)?) } else { None };
         let doubtful: Vec<_> = record
             .plexes
             .iter()
