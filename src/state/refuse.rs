@@ -267,13 +267,21 @@ pub(super) fn volume_force(name: &Name) -> Refused {
     Refusal::new(Kind::Started, "volume.started", name, "the volume is started", way_out)
 }
 
-pub(super) fn no_complete_plex(name: &Name, why: &str) -> Refused {
+/// `behind` is one that is there and could be believed by name.
+pub(super) fn no_complete_plex(name: &Name, why: &str, behind: Option<&Plex>) -> Refused {
+    let way_out = match behind {
+        Some(plex) => format!(
+            "bring a medium back and start again, or believe an older one with: cleave start --source {} {name}",
+            plex.name()
+        ),
+        None => "bring a medium back and start again".to_owned(),
+    };
     Refusal::new(
         Kind::CannotStart,
         "volume.no-complete-plex",
         name,
         format!("no complete plex can be used: {why}"),
-        "bring a medium back and start again",
+        way_out,
     )
 }
 

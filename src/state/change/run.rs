@@ -354,7 +354,8 @@ impl Draft<'_> {
         };
         if !record.complete_plexes().any(usable) {
             let list: Vec<_> = record.complete_plexes().filter_map(|plex| media.flaw(plex)).collect();
-            return Err(refuse::no_complete_plex(&record.name, &list.join(", ")));
+            let behind = record.complete_plexes().find(|plex| media.behind(plex.uuid).is_some());
+            return Err(refuse::no_complete_plex(&record.name, &list.join(", "), behind));
         }
         let missing: Vec<_> =
             record.plexes.iter().map(Plex::uuid).filter(|plex| media.missing(*plex).is_some()).collect();
@@ -417,7 +418,7 @@ impl Draft<'_> {
             return record.step(VolumeEvent::ResyncDone);
         }
         let source = choose_source(record, media, named)
-            .ok_or_else(|| refuse::no_complete_plex(&record.name, "none is complete"))?;
+            .ok_or_else(|| refuse::no_complete_plex(&record.name, "none is complete", None))?;
         let since_unix_s =
             record.resync.as_ref().filter(|old| old.source == source).map_or(unix_s, |old| old.since_unix_s);
         record.resync = Some(Resync { source, since_unix_s });

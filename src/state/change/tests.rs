@@ -445,7 +445,8 @@ fn a_plex_that_is_behind_never_starts_alone_unless_it_is_named() {
         Kind::CannotStart,
         "volume.no-complete-plex",
         "v: no complete plex can be used: v-01 is missing: no such file, \
-         v-02 is behind: its label is of run 1, the others are of run 3; bring a medium back and start again",
+         v-02 is behind: its label is of run 1, the others are of run 3; bring a medium back and start again, or believe an older one \
+         with: cleave start --source v-02 v",
     );
     let forced = start_with(&group, "v", &alone, Some("v-02")).unwrap();
     assert_eq!(states(&forced.group, "v"), "ACTIVE v-01=STALE v-02=ACTIVE");
