@@ -297,7 +297,7 @@ pub struct Mirror {
     pub plexes: Vec<PathBuf>,
     /// Whether new plex files are left sparse.
     pub sparse: bool,
-    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
@@ -337,7 +337,7 @@ pub struct PlexAttach {
     pub group: Name,
     /// The plex.
     pub plex: Name,
-    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
@@ -359,7 +359,7 @@ pub struct PlexReplace {
     pub media: Vec<Name>,
     /// Whether a new plex file is left sparse.
     pub sparse: bool,
-    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
@@ -439,7 +439,7 @@ pub struct SnapStart {
     pub plexes: Vec<PathBuf>,
     /// Whether new plex files are left sparse.
     pub sparse: bool,
-    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
@@ -511,7 +511,7 @@ pub struct SnapBack {
     /// How many of its plexes go back; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nmirror: Option<u32>,
-    /// The most bytes a second that it copies, until it ends or the daemon does; without limit when absent.
+    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.

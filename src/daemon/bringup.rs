@@ -64,7 +64,7 @@ pub fn ending(record: &Record) -> Ending {
 }
 
 /// The change maps that the keeper of `record` keeps.
-fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
+pub(super) fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
     record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect()
 }
 
@@ -297,39 +297,71 @@ impl<M: Machine> Owner<M> {
         Ok(loaded)
     }
 
-    /// Have what a clean stop left in the maps of `volume` in memory, where a daemon before this one stopped it: its snapshot
-    /// may be given back while it is stopped. The caller is alone with it. A map that is not believed stays out, and counts
+    /// Have what a clean stop of the snapshot `volume` left in its own map in memory, where a daemon before this one stopped it:
+    /// it may be given back while it is stopped. The caller is alone with it. A map that is not believed stays out, and counts
     /// as all ones.
-    pub(super) async fn recall_maps(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
+    pub(super) async fn recall_map(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) {
         let all = group.record();
-        let Some(record) = all.volume_by_id(volume).filter(|record| record.state() == VolumeState::Clean)
-        else {
+        let clean = all.volume_by_id(volume).filter(|record| record.state() == VolumeState::Clean);
+        let (Some(record), Some((_, link))) = (clean, all.link_of(volume)) else { return };
+        if self.maps.borrow().contains_key(&link.snapshot_map) {
             return;
-        };
-        for uuid in maps_of(&all, record) {
-            if self.maps.borrow().contains_key(&uuid) {
-                continue;
-            }
-            let map = Arc::new(ChangeMap::new(record.length(), record.region_size()));
-            let identity = MapIdentity::change(uuid, volume, &map);
-            let (run, ending, loaded) = (record.run(), ending(record), Arc::clone(&map));
-            let worth = match self.state_medium(group, map_file_name(uuid), identity, false).await {
-                Ok((medium, false)) => {
-                    let load = self.keepers.run(move |host| async move {
-                        MapFile::new(host.open(&medium), identity, run).load(loaded.bits(), ending).await
-                    });
-                    load.await.unwrap_or(Err(Errno::IO))
-                }
-                Ok((_, true)) => Ok(Worth::Nothing),
-                Err(refused) => {
-                    tracing::warn!("{refused}");
-                    continue;
-                }
-            };
-            if worth == Ok(Worth::Exact) {
-                self.maps.borrow_mut().insert(uuid, map);
-            }
         }
+        match self.read_map(group, record, link.snapshot_map, false).await {
+            Ok((map, Worth::Exact)) => {
+                self.maps.borrow_mut().insert(link.snapshot_map, map);
+            }
+            Ok((_, Worth::WithIntent | Worth::Nothing)) => {}
+            Err(refused) => tracing::warn!("{refused}"),
+        }
+    }
+
+    /// Fill a map of `volume`, which does not run, in its file and in memory. Its header stays, so that whatever is cut off on
+    /// the way leaves a superset: after a clean stop the header does not vouch for pages that were written since.
+    ///
+    /// # Errors
+    /// The file cannot be opened, read or written.
+    pub(super) async fn fill_stopped_map(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        volume: Uuid,
+        map: Uuid,
+    ) -> Result<(), Refused> {
+        let all = group.record();
+        let record = all.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
+        let (full, _) = self.read_map(group, record, map, true).await?;
+        self.maps.borrow_mut().insert(map, full);
+        Ok(())
+    }
+
+    /// What the file of a map of `record`, which does not run, holds, and what that is worth; filled first, durably, if
+    /// `fill` says so.
+    async fn read_map(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        record: &Record,
+        uuid: Uuid,
+        fill: bool,
+    ) -> Result<(Arc<ChangeMap>, Worth), Refused> {
+        let map = Arc::new(ChangeMap::new(record.length(), record.region_size()));
+        let identity = MapIdentity::change(uuid, record.uuid(), &map);
+        // Its last keeper may be a daemon that is not gone yet.
+        let fence = record.state().is_started();
+        let (medium, _) = self.state_medium(group, map_file_name(uuid), identity, fence).await?;
+        let (run, ending, loaded) = (record.run(), ending(record), Arc::clone(&map));
+        let worth = self.keepers.run(move |host| async move {
+            let file = MapFile::new(host.open(&medium), identity, run);
+            let worth = file.load(loaded.bits(), ending).await?;
+            if fill {
+                loaded.mark_all();
+                (0..loaded.bits().pages()).for_each(|page| loaded.bits().mark_page(page));
+                file.write_pages(loaded.bits(), &loaded.bits().take_dirty_pages()).await?;
+            }
+            Ok::<_, Errno>(worth)
+        });
+        let worth = worth.await.unwrap_or(Err(Errno::IO));
+        let failed = |errno| system(record.name(), "a change map cannot be read or written", errno);
+        Ok((map, worth.map_err(failed)?))
     }
 
     /// The open file of a map, and whether it had to be made anew because it was lost.

@@ -41,7 +41,7 @@ impl<M: Machine> Owner<M> {
             Effect::CreateMap { map, volume, fill } => {
                 self.create_map(group, next, *map, *volume, fill).await
             }
-            Effect::AddToMap { map, volume, fill } => self.add_to_map(group, next, *map, *volume, fill).await,
+            Effect::AddToMap { map, volume, fill } => self.add_to_map(group, *map, *volume, fill).await,
             Effect::CreateIntent { volume, length } => self.create_intent(group, *volume, *length).await,
             // The first one takes out all that leave the volume in this transaction.
             Effect::Detach { volume, .. } => match self.live(*volume) {
@@ -208,7 +208,6 @@ impl<M: Machine> Owner<M> {
     async fn add_to_map(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
-        next: &Group,
         map: Uuid,
         volume: Uuid,
         fill: &MapFill,
@@ -220,9 +219,8 @@ impl<M: Machine> Owner<M> {
                 let persisted = live.keeper.persist().await;
                 persisted.map_err(|errno| system(&live.name, "a change map cannot be written", errno))
             }
-            // Nobody keeps its file, and once this is committed nothing else tells that all of it is needed: it is made anew,
-            // and lost on the way it counts as all ones.
-            (_, _, MapFill::Full) => self.create_map(group, next, map, volume, fill).await,
+            // Nobody keeps its file, and once this is committed nothing else tells that all of it is needed.
+            (_, _, MapFill::Full) => self.fill_stopped_map(group, volume, map).await,
             (_, Some(in_memory), _) => self.fill(&in_memory, volume, fill).await,
             // It is loaded when its volume comes up, with the intent (ordering rule 5).
             (_, None, MapFill::Empty | MapFill::Intent | MapFill::Union(_)) => Ok(()),

@@ -18,6 +18,7 @@ use crate::state::change::{self, Change, Presence};
 use crate::state::{Group, Volume};
 use crate::volume::HANGS_AFTER;
 
+use super::bringup::maps_of;
 use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
@@ -142,6 +143,11 @@ impl<M: Machine> Owner<M> {
         self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
         let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
+        let runs = |volume: &Volume| self.live(volume.uuid()).is_some();
+        // What was recalled of volumes that do not run is what the older configuration vouched for.
+        for volume in adopted.volumes().iter().filter(|volume| !runs(volume)) {
+            maps_of(&adopted, volume).iter().for_each(|map| drop(self.maps.borrow_mut().remove(map)));
+        }
         group.replace(adopted, committed.generation);
         Ok(())
     }

@@ -27,6 +27,8 @@ enum Remains<D> {
     Labelled(D),
     /// A file that nothing was ever written to.
     Blank,
+    /// It bears the label of this other plex.
+    Foreign(Uuid),
     /// It is there and not known to be ours; the reason as a person is told.
     Doubtful(String),
 }
@@ -158,6 +160,13 @@ impl<M: Machine> Owner<M> {
             return true;
         }
         if medium.kind == MediumKind::Made {
+            // One that was opened was looked at; another's may stand at the path of one that was not.
+            if open.is_none()
+                && let Remains::Foreign(other) = self.remains(plex, medium, length).await
+            {
+                tracing::warn!(path = %medium.path, "it carries plex {other}, and is left as it is");
+                return true;
+            }
             drop(open);
             return self.remove_file(medium.path.as_path()).await;
         }
@@ -167,6 +176,9 @@ impl<M: Machine> Owner<M> {
             None => match self.remains(plex, medium, length).await {
                 Remains::Labelled(open) => self.erase_within_limit(plex, open, length).await,
                 Remains::Nothing | Remains::Blank => {}
+                Remains::Foreign(other) => {
+                    tracing::warn!(path = %medium.path, "its labels are not erased: it carries plex {other}");
+                }
                 Remains::Doubtful(why) => {
                     tracing::warn!(path = %medium.path, "its labels are not erased: {why}")
                 }
@@ -189,6 +201,10 @@ impl<M: Machine> Owner<M> {
             }
             (Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
                 self.remove_file(medium.path.as_path()).await
+            }
+            (Remains::Foreign(other), _) => {
+                tracing::warn!(path = %medium.path, "it carries plex {other}, and is left as it is");
+                true
             }
             (Remains::Doubtful(why), _) => {
                 tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
@@ -234,7 +250,7 @@ impl<M: Machine> Owner<M> {
         };
         match read {
             Ok(Found::Label(label)) if label.plex == plex => Remains::Labelled(open),
-            Ok(Found::Label(label)) => Remains::Doubtful(format!("it carries plex {}", label.plex)),
+            Ok(Found::Label(label)) => Remains::Foreign(label.plex),
             Ok(Found::None | Found::Damaged(_)) if blank => Remains::Blank,
             Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
             Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),

@@ -479,6 +479,7 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn snapback(self: &Rc<Self>, request: request::SnapBack) -> Result<Reply, Refused> {
         let began = self.machine.now();
         let group = self.group(&request.group)?;
+        group.is_settled()?;
         let record = group.record();
         let uuid = record.volume(request.snapshot.as_str())?.uuid();
         let origin = record.link_of(uuid).map(|(origin, _)| origin.uuid());
@@ -507,8 +508,20 @@ impl<M: Machine> Owner<M> {
             Ok(()) => self.transact(&group, |group, ids| change::snapback(group, &args, ids)).await,
             Err(refused) => Err(refused),
         };
-        let committed = back.inspect_err(|_| self.close_media(snapshot))?;
+        let committed = match back {
+            Ok(committed) => committed,
+            Err(refused) => {
+                self.close_media(snapshot);
+                if runs {
+                    self.start_again(&group, &request.snapshot).await;
+                }
+                return Err(refused);
+            }
+        };
         FaultPoint::SnapbackRecorded.reached();
+        if let Some(rest) = committed.after.volume_by_id(uuid) {
+            self.close_media(rest);
+        }
         let live = self.live(origin_uuid).ok_or_else(|| refuse::volume_not_started(&origin_name))?;
         let returned: Vec<_> = committed
             .after
@@ -524,14 +537,8 @@ impl<M: Machine> Owner<M> {
             .max()
             .unwrap_or(0);
         let snapshot_removed = committed.after.volume_by_id(uuid).is_none();
-        if let Some(rest) = committed.after.volume_by_id(uuid) {
-            self.close_media(rest);
-        }
-        if runs
-            && !snapshot_removed
-            && let Err(refused) = self.start_alone(&group, &request.snapshot, None).await
-        {
-            tracing::error!("a snapshot that gave a plex back does not start again: {refused}");
+        if runs && !snapshot_removed {
+            self.start_again(&group, &request.snapshot).await;
         }
         let shape = *live.volume.shape();
         let purpose = Purpose { kind: TaskKind::SnapBack, fresh: false, rate: request.bytes_per_second };
@@ -559,10 +566,17 @@ impl<M: Machine> Owner<M> {
         Ok(Reply::Returned(reply))
     }
 
+    /// Start a snapshot volume that was stopped to give a plex back.
+    async fn start_again(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, snapshot: &Name) {
+        if let Err(refused) = self.start_alone(group, snapshot, None).await {
+            tracing::error!("a snapshot that was stopped for a snapback does not start again: {refused}");
+        }
+    }
+
     /// Bytes of regions that were written on the snapshot `volume` itself since its cut; none for another volume, and none where
     /// that is not known. The caller is alone with it.
     pub(super) async fn changed_since_cut(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> u64 {
-        self.recall_maps(group, volume).await;
+        self.recall_map(group, volume).await;
         let record = group.record();
         let own = record.link_of(volume).map(|(_, link)| link.snapshot_map);
         own.and_then(|map| self.maps.borrow().get(&map).map(|map| map.dirty_bytes())).unwrap_or(0)
@@ -587,7 +601,11 @@ impl<M: Machine> Owner<M> {
                     plex.noted().zip(*now).and_then(|(noted, now)| noted.difference(now))
                 }
                 Some((_, Presence::Doubted(_))) => Some("its last flush failed".to_owned()),
-                Some((_, Presence::Behind(why))) => Some(why.clone()),
+                Some((_, Presence::Behind(why))) => {
+                    // It leaves no volume for that.
+                    self.events.forget_cause(plex.uuid());
+                    Some(why.clone())
+                }
                 Some((_, Presence::Missing(why))) => {
                     return Err(Refusal::new(
                         Kind::InvalidState,
@@ -595,7 +613,7 @@ impl<M: Machine> Owner<M> {
                         plex.name(),
                         why,
                         format!(
-                            "bring its medium back, or give the snapshot up with: cleave rm -f {}",
+                            "bring its medium back, or give the snapshot up with: cleave rm {}",
                             volume.name()
                         ),
                     ));

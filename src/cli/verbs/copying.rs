@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 /// How the copy runs.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 pub struct CopyingArgs {
-    /// The most bytes a second that are copied, as 50m; a daemon that is started anew has no limit
+    /// The most bytes a second that are copied to each plex, as 50m; a daemon that is started anew has no limit
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
     /// Return as soon as the copy has begun

@@ -235,6 +235,11 @@ impl Events {
         self.causes.borrow_mut().entry(plex).or_insert_with(|| cause.into());
     }
 
+    /// `plex` stays after all.
+    pub fn forget_cause(&self, plex: Uuid) {
+        self.causes.borrow_mut().remove(&plex);
+    }
+
     /// A configuration change was made durable, or could not be: told when that changes.
     pub fn state_directory(&self, group: &Name, committed: Result<(), &Refusal>) {
         match committed {

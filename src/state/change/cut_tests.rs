@@ -157,6 +157,14 @@ fn a_start_removes_unfinished_mirrors_and_a_takeover_goes_on_with_them() {
     assert_eq!(states(&taken.group, "v"), "ACTIVE v-01=ACTIVE v-02=SNAPATT");
     assert!(taken.after_commit.contains(&Effect::Copy { volume, plex }));
 
+    // One that was put back has lost what its map takes for copied.
+    let mut media = all_present(&group, "v");
+    media[1].1 = Presence::Behind("old".to_owned());
+    let taken = recover(&group, volume, &media, 9, &mut ids(8)).unwrap();
+    assert_eq!(states(&taken.group, "v"), "ACTIVE v-01=ACTIVE v-02=STALE");
+    let map = group.volume("v").unwrap().plexes()[1].map().unwrap();
+    assert!(taken.before_commit.contains(&Effect::AddToMap { map, volume, fill: MapFill::Full }));
+
     let released = |change: &Change| {
         change.after_commit.iter().filter(|effect| matches!(effect, Effect::Release { .. })).count()
     };

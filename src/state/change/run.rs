@@ -115,6 +115,12 @@ pub fn recover(
     draft.roll_back(volume, true)?;
     draft.part_with_missing(volume, &media, None)?;
     draft.judge_content(volume, &media, None, false)?;
+    // A start gives up what was being copied; here it would go on by its map.
+    let copied = |plex: &&Plex| plex.state() == PlexState::SnapAtt && media.behind(plex.uuid).is_some();
+    let behind: Vec<_> = draft.volume(volume)?.plexes.iter().filter(copied).map(Plex::uuid).collect();
+    for plex in behind {
+        draft.step(volume, plex, PlexEvent::Distrust, Route::Whole)?;
+    }
     let plexes: Vec<_> = draft.volume(volume)?.plexes.iter().map(|plex| (plex.uuid, plex.state())).collect();
     for (plex, state) in plexes {
         draft.step(volume, plex, PlexEvent::Recover, Route::Whole)?;
