@@ -64,7 +64,7 @@ pub fn ending(record: &Record) -> Ending {
 }
 
 /// The change maps that the keeper of `record` keeps.
-pub(super) fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
+fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
     record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect()
 }
 
@@ -392,6 +392,18 @@ impl<M: Machine> Owner<M> {
         Ok((medium, made))
     }
 
+    /// What `plex` of `record` lacks. One that has a map which is not in memory may lack anything.
+    pub(super) fn behind_of(&self, record: &Record, plex: &Plex) -> Arc<ChangeMap> {
+        let known = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned());
+        known.unwrap_or_else(|| {
+            let behind = ChangeMap::new(record.length(), record.region_size());
+            if plex.map().is_some() {
+                behind.mark_all();
+            }
+            Arc::new(behind)
+        })
+    }
+
     async fn make_route(
         self: &Rc<Self>,
         all: &Group,
@@ -401,9 +413,7 @@ impl<M: Machine> Owner<M> {
         let source = record.resync().map(|resync| resync.source);
         let mut route = Route::new(Vec::new(), read_policy(record));
         for plex in record.plexes() {
-            let known = plex.map().and_then(|map| self.maps.borrow().get(&map).cloned());
-            let behind =
-                known.unwrap_or_else(|| Arc::new(ChangeMap::new(record.length(), record.region_size())));
+            let behind = self.behind_of(record, plex);
             if plex.is_attached() {
                 let role = role(plex.state());
                 // Ordering rule 14: until it is equal, it is read from the source alone. A mirror lacks there what it may have

@@ -15,10 +15,9 @@ use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{self, Change, Presence};
-use crate::state::{Group, Volume};
+use crate::state::{Group, SnapshotLink, Volume, VolumeState};
 use crate::volume::HANGS_AFTER;
 
-use super::bringup::maps_of;
 use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
@@ -134,7 +133,8 @@ impl<M: Machine> Owner<M> {
 
     async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, label: &Label) -> Result<(), Refused> {
         let _turn = group.turn.lock().await;
-        let (record, text) = ((*group.record()).clone(), label.configuration.clone());
+        let (older, text) = (group.record(), label.configuration.clone());
+        let record = (*older).clone();
         let from = format!("the label of plex {}", label.plex);
         let news = format!(
             "{from} has generation {}, newer than the catalogue: it is adopted",
@@ -143,10 +143,12 @@ impl<M: Machine> Owner<M> {
         self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
         let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
-        let runs = |volume: &Volume| self.live(volume.uuid()).is_some();
-        // What was recalled of volumes that do not run is what the older configuration vouched for.
-        for volume in adopted.volumes().iter().filter(|volume| !runs(volume)) {
-            maps_of(&adopted, volume).iter().for_each(|map| drop(self.maps.borrow_mut().remove(map)));
+        // What was recalled of stopped snapshots is what the older configuration vouched for.
+        let stopped = |link: &&SnapshotLink| {
+            older.volume_by_id(link.volume).is_some_and(|volume| volume.state() == VolumeState::Clean)
+        };
+        for link in older.volumes().iter().flat_map(Volume::snapshots).filter(stopped) {
+            self.maps.borrow_mut().remove(&link.snapshot_map);
         }
         group.replace(adopted, committed.generation);
         Ok(())

@@ -301,13 +301,7 @@ impl<M: Machine> Owner<M> {
                     let Some(live) = self.live(volume) else { continue };
                     let Some((record, plex_record)) = committed.after.plex_by_id(plex) else { continue };
                     let medium = self.open_plex(record, plex_record, false).await?;
-                    let behind = plex_record.map().and_then(|map| self.maps.borrow().get(&map).cloned());
-                    let behind = behind.unwrap_or_else(|| {
-                        std::sync::Arc::new(crate::bitmap::ChangeMap::new(
-                            record.length(),
-                            record.region_size(),
-                        ))
-                    });
+                    let behind = self.behind_of(record, plex_record);
                     self.wait_for_stragglers(&live, plex_record).await?;
                     self.count_anew(&live, plex).await;
                     let route_plex = crate::volume::RoutePlex {
@@ -380,10 +374,10 @@ impl<M: Machine> Owner<M> {
         let record = group.record();
         let volume = record.volume(request.object.as_str())?;
         let uuid = volume.uuid();
-        let live = self.live(uuid);
-        let holders = match &live {
-            Some(live) => self.holders(live).await,
-            None => Vec::new(),
+        // Nothing of it is kept: its media are locked as long as there is any.
+        let (runs, holders) = match self.live(uuid) {
+            Some(live) => (true, self.holders(&live).await),
+            None => (false, Vec::new()),
         };
         let args = RemoveArgs {
             volume: request.object.as_str(),
@@ -396,7 +390,7 @@ impl<M: Machine> Owner<M> {
         let plexes: Vec<_> = volume.plexes().iter().map(|plex| plex.name().clone()).collect();
         let freed = volume.plexes().iter().map(|plex| freed_bytes(volume.length(), plex.medium().kind)).sum();
         let lost = self.changed_since_cut(&group, uuid).await;
-        if live.is_some() {
+        if runs {
             self.stop_alone(&group, &request.object).await?;
         }
         FaultPoint::RemoveStopped.reached();

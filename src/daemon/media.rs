@@ -60,7 +60,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// The plex that an open medium of ours at `file` carries, whatever that is called there.
-    async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
+    pub(super) async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
         let identity = self.machine.identity_at(file).await?;
         let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
         Some(self.group_of_plex(plex)?.record().plex_by_id(plex)?.1.name().clone())

@@ -160,10 +160,7 @@ impl<M: Machine> Owner<M> {
             return true;
         }
         if medium.kind == MediumKind::Made {
-            // One that was opened was looked at; another's may stand at the path of one that was not.
-            if open.is_none()
-                && let Remains::Foreign(other) = self.remains(plex, medium, length).await
-            {
+            if let Some(other) = self.other_plex_at(plex, medium, length, open.is_some()).await {
                 tracing::warn!(path = %medium.path, "it carries plex {other}, and is left as it is");
                 return true;
             }
@@ -173,7 +170,7 @@ impl<M: Machine> Owner<M> {
         match open {
             Some(open) if !unlabelled => self.erase_within_limit(plex, open, length).await,
             Some(_) => {}
-            None => match self.remains(plex, medium, length).await {
+            None => match self.remains(plex, medium, length, LABEL_LIMIT).await {
                 Remains::Labelled(open) => self.erase_within_limit(plex, open, length).await,
                 Remains::Nothing | Remains::Blank => {}
                 Remains::Foreign(other) => {
@@ -191,7 +188,7 @@ impl<M: Machine> Owner<M> {
     /// been replaced meanwhile.
     async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
         self.forget_counts(plex).await;
-        match (self.remains(plex, medium, length).await, medium.kind) {
+        match (self.remains(plex, medium, length, LABEL_LIMIT).await, medium.kind) {
             // Perhaps its name was taken away by who died then, and would come back with a power cut.
             (Remains::Nothing, MediumKind::Made) => self.remove_file(medium.path.as_path()).await,
             (Remains::Nothing | Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
@@ -229,9 +226,37 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
+    /// The other plex whose file stands at the path of `plex` by now, where that can be told; one that `was_open` was looked
+    /// at when it was opened. Nothing is waited for: whoever asks holds the group's turn.
+    async fn other_plex_at(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: &PlexMedium,
+        length: u64,
+        was_open: bool,
+    ) -> Option<String> {
+        if let Some(other) = self.carried_by(medium.path.as_path()).await {
+            return Some(other.to_string());
+        }
+        if was_open {
+            return None;
+        }
+        match self.within(LABEL_LIMIT, self.remains(plex, medium, length, Duration::ZERO)).await? {
+            Remains::Foreign(other) => Some(other.to_string()),
+            Remains::Nothing | Remains::Labelled(_) | Remains::Blank | Remains::Doubtful(_) => None,
+        }
+    }
+
+    /// What stands where `plex` lay; waits up to `patience` for one who holds it.
+    async fn remains(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: &PlexMedium,
+        length: u64,
+        patience: Duration,
+    ) -> Remains<M::Medium> {
         let (path, kind) = (medium.path.as_path(), medium.kind);
-        let open = match self.machine.open(path, Opening::WRITE.waiting(LABEL_LIMIT)).await {
+        let open = match self.machine.open(path, Opening::WRITE.waiting(patience)).await {
             Ok(open) => open,
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
             Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),

@@ -493,6 +493,8 @@ impl<M: Machine> Owner<M> {
         self.check_snapback(&record, &request, &holders)?;
         let (origin, _) = record.link_of(uuid).ok_or_else(|| refuse::not_a_snapshot(snapshot.name()))?;
         let (origin_uuid, origin_name) = (origin.uuid(), origin.name().clone());
+        // Started by its record and not served: it could not be taken over.
+        self.live(origin_uuid).ok_or_else(|| refuse::volume_not_started(&origin_name))?;
         let lost_bytes = self.changed_since_cut(&group, uuid).await;
         let runs = self.live(uuid).is_some();
         if runs {

@@ -254,6 +254,20 @@ impl Tree {
         Ok(file)
     }
 
+    /// The file at `from` is called `to` from now on, durably, instead of what was called so.
+    pub fn rename(&self, from: &Path, to: &Path) {
+        let file = self.file_at(from).expect("a file");
+        let mut inner = self.inner();
+        for (path, change) in [(from, None), (to, Some(file))] {
+            let (directory, name) = split(path);
+            let found = inner.directories.get_mut(&directory).expect("a directory");
+            found.change(
+                change.map_or_else(|| Change::Remove(name.clone()), |file| Change::Set(name.clone(), file)),
+            );
+            found.sync();
+        }
+    }
+
     /// Take the name away; whether there was one.
     pub fn unlink(&self, path: &Path) -> Result<bool, Errno> {
         self.about_to_change()?;

@@ -541,6 +541,12 @@ fn cut(count: u32) -> Request {
     })
 }
 
+/// `volume` is removed, running or not.
+fn removal(volume: &str) -> Request {
+    let (group, object) = (name("g"), name(volume));
+    Request::Remove(request::Remove { group, object, recursive: true, force: true })
+}
+
 /// All that `disk` holds.
 fn image(disk: &SimDisk) -> Vec<u8> {
     disk.peek(ByteRange::new(0, disk.geometry().length))
@@ -714,7 +720,7 @@ fn rule_16_a_snapshot_is_given_back_whole_to_an_origin_that_was_put_back() {
 /// put back to what it held before its cut, and not at all when its plex is another's.
 #[test]
 fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touched() {
-    for touched in [None, Some("put back"), Some("another's")] {
+    for touched in [None, Some("put back"), Some("another's"), Some("another's in use")] {
         let scene = Scene::new(20);
         let device = scene.make(1);
         scene.ask(add_snapshot_mirrors(1)).unwrap();
@@ -728,11 +734,16 @@ fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touch
         scene.mend();
         match touched {
             Some("put back") => snapshot.poke(0, &old),
-            Some(_) => snapshot.poke(0, &image(&scene.kernel.tree.disks()[0])),
-            None => {}
+            Some("another's") => snapshot.poke(0, &image(&scene.kernel.tree.disks()[0])),
+            Some(_) | None => {}
         }
         scene.boot();
         scene.until(|| scene.kernel.pending() == 0);
+        let path = |volume| scene.record().volume(volume).unwrap().plexes()[0].medium().path.clone();
+        let (origin, taken) = (path("v"), path("s"));
+        if touched == Some("another's in use") {
+            scene.kernel.tree.rename(origin.as_path(), taken.as_path());
+        }
         let back = request::SnapBack {
             group: name("g"),
             snapshot: name("s"),
@@ -741,15 +752,12 @@ fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touch
             background: false,
         };
         let reply = match (scene.ask(Request::SnapBack(back)), touched) {
-            (Err(refused), Some("another's")) => {
+            (Err(refused), Some("another's" | "another's in use")) => {
                 assert_eq!(refused.id, "plex.not-itself");
                 // Given up, it takes nobody else's file with it.
-                let path = scene.record().volume("s").unwrap().plexes()[0].medium().path.clone();
-                let (group, object) = (name("g"), name("s"));
-                let remove = request::Remove { group, object, recursive: true, force: false };
-                scene.ask(Request::Remove(remove)).unwrap();
+                scene.ask(removal("s")).unwrap();
                 scene.settle();
-                assert!(scene.kernel.tree.disk(path.as_path()).is_some());
+                assert!(scene.kernel.tree.disk(taken.as_path()).is_some(), "{touched:?}");
                 continue;
             }
             (reply, _) => reply.unwrap(),
@@ -760,6 +768,19 @@ fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touch
         let held: Vec<_> = scene.disks().iter().map(Scene::durable).collect();
         assert_eq!(held, [84; 2], "{touched:?}");
     }
+}
+
+/// A volume that runs is removed with its files, and nothing waits for what the daemon itself has open of it.
+#[test]
+fn a_running_volume_is_removed_at_once_with_its_files() {
+    let scene = Scene::new(21);
+    scene.make(2);
+    let paths: Vec<_> = scene.plexes().iter().map(|plex| plex.medium().path.clone()).collect();
+    let outcome = scene.launch(removal("v"));
+    scene.run_for(2000);
+    outcome.take().expect("it has ended").unwrap();
+    assert!(paths.iter().all(|path| scene.kernel.tree.disk(path.as_path()).is_none()));
+    assert_eq!(scene.record().leaving(), []);
 }
 
 /// The power is cut while the labels of a snapshot of two plexes are being written: both are its own.
