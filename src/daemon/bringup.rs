@@ -64,7 +64,7 @@ pub fn ending(record: &Record) -> Ending {
 }
 
 /// The change maps that the keeper of `record` keeps.
-fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
+pub(super) fn maps_of(all: &Group, record: &Record) -> BTreeSet<Uuid> {
     record.plexes().iter().filter_map(Plex::map).chain(record.link_maps(all)).collect()
 }
 

@@ -75,9 +75,7 @@ impl<M: Machine> Owner<M> {
         plex: Uuid,
         purpose: Purpose,
     ) -> Result<Job, Refused> {
-        if live.stopping.get() {
-            return Err(Refusal::new(Kind::Busy, "volume.stopping", &live.name, "is being stopped", ""));
-        }
+        live.check_stays()?;
         let record = group.record();
         let (volume_record, plex_record) = record.plex_by_id(plex).ok_or_else(|| plex_gone(plex))?;
         let route = live.volume.route();
@@ -459,6 +457,7 @@ impl<M: Machine> Owner<M> {
         live: &Rc<Live<M>>,
         plexes: Vec<RoutePlex<M::Medium>>,
     ) -> Result<(CompareReport, u64), Refused> {
+        live.check_stays()?;
         let control = Control::new(None);
         let length = live.volume.shape().geometry.length;
         let uuid = live.volume.shape().uuid;

@@ -15,9 +15,10 @@ use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{self, Change, Presence};
-use crate::state::{Group, SnapshotLink, Volume, VolumeState};
+use crate::state::{Group, Volume};
 use crate::volume::HANGS_AFTER;
 
+use super::bringup::maps_of;
 use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
@@ -143,12 +144,9 @@ impl<M: Machine> Owner<M> {
         self.events.raise(News::new(What::GroupAdopted, news).of_group(&group.name));
         let adopted = self.on_catalog(group, move |catalog| catalog.adopt(&from, &text, &record)).await;
         let (committed, adopted) = adopted?;
-        // What was recalled of stopped snapshots is what the older configuration vouched for.
-        let stopped = |link: &&SnapshotLink| {
-            older.volume_by_id(link.volume).is_some_and(|volume| volume.state() == VolumeState::Clean)
-        };
-        for link in older.volumes().iter().flat_map(Volume::snapshots).filter(stopped) {
-            self.maps.borrow_mut().remove(&link.snapshot_map);
+        // What is known of volumes that do not run is what the older configuration vouched for.
+        for volume in older.volumes().iter().filter(|volume| !volume.state().is_started()) {
+            maps_of(&older, volume).iter().for_each(|map| drop(self.maps.borrow_mut().remove(map)));
         }
         group.replace(adopted, committed.generation);
         Ok(())
@@ -283,10 +281,11 @@ impl<M: Machine> Owner<M> {
             let Some((volume, plex)) = next.plex_by_id(*uuid) else { continue };
             let Some(medium) = self.media.borrow().get(uuid).cloned() else { continue };
             let label = labels::label_of(next, &committed, volume, plex);
+            // One that comes through in part has to be erased too.
+            self.unlabelled.borrow_mut().remove(uuid);
             self.label(*uuid, medium, LabelWork::First(label))
                 .await
                 .map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
-            self.unlabelled.borrow_mut().remove(uuid);
         }
         Ok(())
     }

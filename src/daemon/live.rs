@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Errno, Name, Uuid};
+use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
 use crate::device::Moment;
 use crate::device::flushes::Open;
@@ -76,6 +76,15 @@ impl<M: Machine> Live<M> {
         self.next_job.set(number + 1);
         self.jobs.borrow_mut().insert(number, (object, control));
         AtWork { live: Rc::clone(self), number }
+    }
+
+    /// # Errors
+    /// It is being stopped: no job may begin.
+    pub fn check_stays(&self) -> Result<(), Refused> {
+        if self.stopping.get() {
+            return Err(Refusal::new(Kind::Busy, "volume.stopping", &self.name, "is being stopped", ""));
+        }
+        Ok(())
     }
 
     /// Whether a job works on `object`.

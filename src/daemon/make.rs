@@ -374,7 +374,7 @@ impl<M: Machine> Owner<M> {
         let record = group.record();
         let volume = record.volume(request.object.as_str())?;
         let uuid = volume.uuid();
-        // Nothing of it is kept: its media are locked as long as there is any.
+        // A handle kept here would keep its media open, and with that locked.
         let (runs, holders) = match self.live(uuid) {
             Some(live) => (true, self.holders(&live).await),
             None => (false, Vec::new()),

@@ -60,17 +60,19 @@ impl<M: Machine> Owner<M> {
     }
 
     /// The plex that an open medium of ours at `file` carries, whatever that is called there.
-    pub(super) async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Name> {
+    pub(super) async fn carried_by(self: &Rc<Self>, file: &Path) -> Option<Uuid> {
         let identity = self.machine.identity_at(file).await?;
-        let plex = self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0.to_owned();
-        Some(self.group_of_plex(plex)?.record().plex_by_id(plex)?.1.name().clone())
+        Some(*self.media.borrow().iter().find(|(_, medium)| medium.identity() == identity)?.0)
     }
 
     async fn site_of(self: &Rc<Self>, path: &MediumPath, wanted: &Wanted<'_>) -> Result<Site, Refused> {
         let file = path.as_path();
         // Our own lock on it would only name this daemon.
-        if let Some(plex) = self.carried_by(file).await {
-            return Err(refuse::medium_in_use(path, &plex));
+        if let Some(plex) = self.carried_by(file).await
+            && let Some(group) = self.group_of_plex(plex)
+            && let Some((_, plex)) = group.record().plex_by_id(plex)
+        {
+            return Err(refuse::medium_in_use(path, plex.name()));
         }
         let found = match self.machine.standing(file).await {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

@@ -1,6 +1,7 @@
 //! What interrupted verbs left is settled when the daemon starts: rolled back or completed, with one line in the log for
 //! each ([`crate::state::recovery`] has the table). And the media of plexes that were given up are freed.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,8 +19,11 @@ use super::owner::{GroupHandle, Owner, system};
 
 /// How long a medium that is given up may take to show or lose its label before it is left as it is.
 const LABEL_LIMIT: Duration = Duration::from_secs(5);
+/// How long the last handles of a volume that was stopped a moment ago may take to be closed by the threads that have them.
+/// Whoever waits for them holds the turn of the group.
+const HANDLES_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is known of the place of a plex that was given up by a daemon that is gone.
+/// What is known of the place of a plex that was given up and is not open.
 enum Remains<D> {
     /// Nothing of ours is there.
     Nothing,
@@ -31,6 +35,8 @@ enum Remains<D> {
     Foreign(Uuid),
     /// It is there and not known to be ours; the reason as a person is told.
     Doubtful(String),
+    /// It cannot be looked at now; the reason as a person is told.
+    Unseen(String),
 }
 
 /// Tell what was interrupted and what became of it.
@@ -97,7 +103,7 @@ impl<M: Machine> Owner<M> {
         tell(&recovery::at_restart(&committed.before, living));
         let mut gone = Vec::new();
         for one in leaving {
-            if self.release_left(one.plex, &one.medium, one.length).await {
+            if self.release_unseen(one.plex, &one.medium, one.length, LABEL_LIMIT).await {
                 gone.push(one.plex);
             }
         }
@@ -159,53 +165,62 @@ impl<M: Machine> Owner<M> {
             // Nothing of ours stands there.
             return true;
         }
-        if medium.kind == MediumKind::Made {
-            if let Some(other) = self.other_plex_at(plex, medium, length, open.is_some()).await {
-                tracing::warn!(path = %medium.path, "it carries plex {other}, and is left as it is");
-                return true;
+        let path = medium.path.as_path();
+        match (open, medium.kind) {
+            // Another file may stand at its path by now.
+            (Some(open), MediumKind::Made)
+                if self.machine.identity_at(path).await == Some(open.identity()) =>
+            {
+                drop(open);
+                self.remove_file(path).await
             }
-            drop(open);
-            return self.remove_file(medium.path.as_path()).await;
-        }
-        match open {
-            Some(open) if !unlabelled => self.erase_within_limit(plex, open, length).await,
-            Some(_) => {}
-            None => match self.remains(plex, medium, length, LABEL_LIMIT).await {
-                Remains::Labelled(open) => self.erase_within_limit(plex, open, length).await,
-                Remains::Nothing | Remains::Blank => {}
-                Remains::Foreign(other) => {
-                    tracing::warn!(path = %medium.path, "its labels are not erased: it carries plex {other}");
+            (Some(open), MediumKind::Foreign | MediumKind::Block) => {
+                if !unlabelled {
+                    self.erase_within_limit(plex, open, length).await;
                 }
-                Remains::Doubtful(why) => {
-                    tracing::warn!(path = %medium.path, "its labels are not erased: {why}")
-                }
-            },
+                true
+            }
+            (open, _) => {
+                drop(open);
+                self.release_unseen(plex, medium, length, HANDLES_LIMIT).await
+            }
         }
-        true
     }
 
-    /// [`Self::release`] for what an earlier daemon gave up: what stands there now is looked at first, because it may have
-    /// been replaced meanwhile.
-    async fn release_left(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
-        self.forget_counts(plex).await;
-        match (self.remains(plex, medium, length, LABEL_LIMIT).await, medium.kind) {
+    /// [`Self::release`] of what is not open: what stands there now is looked at first, because it may have been replaced
+    /// meanwhile. Waits up to `patience` for whoever holds it.
+    async fn release_unseen(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: &PlexMedium,
+        length: u64,
+        patience: Duration,
+    ) -> bool {
+        let left = |why: &dyn Display| {
+            tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
+        };
+        match (self.remains(plex, medium, length, patience).await, medium.kind) {
             // Perhaps its name was taken away by who died then, and would come back with a power cut.
-            (Remains::Nothing, MediumKind::Made) => self.remove_file(medium.path.as_path()).await,
+            (Remains::Nothing | Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
+                self.remove_file(medium.path.as_path()).await
+            }
             (Remains::Nothing | Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
             (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
                 self.erase_within_limit(plex, open, length).await;
                 true
             }
-            (Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
-                self.remove_file(medium.path.as_path()).await
-            }
             (Remains::Foreign(other), _) => {
-                tracing::warn!(path = %medium.path, "it carries plex {other}, and is left as it is");
+                left(&format_args!("it carries plex {other}"));
                 true
             }
             (Remains::Doubtful(why), _) => {
-                tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
+                left(&why);
                 true
+            }
+            (Remains::Unseen(why), kind) => {
+                left(&why);
+                // It takes room as long as it stands there: the next start looks again.
+                kind != MediumKind::Made
             }
         }
     }
@@ -226,27 +241,6 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// The other plex whose file stands at the path of `plex` by now, where that can be told; one that `was_open` was looked
-    /// at when it was opened. Nothing is waited for: whoever asks holds the group's turn.
-    async fn other_plex_at(
-        self: &Rc<Self>,
-        plex: Uuid,
-        medium: &PlexMedium,
-        length: u64,
-        was_open: bool,
-    ) -> Option<String> {
-        if let Some(other) = self.carried_by(medium.path.as_path()).await {
-            return Some(other.to_string());
-        }
-        if was_open {
-            return None;
-        }
-        match self.within(LABEL_LIMIT, self.remains(plex, medium, length, Duration::ZERO)).await? {
-            Remains::Foreign(other) => Some(other.to_string()),
-            Remains::Nothing | Remains::Labelled(_) | Remains::Blank | Remains::Doubtful(_) => None,
-        }
-    }
-
     /// What stands where `plex` lay; waits up to `patience` for one who holds it.
     async fn remains(
         self: &Rc<Self>,
@@ -256,10 +250,14 @@ impl<M: Machine> Owner<M> {
         patience: Duration,
     ) -> Remains<M::Medium> {
         let (path, kind) = (medium.path.as_path(), medium.kind);
+        // Our own lock would tell nothing.
+        if let Some(other) = self.carried_by(path).await {
+            return Remains::Foreign(other);
+        }
         let open = match self.machine.open(path, Opening::WRITE.waiting(patience)).await {
             Ok(open) => open,
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
-            Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
+            Err(error) => return Remains::Unseen(Refused::from(error).reason.clone()),
         };
         let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
         if open.length() < medium_bytes(length) {
@@ -280,7 +278,7 @@ impl<M: Machine> Owner<M> {
             Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
             Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),
             Ok(Found::Damaged(_)) => Remains::Doubtful("its label cannot be read".to_owned()),
-            Err(errno) => Remains::Doubtful(format!("its label cannot be read: {errno}")),
+            Err(errno) => Remains::Unseen(format!("its label cannot be read: {errno}")),
         }
     }
 }

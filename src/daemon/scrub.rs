@@ -180,14 +180,14 @@ impl<M: Machine> Owner<M> {
         rate: Option<u64>,
         scheduled: bool,
     ) -> Result<ScrubJob, Refused> {
-        if live.stopping.get() {
-            return Err(Refusal::new(Kind::Busy, "volume.stopping", &live.name, "is being stopped", ""));
-        }
+        live.check_stays()?;
         let now = self.unix_seconds();
         let begin =
             |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, rate, scheduled, now);
         self.transact_quietly(group, begin).await?;
         FaultPoint::ScrubRecorded.reached();
+        // The stop waits for the jobs that it found; the next start goes on with this one.
+        live.check_stays()?;
         self.go_on_scrubbing(group, live).ok_or_else(ending)
     }
 

@@ -2,7 +2,7 @@
 //! the next read, and a person can do more about it now.
 
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::base::{Errno, Uuid};
@@ -20,19 +20,24 @@ pub(super) async fn keep<M: Machine>(owner: Rc<Owner<M>>) {
     let mut told: HashSet<Uuid> = HashSet::new();
     loop {
         owner.machine.sleep(INTERVAL).await;
-        let all: Vec<_> = owner.live.borrow().values().cloned().collect();
+        // A file system that hangs keeps the one file that is looked at, and no other, from being closed.
+        let all: Vec<_> = owner.live.borrow().values().map(Rc::downgrade).collect();
         let files = all.iter().flat_map(|live| {
-            let route = live.volume.route();
-            let files = route.plexes.iter().filter(|plex| plex.medium.kind() == MediaKind::File);
-            let files: Vec<_> = files.map(|plex| (Rc::clone(live), plex.uuid, plex.medium.clone())).collect();
-            files
+            let route = live.upgrade().map(|live| live.volume.route());
+            let plexes = route.iter().flat_map(|route| &route.plexes);
+            let files = plexes.filter(|plex| plex.medium.kind() == MediaKind::File);
+            files.map(|plex| (Weak::clone(live), plex.uuid)).collect::<Vec<_>>()
         });
         let mut wrong = HashSet::new();
-        for (live, plex, medium) in files.collect::<Vec<_>>() {
+        for (live, plex) in files.collect::<Vec<_>>() {
+            let medium = live
+                .upgrade()
+                .and_then(|live| live.volume.route().plex(plex).map(|plex| plex.medium.clone()));
+            let Some(medium) = medium else { continue };
             let needed = medium.length();
             // A file system that cannot tell now is asked again.
             let Ok(what) = owner.machine.worker(move || found(&medium)).await else { continue };
-            let Some(what) = what else { continue };
+            let (Some(what), Some(live)) = (what, live.upgrade()) else { continue };
             wrong.insert(plex);
             if told.insert(plex) {
                 let volume = live.volume.shape().uuid;

@@ -52,7 +52,7 @@ kill_and_restart() {
 
 # round FILE-SYSTEM PLEXES KILLS
 round() {
-    local type=$1 plexes=$2 left=$3 size=96m options=() doing pause copies
+    local type=$1 plexes=$2 left=$3 size=96m options=() doing pause copies files file
     if [[ $type == xfs ]]; then size=320m options=(--sparse); fi
     need_module "$type"
     step 120 cleave -q make v $size -n "$plexes" "${options[@]}"
@@ -92,7 +92,12 @@ round() {
     xfs) step 60 xfs_repair -n "$node" ;;
     esac >checked 2>&1 || die "$type is not clean: $(<checked)"
     calm_log
+    files=$(cleave --json show v | jq -r '.volumes[0].plexes[].path')
+    [[ $files ]] || die "v has no files"
     step 60 cleave -q rm -f v
+    for file in $files; do
+        [[ ! -e $file ]] || die "the file of a plex is left: $file"
+    done
 }
 
 mkdir mnt

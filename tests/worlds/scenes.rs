@@ -15,7 +15,7 @@ use cleave::control::words::{Consistency, DataPath, Init, TaskKind};
 use cleave::control::{Reply, Request, ServerMessage, request};
 use cleave::daemon::owner::Owner;
 use cleave::daemon::server::{Answer, Peer, Service};
-use cleave::device::Host;
+use cleave::device::{Geometry, Host};
 use cleave::format::label::Label;
 use cleave::sim::{Fault, Operation, Rule, SimDisk, When};
 use cleave::state::{Group, Plex, PlexState, VolumeState};
@@ -134,6 +134,15 @@ impl Scene {
             data: DataPath::Auto,
             force: false,
         })
+    }
+
+    /// A file at `path` that Cleave did not make.
+    fn stranger(&self, path: &Path) -> SimDisk {
+        let geometry =
+            Geometry { length: 2 * LENGTH, block_size: 512, memory_alignment: 512, discard_zeroes: true };
+        let disk = self.kernel.world.disk("stranger", geometry);
+        self.kernel.tree.create(path, disk.clone()).unwrap();
+        disk
     }
 
     fn record(&self) -> Rc<Group> {
@@ -770,17 +779,45 @@ fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touch
     }
 }
 
-/// A volume that runs is removed with its files, and nothing waits for what the daemon itself has open of it.
+/// A volume that runs is removed with its files and with the labels on other media, and nothing waits for what the daemon
+/// itself has open of it.
 #[test]
-fn a_running_volume_is_removed_at_once_with_its_files() {
+fn a_running_volume_is_removed_at_once_with_its_files_and_labels() {
     let scene = Scene::new(21);
     scene.make(2);
-    let paths: Vec<_> = scene.plexes().iter().map(|plex| plex.medium().path.clone()).collect();
+    let made: Vec<_> = scene.plexes().iter().map(|plex| plex.medium().path.clone()).collect();
+    let named = made[0].as_path().with_file_name("named");
+    let other = scene.stranger(&named);
+    let Request::Mirror(mirror) = add_mirror() else { unreachable!() };
+    scene.ask(Request::Mirror(request::Mirror { plexes: vec![named], ..mirror })).unwrap();
+    scene.until(|| scene.plexes().iter().all(|plex| plex.state() == PlexState::Active));
+    scene.settle();
+    let labelled = || image(&other).windows(8).any(|bytes| bytes == b"CLVLABEL");
+    assert!(labelled());
     let outcome = scene.launch(removal("v"));
-    scene.run_for(2000);
+    scene.run_for(900);
     outcome.take().expect("it has ended").unwrap();
-    assert!(paths.iter().all(|path| scene.kernel.tree.disk(path.as_path()).is_none()));
+    assert!(made.iter().all(|path| scene.kernel.tree.disk(path.as_path()).is_none()));
+    assert!(!labelled());
     assert_eq!(scene.record().leaving(), []);
+}
+
+/// The file of a plex was moved away, and a stranger's stands at its path: the plex goes, the stranger's file stays.
+#[test]
+fn a_file_that_took_the_path_of_a_plex_outlives_it() {
+    let scene = Scene::new(22);
+    scene.make(2);
+    let plex = scene.plexes().remove(1);
+    let path = plex.medium().path.as_path();
+    let (elsewhere, other) = (path.with_file_name("elsewhere"), path.with_file_name("other"));
+    scene.stranger(&other).poke(0, &[7; 4096]);
+    scene.kernel.tree.rename(path, &elsewhere);
+    scene.kernel.tree.rename(&other, path);
+    let (group, volume) = (name("g"), name("v"));
+    let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
+    scene.ask(Request::RemoveMirror(remove)).unwrap();
+    scene.settle();
+    assert!(scene.kernel.tree.disk(path).is_some());
 }
 
 /// The power is cut while the labels of a snapshot of two plexes are being written: both are its own.
