@@ -93,10 +93,13 @@ impl<M: Machine> Owner<M> {
 
     async fn presence(self: &Rc<Self>, record: &Volume, uuid: Uuid, verdict: Verdict) -> Presence {
         let medium = self.media.borrow().get(&uuid).cloned();
-        let look = match (medium, record.plex_by_id(uuid)) {
-            (Some(medium), Some(plex)) => self.noted(&medium, plex).await,
+        let look = match (&medium, record.plex_by_id(uuid)) {
+            (Some(medium), Some(plex)) => self.noted(medium, plex).await,
             _ => None,
         };
+        if let (Some(medium), Verdict::Use | Verdict::Behind(_)) = (&medium, &verdict) {
+            self.proven.borrow_mut().insert(uuid, medium.identity());
+        }
         match verdict {
             Verdict::Use => Presence::Present(look),
             Verdict::Behind(why) => {
@@ -182,6 +185,7 @@ impl<M: Machine> Owner<M> {
                         LabelWork::First(label) | LabelWork::Next(label) => Some(label.config_generation),
                         LabelWork::Erase { .. } => None,
                     };
+                    let identity = due.medium.identity();
                     let done = owner.keepers.run(move |host| async move {
                         let device = host.open(&due.medium);
                         match &due.work {
@@ -196,6 +200,7 @@ impl<M: Machine> Owner<M> {
                     owner.label_flush_ended(plex, done);
                     if let (Ok(()), Some(generation)) = (done, generation) {
                         owner.labelled.borrow_mut().insert(plex, generation);
+                        owner.proven.borrow_mut().insert(plex, identity);
                     }
                     // Who asked may have given up waiting, and recorded what it knew.
                     if due.answer.send(done).is_err()

@@ -122,6 +122,7 @@ impl<M: Machine> Owner<M> {
                 block_size: open.block_size(),
                 memory_alignment: open.memory_alignment(),
             });
+            self.proven.borrow_mut().insert(plex, open.identity());
             self.media.borrow_mut().insert(plex, open);
             self.unlabelled.borrow_mut().insert(plex);
         }

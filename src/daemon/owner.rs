@@ -18,6 +18,7 @@ use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, U
 use crate::bitmap::ChangeMap;
 use crate::catalog::Catalog;
 use crate::device::Moment;
+use crate::ring::Identity;
 use crate::state::change::{self, Change, Effect};
 use crate::state::{Group, Ids};
 
@@ -123,6 +124,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) labelled: RefCell<BTreeMap<Uuid, Generation>>,
     /// Where the flushes of plexes are counted, by plex.
     pub(super) flushes: RefCell<BTreeMap<Uuid, super::doubts::Counted>>,
+    /// The file or disk that is each plex's medium: made for it by this process, labelled by it, or found to bear its label.
+    pub(super) proven: RefCell<BTreeMap<Uuid, Identity>>,
     /// Plexes whose media never bore their label.
     pub(super) unlabelled: RefCell<BTreeSet<Uuid>>,
     /// Change maps in memory, by map.
@@ -191,6 +194,7 @@ impl<M: Machine> Owner<M> {
             labelling: Default::default(),
             labelled: Default::default(),
             flushes: Default::default(),
+            proven: Default::default(),
             unlabelled: Default::default(),
             maps: Default::default(),
             verbs: Default::default(),

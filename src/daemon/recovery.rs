@@ -19,9 +19,6 @@ use super::owner::{GroupHandle, Owner, system};
 
 /// How long a medium that is given up may take to show or lose its label before it is left as it is.
 const LABEL_LIMIT: Duration = Duration::from_secs(5);
-/// How long the last handles of a volume that was stopped a moment ago may take to be closed by the threads that have them.
-/// Whoever waits for them holds the turn of the group.
-const HANDLES_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is known of the place of a plex that was given up and is not open.
 enum Remains<D> {
@@ -35,8 +32,11 @@ enum Remains<D> {
     Foreign(Uuid),
     /// It is there and not known to be ours; the reason as a person is told.
     Doubtful(String),
-    /// It cannot be looked at now; the reason as a person is told.
-    Unseen(String),
+}
+
+/// Tell that `medium` of a plex that was given up stays as it is.
+fn left(medium: &PlexMedium, why: &dyn Display) {
+    tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
 }
 
 /// Tell what was interrupted and what became of it.
@@ -103,7 +103,8 @@ impl<M: Machine> Owner<M> {
         tell(&recovery::at_restart(&committed.before, living));
         let mut gone = Vec::new();
         for one in leaving {
-            if self.release_unseen(one.plex, &one.medium, one.length, LABEL_LIMIT).await {
+            self.forget_counts(one.plex).await;
+            if self.release_unopened(one.plex, &one.medium, one.length).await {
                 gone.push(one.plex);
             }
         }
@@ -165,14 +166,20 @@ impl<M: Machine> Owner<M> {
             // Nothing of ours stands there.
             return true;
         }
-        let path = medium.path.as_path();
+        let (proven, path) = (self.proven.borrow_mut().remove(&plex), medium.path.as_path());
+        let known = proven.or_else(|| open.as_ref().map(OpenMedium::identity));
         match (open, medium.kind) {
-            // Another file may stand at its path by now.
-            (Some(open), MediumKind::Made)
-                if self.machine.identity_at(path).await == Some(open.identity()) =>
-            {
-                drop(open);
-                self.remove_file(path).await
+            (open, MediumKind::Made) => {
+                let now = self.machine.identity_at(path).await;
+                if now.is_none() || now == known {
+                    drop(open);
+                    return self.remove_file(path).await;
+                }
+                if open.is_some() {
+                    left(medium, &"another file stands at its path");
+                    return true;
+                }
+                self.release_unopened(plex, medium, length).await
             }
             (Some(open), MediumKind::Foreign | MediumKind::Block) => {
                 if !unlabelled {
@@ -180,26 +187,16 @@ impl<M: Machine> Owner<M> {
                 }
                 true
             }
-            (open, _) => {
-                drop(open);
-                self.release_unseen(plex, medium, length, HANDLES_LIMIT).await
+            (None, MediumKind::Foreign | MediumKind::Block) => {
+                self.release_unopened(plex, medium, length).await
             }
         }
     }
 
-    /// [`Self::release`] of what is not open: what stands there now is looked at first, because it may have been replaced
-    /// meanwhile. Waits up to `patience` for whoever holds it.
-    async fn release_unseen(
-        self: &Rc<Self>,
-        plex: Uuid,
-        medium: &PlexMedium,
-        length: u64,
-        patience: Duration,
-    ) -> bool {
-        let left = |why: &dyn Display| {
-            tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
-        };
-        match (self.remains(plex, medium, length, patience).await, medium.kind) {
+    /// [`Self::release`] of a medium that is not known to be the plex's: what stands at its path is looked at first, because it
+    /// may have been replaced since it was.
+    async fn release_unopened(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        match (self.remains(plex, medium, length).await, medium.kind) {
             // Perhaps its name was taken away by who died then, and would come back with a power cut.
             (Remains::Nothing | Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
                 self.remove_file(medium.path.as_path()).await
@@ -210,17 +207,12 @@ impl<M: Machine> Owner<M> {
                 true
             }
             (Remains::Foreign(other), _) => {
-                left(&format_args!("it carries plex {other}"));
+                left(medium, &format_args!("it carries plex {other}"));
                 true
             }
             (Remains::Doubtful(why), _) => {
-                left(&why);
+                left(medium, &why);
                 true
-            }
-            (Remains::Unseen(why), kind) => {
-                left(&why);
-                // It takes room as long as it stands there: the next start looks again.
-                kind != MediumKind::Made
             }
         }
     }
@@ -241,25 +233,19 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// What stands where `plex` lay; waits up to `patience` for one who holds it.
-    async fn remains(
-        self: &Rc<Self>,
-        plex: Uuid,
-        medium: &PlexMedium,
-        length: u64,
-        patience: Duration,
-    ) -> Remains<M::Medium> {
+    /// What stands where `plex` lay.
+    async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
         let (path, kind) = (medium.path.as_path(), medium.kind);
         // Our own lock would tell nothing.
         if let Some(other) = self.carried_by(path).await {
             return Remains::Foreign(other);
         }
-        let open = match self.machine.open(path, Opening::WRITE.waiting(patience)).await {
+        let open = match self.machine.open(path, Opening::WRITE.waiting(LABEL_LIMIT)).await {
             Ok(open) => open,
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
-            Err(error) => return Remains::Unseen(Refused::from(error).reason.clone()),
+            Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
         };
-        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
+        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, open.length()).await;
         if open.length() < medium_bytes(length) {
             return if blank { Remains::Blank } else { Remains::Doubtful("its size differs".to_owned()) };
         }
@@ -278,7 +264,7 @@ impl<M: Machine> Owner<M> {
             Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
             Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),
             Ok(Found::Damaged(_)) => Remains::Doubtful("its label cannot be read".to_owned()),
-            Err(errno) => Remains::Unseen(format!("its label cannot be read: {errno}")),
+            Err(errno) => Remains::Doubtful(format!("its label cannot be read: {errno}")),
         }
     }
 }

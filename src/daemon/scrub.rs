@@ -105,6 +105,11 @@ fn ending() -> Refused {
     )
 }
 
+fn stopped_with(volume: &Name) -> Refused {
+    let (reason, way_out) = ("the scrub stopped with the volume", "it goes on at the next start");
+    Refusal::new(Kind::Aborted, "task.aborted", volume, reason, way_out)
+}
+
 impl<M: Machine> Owner<M> {
     /// Scrub a started volume.
     pub(super) async fn scrub(
@@ -186,8 +191,10 @@ impl<M: Machine> Owner<M> {
             |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, rate, scheduled, now);
         self.transact_quietly(group, begin).await?;
         FaultPoint::ScrubRecorded.reached();
-        // The stop waits for the jobs that it found; the next start goes on with this one.
-        live.check_stays()?;
+        // A stop waits for the jobs that it has found.
+        if live.stopping.get() {
+            return Err(stopped_with(&live.name));
+        }
         self.go_on_scrubbing(group, live).ok_or_else(ending)
     }
 
@@ -381,14 +388,12 @@ impl<M: Machine> Owner<M> {
         tally: &Tally,
     ) -> Refused {
         let uuid = live.volume.shape().uuid;
-        let (reason, way_out) = if live.stopping.get() {
+        if live.stopping.get() {
             self.record_scrub_progress(group, uuid, kept(tally)).await;
-            ("the scrub stopped with the volume", "it goes on at the next start")
-        } else {
-            self.record_scrub_end(group, uuid, tally, None).await;
-            ("the scrub was aborted", "")
-        };
-        Refusal::new(Kind::Aborted, "task.aborted", &live.name, reason, way_out)
+            return stopped_with(&live.name);
+        }
+        self.record_scrub_end(group, uuid, tally, None).await;
+        Refusal::new(Kind::Aborted, "task.aborted", &live.name, "the scrub was aborted", "")
     }
 
     async fn record_scrub_progress(

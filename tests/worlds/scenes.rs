@@ -802,22 +802,49 @@ fn a_running_volume_is_removed_at_once_with_its_files_and_labels() {
     assert_eq!(scene.record().leaving(), []);
 }
 
-/// The file of a plex was moved away, and a stranger's stands at its path: the plex goes, the stranger's file stays.
+/// The file of a plex was moved away, and another stands at its path, a stranger's, an empty one or a copy of it: the plex
+/// goes, that file stays.
 #[test]
 fn a_file_that_took_the_path_of_a_plex_outlives_it() {
-    let scene = Scene::new(22);
-    scene.make(2);
+    for copied in [None, Some(false), Some(true)] {
+        let scene = Scene::new(22);
+        scene.make(2);
+        let plex = scene.plexes().remove(1);
+        let path = plex.medium().path.as_path();
+        let (elsewhere, other) = (path.with_file_name("elsewhere"), path.with_file_name("other"));
+        let stranger = scene.stranger(&other);
+        match copied {
+            None => {}
+            Some(false) => stranger.poke(0, &[7; 4096]),
+            Some(true) => stranger.poke(0, &image(&scene.disks()[1])),
+        }
+        scene.kernel.tree.rename(path, &elsewhere);
+        scene.kernel.tree.rename(&other, path);
+        let (group, volume) = (name("g"), name("v"));
+        let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
+        scene.ask(Request::RemoveMirror(remove)).unwrap();
+        scene.settle();
+        assert!(scene.kernel.tree.disk(path).is_some(), "{copied:?}");
+        assert_eq!((scene.plexes().len(), scene.record().leaving()), (1, &[][..]));
+    }
+}
+
+/// A mirror that is taken out while it is copied goes with its file, though the copy has that open.
+#[test]
+fn a_mirror_that_leaves_while_it_is_copied_leaves_no_file() {
+    let scene = Scene::new(23);
+    scene.make(1);
+    let Request::Mirror(mirror) = add_mirror() else { unreachable!() };
+    let slowly = NonZeroU64::new(1 << 20);
+    scene.ask(Request::Mirror(request::Mirror { bytes_per_second: slowly, ..mirror })).unwrap();
     let plex = scene.plexes().remove(1);
     let path = plex.medium().path.as_path();
-    let (elsewhere, other) = (path.with_file_name("elsewhere"), path.with_file_name("other"));
-    scene.stranger(&other).poke(0, &[7; 4096]);
-    scene.kernel.tree.rename(path, &elsewhere);
-    scene.kernel.tree.rename(&other, path);
-    let (group, volume) = (name("g"), name("v"));
-    let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
-    scene.ask(Request::RemoveMirror(remove)).unwrap();
-    scene.settle();
     assert!(scene.kernel.tree.disk(path).is_some());
+    let detach = request::PlexRef { group: name("g"), plex: plex.name().clone() };
+    scene.ask(Request::PlexDetach(detach)).unwrap();
+    scene.run_for(2000);
+    assert!(scene.kernel.tree.disk(path).is_none());
+    assert_eq!((scene.plexes().len(), scene.record().leaving()), (1, &[][..]));
 }
 
 /// The power is cut while the labels of a snapshot of two plexes are being written: both are its own.
