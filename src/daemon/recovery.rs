@@ -26,7 +26,7 @@ enum Remains<D> {
     Nothing,
     /// It bears the plex's label.
     Labelled(D),
-    /// A file that nothing was ever written to.
+    /// A file that nothing was ever written to but, perhaps, part of a label behind its data.
     Blank,
     /// It bears the label of this other plex.
     Foreign(Uuid),
@@ -245,7 +245,7 @@ impl<M: Machine> Owner<M> {
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
             Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
         };
-        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, open.length()).await;
+        let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
         if open.length() < medium_bytes(length) {
             return if blank { Remains::Blank } else { Remains::Doubtful("its size differs".to_owned()) };
         }
