@@ -16,7 +16,7 @@ use crate::state::{Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
 use super::jobs::{Job, Purpose};
 use super::live::Live;
-use super::machine::{Machine, Ring};
+use super::machine::{Machine, OpenMedium, Ring};
 use super::media::Wanted;
 use super::owner::{GroupHandle, Owner};
 
@@ -144,10 +144,12 @@ impl<M: Machine> Owner<M> {
         // Opened anew: another file may stand at the path by now, and a flush that failed is held against the open one.
         self.media.borrow_mut().remove(&plex.uuid());
         let medium = self.open_plex(volume_record, plex, false).await?;
+        let identity = medium.identity();
         if let Err(refused) = self.look_at_plex(group, volume_record, plex, medium, whole).await {
             self.media.borrow_mut().remove(&plex.uuid());
             return Err(refused);
         }
+        self.proven.borrow_mut().insert(plex.uuid(), identity);
         let committed =
             self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await?;
         let purpose = Purpose { kind: TaskKind::Resync, fresh: false, rate };

@@ -20,7 +20,7 @@ use super::owner::{GroupHandle, Owner, system};
 /// How long a medium that is given up may take to show or lose its label before it is left as it is.
 const LABEL_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is known of the place of a plex that was given up and is not open.
+/// What a look finds at the place of a plex that was given up.
 enum Remains<D> {
     /// Nothing of ours is there.
     Nothing,
@@ -32,6 +32,8 @@ enum Remains<D> {
     Foreign(Uuid),
     /// It is there and not known to be ours; the reason as a person is told.
     Doubtful(String),
+    /// It cannot be looked at now; the reason as a person is told.
+    Unseen(String),
 }
 
 /// Tell that `medium` of a plex that was given up stays as it is.
@@ -104,7 +106,7 @@ impl<M: Machine> Owner<M> {
         let mut gone = Vec::new();
         for one in leaving {
             self.forget_counts(one.plex).await;
-            if self.release_unopened(one.plex, &one.medium, one.length).await {
+            if self.look_and_release(one.plex, &one.medium, one.length).await {
                 gone.push(one.plex);
             }
         }
@@ -171,15 +173,26 @@ impl<M: Machine> Owner<M> {
         match (open, medium.kind) {
             (open, MediumKind::Made) => {
                 let now = self.machine.identity_at(path).await;
-                if now.is_none() || now == known {
-                    drop(open);
-                    return self.remove_file(path).await;
+                let same = now.is_some() && now == known;
+                match open {
+                    Some(open) if same || now.is_none() => {
+                        drop(open);
+                        self.remove_file(path).await
+                    }
+                    Some(_) => {
+                        left(medium, &"another file stands at its path");
+                        true
+                    }
+                    // A task of ours may still have it open, and it may be what cannot be read that it is given up for.
+                    None if same => {
+                        let found = self.remains(plex, medium, length, Duration::ZERO).await;
+                        match found {
+                            Remains::Unseen(_) | Remains::Doubtful(_) => self.remove_file(path).await,
+                            found => self.release_found(plex, medium, length, found).await,
+                        }
+                    }
+                    None => self.look_and_release(plex, medium, length).await,
                 }
-                if open.is_some() {
-                    left(medium, &"another file stands at its path");
-                    return true;
-                }
-                self.release_unopened(plex, medium, length).await
             }
             (Some(open), MediumKind::Foreign | MediumKind::Block) => {
                 if !unlabelled {
@@ -188,15 +201,25 @@ impl<M: Machine> Owner<M> {
                 true
             }
             (None, MediumKind::Foreign | MediumKind::Block) => {
-                self.release_unopened(plex, medium, length).await
+                self.look_and_release(plex, medium, length).await
             }
         }
     }
 
-    /// [`Self::release`] of a medium that is not known to be the plex's: what stands at its path is looked at first, because it
-    /// may have been replaced since it was.
-    async fn release_unopened(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
-        match (self.remains(plex, medium, length).await, medium.kind) {
+    /// [`Self::release`] of what this process knows nothing about: what stands there may have been replaced.
+    async fn look_and_release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        let found = self.remains(plex, medium, length, LABEL_LIMIT).await;
+        self.release_found(plex, medium, length, found).await
+    }
+
+    async fn release_found(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: &PlexMedium,
+        length: u64,
+        found: Remains<M::Medium>,
+    ) -> bool {
+        match (found, medium.kind) {
             // Perhaps its name was taken away by who died then, and would come back with a power cut.
             (Remains::Nothing | Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
                 self.remove_file(medium.path.as_path()).await
@@ -213,6 +236,11 @@ impl<M: Machine> Owner<M> {
             (Remains::Doubtful(why), _) => {
                 left(medium, &why);
                 true
+            }
+            (Remains::Unseen(why), kind) => {
+                left(medium, &why);
+                // It takes room as long as it stands there: the next start looks again.
+                kind != MediumKind::Made
             }
         }
     }
@@ -233,17 +261,23 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// What stands where `plex` lay.
-    async fn remains(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> Remains<M::Medium> {
+    /// What stands where `plex` lay; waits up to `patience` for whoever holds it.
+    async fn remains(
+        self: &Rc<Self>,
+        plex: Uuid,
+        medium: &PlexMedium,
+        length: u64,
+        patience: Duration,
+    ) -> Remains<M::Medium> {
         let (path, kind) = (medium.path.as_path(), medium.kind);
         // Our own lock would tell nothing.
         if let Some(other) = self.carried_by(path).await {
             return Remains::Foreign(other);
         }
-        let open = match self.machine.open(path, Opening::WRITE.waiting(LABEL_LIMIT)).await {
+        let open = match self.machine.open(path, Opening::WRITE.waiting(patience)).await {
             Ok(open) => open,
             Err(error) if error.fault == Fault::Missing => return Remains::Nothing,
-            Err(error) => return Remains::Doubtful(Refused::from(error).reason.clone()),
+            Err(error) => return Remains::Unseen(Refused::from(error).reason.clone()),
         };
         let blank = kind == MediumKind::Made && self.machine.holds_no_data(path, length).await;
         if open.length() < medium_bytes(length) {
@@ -264,7 +298,7 @@ impl<M: Machine> Owner<M> {
             Ok(Found::None) if kind != MediumKind::Made => Remains::Nothing,
             Ok(Found::None) => Remains::Doubtful("it bears no label and holds data".to_owned()),
             Ok(Found::Damaged(_)) => Remains::Doubtful("its label cannot be read".to_owned()),
-            Err(errno) => Remains::Doubtful(format!("its label cannot be read: {errno}")),
+            Err(errno) => Remains::Unseen(format!("its label cannot be read: {errno}")),
         }
     }
 }

@@ -829,6 +829,25 @@ fn a_file_that_took_the_path_of_a_plex_outlives_it() {
     }
 }
 
+/// Another plex was copied over the file of a plex that had left, in place: it stays when that is removed.
+#[test]
+fn a_file_that_became_another_plex_outlives_the_one_that_it_was() {
+    let scene = Scene::new(24);
+    scene.make(3);
+    let plex = scene.plexes().remove(1);
+    let detach = request::PlexRef { group: name("g"), plex: plex.name().clone() };
+    scene.ask(Request::PlexDetach(detach)).unwrap();
+    scene.settle();
+    let disks = scene.disks();
+    disks[1].poke(0, &image(&disks[2]));
+    let (group, volume) = (name("g"), name("v"));
+    let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
+    scene.ask(Request::RemoveMirror(remove)).unwrap();
+    scene.settle();
+    assert!(scene.kernel.tree.disk(plex.medium().path.as_path()).is_some());
+    assert_eq!((scene.plexes().len(), scene.record().leaving()), (2, &[][..]));
+}
+
 /// A mirror that is taken out while it is copied goes with its file, though the copy has that open.
 #[test]
 fn a_mirror_that_leaves_while_it_is_copied_leaves_no_file() {
