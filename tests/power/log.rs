@@ -16,6 +16,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
@@ -309,5 +311,28 @@ fn write_at(
             .read_exact_at(&mut bytes, entry.data + part.start)
             .map_err(|error| format!("the log: {error}"))?;
     }
-    to.write_all_at(&bytes, entry.offset + part.start - base).map_err(|error| format!("the disk: {error}"))
+    let failed = |error: std::io::Error| format!("the disk: {error}");
+    let mut place = entry.offset + part.start - base;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let (zero, run) = first_run(rest);
+        if zero {
+            // A hole, which nobody needs to copy or compare: most of a new volume is zeroes that were written.
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(to, hole, place, run as u64).map_err(|error| failed(error.into()))?;
+        } else {
+            to.write_all_at(&rest[..run], place).map_err(failed)?;
+        }
+        place += run as u64;
+        rest = &rest[run..];
+    }
+    Ok(())
+}
+
+/// Whether the first pieces of `bytes` are zero, and the length up to the first that is not as they are.
+fn first_run(bytes: &[u8]) -> (bool, usize) {
+    let is_zero = |piece: &[u8]| piece.iter().all(|&byte| byte == 0);
+    let pieces = || bytes.chunks(PIECE as usize);
+    let first = pieces().next().is_none_or(is_zero);
+    (first, pieces().take_while(|piece| is_zero(piece) == first).map(<[u8]>::len).sum())
 }
