@@ -49,36 +49,46 @@ end_load() {
     echo "fio passes without an error: $(wc -l <passed)"
 }
 
-# completed NODE: sets `done_writes` to the writes that the device has completed so far, `done_requests` to reads and writes.
+# completed NODE: sets `done_writes` to the writes that the device has completed so far, `done_requests` to reads and writes,
+# and `waiting` to the requests that are under way, held ones among them, which its file `inflight` does not count.
 completed() {
     local -a stat
     read -ra stat <"/sys/block/${1##*/}/stat"
-    done_writes=${stat[4]} done_requests=$((stat[0] + stat[4]))
+    done_writes=${stat[4]} done_requests=$((stat[0] + stat[4])) waiting=${stat[8]}
 }
 
 # nap: a hundredth of a second, without a process, which would take longer than that in a guest that is emulated.
 nap() { read -rt 0.01 -u "$never" || true; }
 exec {never}<> <(:)
 
-# moves_on NODE [done_requests]: waits until a write completes, or any request.
+# moves_on NODE: waits until a write completes.
 moves_on() {
-    local -n done=${2:-done_writes}
     local before end=$((SECONDS + 60))
     completed "$1"
-    before=$done
-    while completed "$1" && ((done == before)); do
-        load_lives
-        ((SECONDS < end)) || die "nothing completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
-        nap
-    done
+    before=$done_writes
+    while completed "$1" && ((done_writes == before)); do still_due; done
+}
+# still_due: one turn of waiting for what must come before second `end`.
+still_due() {
+    load_lives
+    ((SECONDS < end)) || die "nothing completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
+    nap
 }
 
-# pause_of COMMAND...: runs it, which ends and replaces the daemon below `node`; sets `pause` to the milliseconds from its
-# beginning to the first request that completes after it. The load always has some that wait.
+# pause_of COMMAND...: runs it, which ends and replaces the daemon below `node`, at a moment when requests are under way. Sets
+# `pause` to how long the load waited, in milliseconds: until the first request completes after it, from its beginning, or
+# from when one waits again if those were done before the end.
 pause_of() {
-    local began
+    local began before end=$((SECONDS + 60))
+    while completed "$node" && ((waiting == 0)); do still_due; done
     began=$(now_ms)
     "$@"
-    moves_on "$node" done_requests
+    completed "$node"
+    before=$done_requests
+    while ((done_requests == before)); do
+        ((waiting)) || began=$(now_ms)
+        still_due
+        completed "$node"
+    done
     pause=$(($(now_ms) - began))
 }
