@@ -48,7 +48,7 @@ impl<M: Machine> Owner<M> {
     /// configuration is adopted first (ordering rule 16). What a start needs to know of each plex.
     ///
     /// # Errors
-    /// `plex.ahead`, `plex.unrelated`; a newer configuration that cannot be adopted.
+    /// `plex.ahead`, `plex.unrelated`; a newer configuration that cannot be adopted, or not while volumes run (`group.running`).
     pub(super) async fn look_at_media(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
@@ -140,6 +140,18 @@ impl<M: Machine> Owner<M> {
         let (older, text) = (group.record(), label.configuration.clone());
         let record = (*older).clone();
         let from = format!("the label of plex {}", label.plex);
+        // A volume that runs is as the older configuration has it: another under it may take it for one that was stopped.
+        let mut running = older.volumes().iter().filter(|volume| self.live(volume.uuid()).is_some());
+        if let Some(volume) = running.next() {
+            let reason = format!(
+                "{from} has generation {}, newer than the catalogue's {}, which volume {} runs by",
+                label.config_generation,
+                group.generation(),
+                volume.name(),
+            );
+            let way_out = "stop all volumes of the group, and start the one with that plex first";
+            return Err(Refusal::new(Kind::Busy, "group.running", &group.name, reason, way_out));
+        }
         let news = format!(
             "{from} has generation {}, newer than the catalogue: it is adopted",
             label.config_generation

@@ -9,13 +9,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cleave::base::limits::MIB;
-use cleave::base::{ByteRange, Errno, FaultPoint, Name, Refused, Uuid};
+use cleave::base::{ByteRange, Errno, FaultPoint, Generation, Name, Refused, Uuid};
 use cleave::catalog::labels::{Found, read_label, write_label};
 use cleave::control::words::{Consistency, DataPath, Init, TaskKind};
 use cleave::control::{Reply, Request, ServerMessage, request};
 use cleave::daemon::owner::Owner;
 use cleave::daemon::server::{Answer, Peer, Service};
 use cleave::device::{Geometry, Host};
+use cleave::format::config;
 use cleave::format::label::Label;
 use cleave::sim::{Fault, Operation, Rule, SimDisk, When};
 use cleave::state::{Group, Plex, PlexState, VolumeState};
@@ -895,6 +896,45 @@ fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
         let states: Vec<_> = record.volume("s").unwrap().plexes().iter().map(Plex::state).collect();
         assert_eq!(states, [PlexState::Active; 2], "late {late}");
     }
+}
+
+/// A label is newer than the catalogue, as if that had been put back, while a volume runs by the older one: it is adopted when
+/// none does.
+#[test]
+fn rule_16_no_newer_label_is_adopted_under_a_volume_that_runs() {
+    let scene = Scene::new(28);
+    let device = scene.make(1);
+    let Request::Make(other) = scene.making(1) else { unreachable!() };
+    scene.ask(Request::Make(request::Make { volume: name("w"), ..other })).unwrap();
+    scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("w") })).unwrap();
+    scene.write(device, 3, 86);
+    scene.settle();
+    let before = scene.record();
+    let medium = before.volume("w").unwrap().plexes()[0].medium().path.as_path().to_owned();
+    let disk = scene.kernel.tree.disk(&medium).unwrap();
+    let (host, newer) = (scene.kernel.world.host(), Generation(1000));
+    let text = config::encode(newer, &*before).unwrap().into_bytes();
+    let done = async move {
+        let device = host.open(&disk);
+        let Ok(Found::Label(label)) = read_label(&device, Some(LENGTH)).await else { panic!("no label") };
+        let label = Label { config_generation: newer, configuration: text, ..*label };
+        write_label(&device, &label).await
+    };
+    scene.kernel.world.block_on(done).unwrap().unwrap();
+    let refused = scene.ask(scene.starting("w")).unwrap_err();
+    assert_eq!(refused.id.as_str(), "group.running", "{refused}");
+    assert_eq!(*scene.record(), *before);
+    scene.stop();
+    // Its file was written, and that is noted of it.
+    let Request::Start(start) = scene.starting("w") else { unreachable!() };
+    let source = Some(before.volume("w").unwrap().plexes()[0].name().clone());
+    scene.ask(Request::Start(request::Start { source, ..start })).unwrap();
+    let group = scene.owner().group(&name("g")).unwrap();
+    assert!(group.generation() > newer.0, "it was adopted");
+    // What it says of the other volume is that it ran.
+    scene.start();
+    scene.settle();
+    assert_eq!(Scene::durable(&scene.disks()[0]), 86);
 }
 
 /// That the intent map is lost stands on a label, and the catalogue has had commits since: it is believed, and a medium that
