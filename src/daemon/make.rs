@@ -82,6 +82,7 @@ impl<M: Machine> Owner<M> {
         request: request::GroupDestroy,
     ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
+        self.release_leaving(&group, group.record().leaving().to_vec()).await?;
         change::destroy_group(&group.record())?;
         let removed = self.groups.borrow_mut().remove(&request.group);
         let directory = group.directory.clone();

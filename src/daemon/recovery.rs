@@ -12,7 +12,7 @@ use crate::catalog::{StateFiles, settle_remains};
 use crate::device::Host;
 use crate::ring::{Fault, Opening};
 use crate::state::change;
-use crate::state::{MediumKind, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
+use crate::state::{Leaving, MediumKind, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
 
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
@@ -103,6 +103,20 @@ impl<M: Machine> Owner<M> {
         let settle = |group: &_, ids: &mut _| change::after_restart(group, living, ids);
         let committed = self.transact_unsettled(group, settle).await?;
         tell(&recovery::at_restart(&committed.before, living));
+        self.release_leaving(group, leaving).await?;
+        self.make_own_media(group).await;
+        Ok(())
+    }
+
+    /// Free the media of plexes that were given up and could not be freed then; what cannot be now either stays recorded.
+    ///
+    /// # Errors
+    /// The commit that says so.
+    pub(super) async fn release_leaving(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        leaving: Vec<Leaving>,
+    ) -> Result<(), Refused> {
         let mut gone = Vec::new();
         for one in leaving {
             self.forget_counts(one.plex).await;
@@ -113,7 +127,6 @@ impl<M: Machine> Owner<M> {
         if !gone.is_empty() {
             self.transact_quietly(group, |group| change::released(group, &gone)).await?;
         }
-        self.make_own_media(group).await;
         Ok(())
     }
 

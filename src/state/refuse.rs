@@ -152,6 +152,16 @@ pub(super) fn group_not_empty(name: &Name, volumes: usize) -> Refused {
     )
 }
 
+pub(super) fn group_leaving(name: &Name, left: &impl Display) -> Refused {
+    Refusal::new(
+        Kind::Busy,
+        "group.leaving",
+        name,
+        format!("{left}, of a plex that was removed, is still there"),
+        "the log says what keeps it; remove that file, or unmount what it lies on, then try again",
+    )
+}
+
 /// `volume.unknown`: the group has no volume of that name.
 pub fn volume_unknown(name: &str, group: &Name) -> Refused {
     let reason = format!("no such volume in group {group}");

@@ -803,6 +803,30 @@ fn a_running_volume_is_removed_at_once_with_its_files_and_labels() {
     assert_eq!(scene.record().leaving(), []);
 }
 
+/// The file of a plex is in use when its volume is removed: its group remembers it, and is not destroyed
+/// before that file is gone.
+#[test]
+fn a_group_outlives_the_files_of_its_plexes() {
+    let scene = Scene::new(29);
+    scene.make(1);
+    let path = scene.plexes()[0].medium().path.clone();
+    scene.stop();
+    // The next daemon knows nothing of the file.
+    scene.crash(false);
+    scene.boot();
+    let file = scene.kernel.tree.file_at(path.as_path()).unwrap();
+    let used = scene.kernel.tree.lock(file).expect("nobody else uses it");
+    scene.ask(removal("v")).unwrap();
+    let destroy = || scene.ask(Request::GroupDestroy(request::GroupDestroy { group: name("g") }));
+    let refused = destroy().unwrap_err();
+    assert_eq!(refused.id, "group.leaving", "{refused}");
+    assert_eq!(scene.record().leaving().len(), 1);
+    drop(used);
+    destroy().unwrap();
+    assert!(scene.kernel.tree.disk(path.as_path()).is_none());
+    assert!(scene.owner().group(&name("g")).is_err());
+}
+
 /// The file of a plex was moved away, and another stands at its path, a stranger's, an empty one or a copy of it: the plex
 /// goes, that file stays.
 #[test]

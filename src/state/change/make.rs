@@ -131,12 +131,14 @@ pub fn add_medium(group: &Group, medium: PoolMedium) -> Result<Change, Refused> 
 /// Whether the group may be removed: only an empty one.
 ///
 /// # Errors
-/// `group.not-empty`.
+/// `group.not-empty`; `group.leaving`: nothing else remembers what is still to be removed.
 pub fn destroy_group(group: &Group) -> Result<(), Refused> {
-    if group.volumes.is_empty() {
-        Ok(())
-    } else {
-        Err(refuse::group_not_empty(&group.name, group.volumes.len()))
+    if !group.volumes.is_empty() {
+        return Err(refuse::group_not_empty(&group.name, group.volumes.len()));
+    }
+    match group.leaving.first() {
+        None => Ok(()),
+        Some(left) => Err(refuse::group_leaving(&group.name, &left.medium.path)),
     }
 }
 
