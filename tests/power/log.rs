@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use cleave::base::zero::is_zero;
 use rustix::fs::{FallocateFlags, fallocate};
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
@@ -331,7 +332,6 @@ fn write_at(
 
 /// Whether the first pieces of `bytes` are zero, and the length up to the first that is not as they are.
 fn first_run(bytes: &[u8]) -> (bool, usize) {
-    let is_zero = |piece: &[u8]| piece.iter().all(|&byte| byte == 0);
     let pieces = || bytes.chunks(PIECE as usize);
     let first = pieces().next().is_none_or(is_zero);
     (first, pieces().take_while(|piece| is_zero(piece) == first).map(<[u8]>::len).sum())
