@@ -175,7 +175,7 @@ const fn rule(class: Class, data: Data, level: bool) -> Ruling {
 /// another plex's counts as missing, and a plex with its own label is judged by the table.
 ///
 /// # Errors
-/// `plex.ahead` when a complete plex has seen a parting that the catalogue does not know; `plex.unrelated` when its data
+/// `group.two-heads` when two labels are newer than the catalogue, of one generation, and not alike; `plex.ahead` when a complete plex has seen a parting that the catalogue does not know; `plex.unrelated` when its data
 /// has no history in common with the record; both ids are shown.
 pub fn judge(
     generation: Generation,
@@ -190,11 +190,15 @@ pub fn judge(
             }
         })
     };
-    if let Some((_, label)) = own()
-        .filter(|(_, label)| label.config_generation > generation)
-        .max_by_key(|(_, l)| l.config_generation)
-    {
-        return Ok(Outcome::Adopt(label.clone()));
+    let newer = || own().filter(|(_, label)| label.config_generation > generation);
+    if let Some((plex, label)) = newer().max_by_key(|(_, label)| label.config_generation) {
+        let is_twin = |other: &Label| {
+            other.config_generation == label.config_generation && other.configuration != label.configuration
+        };
+        return match newer().find(|(_, other)| is_twin(other)) {
+            None => Ok(Outcome::Adopt(label.clone())),
+            Some((other, _)) => Err(two_heads(plex, other, label.config_generation)),
+        };
     }
     let relied =
         || own().filter(|(plex, _)| matches!(Class::of(plex.state()), Class::Complete | Class::Spare));
@@ -278,6 +282,19 @@ fn behind(plex: &Plex, label: &Label, data: Data, expected_run: Generation) -> S
             plex.generation().0
         ),
     }
+}
+
+fn two_heads(first: &Plex, second: &Plex, generation: Generation) -> Refused {
+    Refusal::new(
+        Kind::CannotStart,
+        "group.two-heads",
+        first.name(),
+        format!(
+            "its label and that of {} both carry generation {generation}, newer than the catalogue's, with different content",
+            second.name()
+        ),
+        "move the wrong medium away, or bring back the state directory that belongs to it",
+    )
 }
 
 fn contradiction(id: &str, plex: &Plex, label: &Label, what: &str) -> Refused {

@@ -71,6 +71,7 @@ impl<M: Machine> Owner<M> {
     }
 
     async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
+        self.refuse_volume_below(&path).await?;
         let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
         let block = opened.kind() == MediaKind::Disk;
         let read = self
@@ -127,6 +128,20 @@ fn newest(found: &[Labelled]) -> Result<(&Labelled, Group), Refused> {
                     group.name()
                 ),
                 "take in one group at a time",
+            ));
+        }
+        if let Some(other) = found.iter().find(|other| other.label.plex == one.label.plex)
+            && !std::ptr::eq(other, one)
+        {
+            return Err(Refusal::new(
+                Kind::Medium,
+                "import.twice",
+                &one.path,
+                format!(
+                    "it and {} both carry plex {}, with generations {} and {}: one is a copy of the other",
+                    other.path, one.label.plex, one.label.config_generation, other.label.config_generation
+                ),
+                "leave the older one out",
             ));
         }
         let twin = one.label.config_generation == newest.label.config_generation;
@@ -198,6 +213,8 @@ mod tests {
         assert_eq!((refused.id.as_str(), refused.object.as_str()), ("import.unrelated", "/dev/1"));
         let heads = [labelled(&first, 0, 5), labelled(&second, 1, 5)];
         assert_eq!(newest(&heads).unwrap_err().id, "group.two-heads");
+        let copies = [labelled(&second, 0, 6), labelled(&first, 0, 5)];
+        assert_eq!(newest(&copies).unwrap_err().id, "import.twice");
         let mut torn = [labelled(&first, 0, 5)];
         torn[0].label.configuration[200] ^= 1;
         assert_eq!(newest(&torn).unwrap_err().id, "group.damaged");

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::collections::btree_map::Entry;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, Generation, Kind, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
 use crate::catalog::labels::{self, Found};
 use crate::catalog::{Committed, foreign_signature};
@@ -15,13 +16,19 @@ use crate::control::What;
 use crate::device::Host;
 use crate::format::label::Label;
 use crate::state::change::{self, Change, Presence};
-use crate::state::{Group, Volume};
+use crate::state::{Group, Plex, Volume};
 use crate::volume::HANGS_AFTER;
 
 use super::bringup::maps_of;
 use super::events::{Cause, News};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
+
+/// How often it is looked whether a label is written that somebody waits for.
+const LABEL_POLL: Duration = Duration::from_millis(10);
+
+/// How long the writes that met the loss of a plex wait for the label of another one that takes writes, but no label.
+const SURVIVOR_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is to be done to the labels of a medium.
 enum LabelWork {
@@ -60,7 +67,7 @@ impl<M: Machine> Owner<M> {
             let all = group.record();
             let record = all.volume_by_id(volume).ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
             let findings = self.findings(&all, record, fence).await;
-            match judge::judge(crate::base::Generation(group.generation()), record, &findings)? {
+            match judge::judge(Generation(group.generation()), record, &findings)? {
                 Outcome::Adopt(label) => self.adopt_label(group, &label).await?,
                 Outcome::Stands(judgement) if judgement.intent_lost && !record.is_intent_lost() => {
                     // It was recorded on labels alone, and the catalogue has had other commits since (ordering rule 18). No
@@ -278,6 +285,33 @@ impl<M: Machine> Owner<M> {
         }
     }
 
+    /// When a complete plex of `volume` has left by what was `committed`, wait until the label of another one tells of it: the
+    /// catalogue alone may be lost, and then the one that left would be believed (ordering rule 3). Where none is being written
+    /// any more they have failed, and their plexes with them, but for the last.
+    pub(super) async fn survivor_tells(self: &Rc<Self>, committed: &super::owner::Committed, volume: Uuid) {
+        let complete = |all: &Group| -> Vec<Uuid> {
+            let plexes = all.volume_by_id(volume).map(Volume::plexes).unwrap_or_default();
+            plexes.iter().filter(|plex| plex.state().is_complete()).map(Plex::uuid).collect()
+        };
+        let survivors = complete(&committed.after);
+        if complete(&committed.before).iter().all(|plex| survivors.contains(plex)) {
+            return;
+        }
+        let told = |plex: &Uuid| {
+            self.labelled.borrow().get(plex).is_some_and(|label| *label >= committed.generation)
+        };
+        let is_due = |plex: &Uuid| self.labelling.borrow().contains_key(plex);
+        let written = async {
+            while !survivors.iter().any(told) && survivors.iter().any(is_due) {
+                self.machine.sleep(LABEL_POLL).await;
+            }
+        };
+        if self.within(SURVIVOR_LIMIT, written).await.is_none() {
+            let why = format!("no label has told for {} s that a plex has left", SURVIVOR_LIMIT.as_secs());
+            self.events.raise(self.news_about(News::new(What::LabelFailing, why), volume, None));
+        }
+    }
+
     /// Write the first labels of `plexes`, whose media were just made ready, as `next` will have them, before a commit relies on
     /// them: after a crash between that commit and its labels their media would be strangers'. No transaction waits for them.
     ///
@@ -290,7 +324,7 @@ impl<M: Machine> Owner<M> {
         plexes: &[Uuid],
     ) -> Result<(), Refused> {
         let record = group.record();
-        let generation = crate::base::Generation(group.generation());
+        let generation = Generation(group.generation());
         let text = crate::format::config::encode(generation, &*record)
             .map_err(|error| system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE))?;
         let committed = Committed { generation, text };

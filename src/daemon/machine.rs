@@ -149,6 +149,11 @@ pub trait Machine: Clone + 'static {
     fn identity_at(&self, path: &Path) -> impl Future<Output = Option<Identity>>;
     /// What the file at `path` looks like, if there is one.
     fn look(&self, path: &Path) -> impl Future<Output = Option<Noted>>;
+    /// When `path`, or the directory in which it would be made, lies on a ublk device: the names of the devices passed on the
+    /// way down, that one last. What cannot be looked at lies on none.
+    fn ublk_below(&self, _path: &Path) -> impl Future<Output = Option<Vec<String>>> {
+        std::future::ready(None)
+    }
     /// What there is of a pool medium.
     fn room(&self, medium: &PoolMedium) -> impl Future<Output = Room>;
     /// Remove the file at `path` so that it stays removed; nothing happens when there is none.

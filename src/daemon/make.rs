@@ -41,6 +41,7 @@ impl<M: Machine> Owner<M> {
         let mut media = Vec::new();
         for medium in &request.media {
             let path = medium_path(&medium.path)?;
+            self.refuse_volume_below(&path).await?;
             let found = self.machine.standing(path.as_path()).await;
             let found =
                 found.map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;

@@ -151,6 +151,18 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
+    /// Refuse a medium that lies on a volume: requests of the one would wait for the other's, and for ever once the daemon
+    /// has died below both.
+    pub(super) async fn refuse_volume_below(self: &Rc<Self>, path: &MediumPath) -> Result<(), Refused> {
+        let Some(passed) = self.machine.ublk_below(path.as_path()).await else { return Ok(()) };
+        let number = passed.last().and_then(|name| name.strip_prefix("ublkb")?.parse::<u32>().ok());
+        // Another program's device ends with that program.
+        match self.live.borrow().values().find(|live| number.is_some() && live.number.get() == number) {
+            None => Ok(()),
+            Some(live) => Err(refuse::medium_on_volume(path, &live.name, &passed.join(", "))),
+        }
+    }
+
     async fn allocate_one(
         self: &Rc<Self>,
         medium: PlexMedium,
@@ -158,6 +170,7 @@ impl<M: Machine> Owner<M> {
         force: bool,
     ) -> Result<M::Medium, Refused> {
         let path = medium.path.clone();
+        self.refuse_volume_below(&path).await?;
         if medium.kind == MediumKind::Made {
             let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
             return Ok(self.machine.create_file(path.as_path(), bytes, how).await?);

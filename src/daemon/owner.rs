@@ -94,6 +94,8 @@ pub struct Committed {
     pub before: Rc<Group>,
     /// The group after.
     pub after: Rc<Group>,
+    /// The number of its configuration.
+    pub generation: Generation,
     /// Effects that take their time: allocation, copies, devices, attaching.
     pub effects: Vec<Effect>,
 }
@@ -398,6 +400,7 @@ impl<M: Machine> Owner<M> {
                 return Err(refused);
             }
         };
+        let generation = Generation(group.generation());
         FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
         *group.record.borrow_mut() = Rc::clone(&after);
@@ -417,7 +420,7 @@ impl<M: Machine> Owner<M> {
         self.settle_absent(&before, &after);
         FaultPoint::TransactionDone.reached();
         news.into_iter().for_each(|news| self.events.raise(news));
-        Ok(Committed { before, after, effects })
+        Ok(Committed { before, after, generation, effects })
     }
 
     /// Whether `change` takes a plex out of the write path of a volume that runs.

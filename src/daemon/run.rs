@@ -90,6 +90,7 @@ impl<M: Machine> Owner<M> {
         face: Face,
         committed: Committed,
     ) -> Result<Vec<Job>, Refused> {
+        self.survivor_tells(&committed, uuid).await;
         let live = match self.bring_up(group, uuid, ending, face).await {
             Ok(live) => live,
             Err(refused) => {

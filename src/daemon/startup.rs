@@ -185,6 +185,13 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     make_socket_directory(options.socket.parent().unwrap_or(Path::new("/")), &rules)?;
     make_socket_directory(Path::new(RUN_DIRECTORY), &rules)?;
     let state = std::path::absolute(&options.state).unwrap_or_else(|_| options.state.clone());
+    if let Ok(Some(passed)) = crate::probe::ublk_below(&state) {
+        tracing::warn!(
+            "{}: the state directory lies on a ublk device ({}): if that is a volume of this daemon, its end leaves both unusable",
+            state.display(),
+            passed.join(", ")
+        );
+    }
     let _of_socket = Sole::acquire(&options.socket.with_extension("lock"), &state)?;
     let of_host = Sole::acquire(Path::new(HOST_LOCK), &state)?;
     make_directory(&options.state, 0o700)?;
@@ -396,6 +403,7 @@ impl<M: Machine> Owner<M> {
         }
         match lost {
             Ok(committed) => {
+                self.survivor_tells(&committed, volume).await;
                 FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);

@@ -208,6 +208,17 @@ impl Machine for ThisHost {
         })
     }
 
+    async fn ublk_below(&self, path: &Path) -> Option<Vec<String>> {
+        let path = path.to_owned();
+        let found = worker(move || match crate::probe::ublk_below(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                crate::probe::ublk_below(path.parent().unwrap_or(Path::new("/")))
+            }
+            found => found,
+        });
+        found.await.ok().flatten()
+    }
+
     async fn identity_at(&self, path: &Path) -> Option<Identity> {
         let path = path.to_owned();
         let found = worker(move || std::fs::metadata(path)).await.ok()?;

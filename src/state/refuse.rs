@@ -409,6 +409,13 @@ pub fn medium_in_use(path: &MediumPath, plex: &Name) -> Refused {
     Refusal::new(Kind::Medium, "medium.in-use", path, reason, "choose another file or device")
 }
 
+/// `medium.on-volume`: the medium lies on `volume`, found below it by way of the devices `passed`.
+#[must_use]
+pub fn medium_on_volume(path: &MediumPath, volume: &Name, passed: &str) -> Refused {
+    let reason = format!("it lies on volume {volume} ({passed}): the two would wait for each other");
+    Refusal::new(Kind::Medium, "medium.on-volume", path, reason, "choose a place that is on no volume")
+}
+
 /// `medium.twice`: one medium is named or listed twice.
 pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")

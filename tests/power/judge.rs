@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use serde_json::Value;
 
-use crate::log::{Disk, Log, Slice, State, tear};
+use crate::log::{Disk, FileSystem, Log, Slice, State, tear};
 
 /// Bytes that are copied or compared at once.
 const STRIDE: usize = 256 << 10;
@@ -21,13 +21,14 @@ pub struct Judge<'a> {
     dir: PathBuf,
     disk: Disk<'a>,
     slices: Vec<Slice>,
+    xfs: bool,
 }
 
 impl<'a> Judge<'a> {
-    /// Works below `dir`, which holds nothing else.
-    pub fn new(log: &'a Log, dir: &Path) -> Result<Self, String> {
+    /// Works below `dir`, which holds nothing else; judges an XFS too where `xfs` says that this kernel has it.
+    pub fn new(log: &'a Log, dir: &Path, xfs: bool) -> Result<Self, String> {
         let disk = Disk::create(log, &dir.join("recorded"))?;
-        Ok(Self { log, dir: dir.to_owned(), disk, slices: log.slices()? })
+        Ok(Self { log, dir: dir.to_owned(), disk, slices: log.slices()?, xfs })
     }
 
     /// Recover `state` and judge what is found.
@@ -59,10 +60,13 @@ impl<'a> Judge<'a> {
             }
         }
         // Last, because it writes.
-        if told.ext4 {
-            volumes.iter().try_for_each(clean_ext4)?;
+        match told.file_system {
+            Some(FileSystem::Ext4) => volumes.iter().try_for_each(clean_ext4),
+            Some(FileSystem::Xfs) if self.xfs => {
+                volumes.iter().try_for_each(|volume| clean_xfs(volume, &self.dir.join("mounted")))
+            }
+            Some(FileSystem::Xfs) | None => Ok(()),
         }
-        Ok(())
     }
 
     /// The slices of the disk as files of their own; the one called `disk` is unpacked as the state directory.
@@ -160,6 +164,21 @@ fn clean_ext4(volume: &Value) -> Result<(), String> {
     for plex in complete(volume).iter().take(1) {
         replay_ext4(plex)?;
         run(Command::new("e2fsck").arg("-fn").arg(plex), &format!("e2fsck of {}", volume["volume"]), &[0])?;
+    }
+    Ok(())
+}
+
+/// Only a kernel replays the log of an XFS: it is mounted and unmounted once.
+fn clean_xfs(volume: &Value, point: &Path) -> Result<(), String> {
+    for plex in complete(volume).iter().take(1) {
+        fs::create_dir_all(point).map_err(|error| format!("{}: {error}", point.display()))?;
+        let name = &volume["volume"];
+        // A snapshot has the identity of its origin, which another process may have mounted.
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "xfs", "-o", "loop,nouuid"]).arg(plex).arg(point);
+        run(&mut mount, &format!("the mount of {name}"), &[0])?;
+        run(Command::new("umount").arg(point), &format!("the unmount of {name}"), &[0])?;
+        run(Command::new("xfs_repair").arg("-n").arg(plex), &format!("xfs_repair of {name}"), &[0])?;
     }
     Ok(())
 }

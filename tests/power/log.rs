@@ -81,13 +81,22 @@ pub struct Stamps {
     pub floor: u64,
 }
 
+/// What a volume was formatted with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileSystem {
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
 /// What the marks tell of a moment.
 #[derive(Default)]
 pub struct Told {
     /// The volume was made.
     pub made: bool,
-    /// It holds an ext4.
-    pub ext4: bool,
+    /// The file system that it holds.
+    pub file_system: Option<FileSystem>,
     /// Its stamps.
     pub stamps: Option<Stamps>,
     /// The snapshots that exist for sure.
@@ -186,7 +195,8 @@ impl Log {
         for mark in self.marks(state.until) {
             match mark[..] {
                 ["made", "v"] => told.made = true,
-                ["ext4", "v"] => told.ext4 = true,
+                ["ext4", "v"] => told.file_system = Some(FileSystem::Ext4),
+                ["xfs", "v"] => told.file_system = Some(FileSystem::Xfs),
                 ["stamps", "v", offset, slots] => {
                     told.stamps = offset.parse().ok().zip(slots.parse().ok()).map(|(offset, slots)| Stamps {
                         offset,

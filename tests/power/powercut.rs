@@ -3,7 +3,8 @@
 //! ```text
 //!   powercut states LOG                        how many states a log has, and from which on there are stamps
 //!   powercut slices LOG                        the slices of the disk, as NAME:START:SECTORS
-//!   powercut replay LOG DIR SHARE SHARES MOST  judges each SHARES-th state from the SHARE-th on, MOST of all at most
+//!   powercut replay LOG DIR SHARE SHARES MOST [xfs]  judges each SHARES-th state from the SHARE-th on, MOST of all at
+//!                                              most; with xfs, an XFS as well
 //!   powercut image LOG STATE FILE              the disk of that state; prints what `replay` would judge it by
 //!   powercut recover STATE-DIR                 what `replay` runs for each state
 //! ```
@@ -15,8 +16,8 @@
 //!
 //! Judged is: recovery ends, and finds every volume that had been made and every snapshot that had been told of; all complete
 //! plexes are equal, byte by byte; each stamp that was acknowledged is there; a snapshot holds what its cut promised, and
-//! differs from its origin only where the maps say so; an ext4 whose journal is replayed is clean. XFS replays its log
-//! in a kernel only: that is judged in the guest.
+//! differs from its origin only where the maps say so; a file system whose log is replayed is clean. That of XFS is replayed
+//! by a kernel only, here where this one can mount an image, else in the guest alone.
 
 mod judge;
 mod log;
@@ -25,7 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::judge::Judge;
-use crate::log::Log;
+use crate::log::{FileSystem, Log};
 
 fn states(log: &str) -> Result<(), String> {
     let log = Log::open(Path::new(log))?;
@@ -43,7 +44,7 @@ fn slices(log: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3]) -> Result<(), String> {
+fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3], xfs: bool) -> Result<(), String> {
     let log = Log::open(Path::new(log))?;
     let all = log.states();
     if all.is_empty() {
@@ -52,7 +53,7 @@ fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3]) -> Result<(),
     let take = all.len().min(most.max(1));
     // Evenly spread when not all are wanted.
     let chosen = (0..take).map(|number| number * all.len() / take);
-    let mut judge = Judge::new(&log, Path::new(dir))?;
+    let mut judge = Judge::new(&log, Path::new(dir), xfs)?;
     let (mut judged, mut torn, mut failed) = (0, 0, 0);
     for number in chosen.skip(share).step_by(shares.max(1)) {
         judged += 1;
@@ -79,7 +80,10 @@ fn image(log: &str, number: usize, file: &str) -> Result<(), String> {
         disk.tear(state)?;
     }
     let told = log.told(state);
-    let kind = if told.ext4 { "ext4" } else { "xfs" };
+    let kind = match told.file_system {
+        Some(FileSystem::Ext4) => "ext4",
+        Some(FileSystem::Xfs) | None => "xfs",
+    };
     println!("{kind}:{}", told.stamps.map_or(0, |stamps| stamps.floor));
     Ok(())
 }
@@ -111,18 +115,19 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse().map_err(|_| format!("'{word}' is no number"));
-    let outcome = match words[..] {
-        ["states", log] => states(log),
-        ["slices", log] => slices(log),
-        ["replay", log, dir, share, shares, most] => [share, shares, most]
-            .map(number)
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|numbers| replay(log, dir, [numbers[0], numbers[1], numbers[2]])),
-        ["image", log, state, file] => number(state).and_then(|state| image(log, state, file)),
-        ["recover", state] => recover(state),
-        _ => Err("see the head of its source for what it understands".to_owned()),
-    };
+    let outcome =
+        match words[..] {
+            ["states", log] => states(log),
+            ["slices", log] => slices(log),
+            ["replay", log, dir, share, shares, most, ref xfs @ ..] if matches!(xfs, [] | ["xfs"]) => {
+                [share, shares, most].map(number).into_iter().collect::<Result<Vec<_>, _>>().and_then(
+                    |numbers| replay(log, dir, [numbers[0], numbers[1], numbers[2]], !xfs.is_empty()),
+                )
+            }
+            ["image", log, state, file] => number(state).and_then(|state| image(log, state, file)),
+            ["recover", state] => recover(state),
+            _ => Err("see the head of its source for what it understands".to_owned()),
+        };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -491,6 +491,25 @@ fn the_label_of_a_plex_that_hangs_holds_up_no_record() {
     assert!(label(&disks[0]) > label(&disks[1]), "of the plex that was lost");
 }
 
+/// A plex leaves, and the label of the only other one takes its time: what waits for the record is not acknowledged before that
+/// label tells of it. Without the catalogue nothing else would.
+#[test]
+fn rule_03_a_loss_is_on_a_label_before_anything_is_acknowledged() {
+    let scene = Scene::new(30);
+    let device = scene.make(2);
+    let disks = scene.disks();
+    disks[0].add_rule(hold(Operation::Write).within(BEHIND));
+    disks[1].add_rule(fail(Operation::Write));
+    scene.write(device, 3, 87);
+    scene.run_for(5000);
+    assert_eq!(scene.states(), [PlexState::Active, PlexState::Stale]);
+    assert_eq!(scene.kernel.pending(), 1, "it waits");
+    disks[0].clear_rules();
+    disks[0].release();
+    scene.run_for(100);
+    assert_eq!(scene.kernel.pending(), 0);
+}
+
 /// A flush that fails for a label takes data of the volume along: the plex leaves as by a flush of its own.
 #[test]
 fn rule_04_a_plex_whose_label_fails_is_not_relied_on() {

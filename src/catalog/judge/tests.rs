@@ -194,3 +194,21 @@ fn a_label_with_a_newer_configuration_wins() {
     let Ok(Outcome::Adopt(label)) = judge(Generation(5), volume, &findings) else { panic!("adopts") };
     assert_eq!(*label, newer);
 }
+
+#[test]
+fn two_newer_labels_of_one_generation_must_be_alike() {
+    let group = pair();
+    let volume = group.volume("v").unwrap();
+    let newer = |plex, text: &[u8]| Label {
+        config_generation: Generation(6),
+        configuration: text.to_vec(),
+        ..own(&group, plex)
+    };
+    let outcome = |second: &[u8]| {
+        let found = [found(&newer(0, b"one")), found(&newer(1, second))];
+        let findings: Vec<_> = volume.plexes().iter().map(Plex::uuid).zip(found).collect();
+        judge(Generation(5), volume, &findings).map(|_| ()).map_err(|refused| refused.id.clone())
+    };
+    assert_eq!(outcome(b"one"), Ok(()));
+    assert_eq!(outcome(b"two"), Err("group.two-heads".into()));
+}
