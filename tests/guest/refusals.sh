@@ -95,16 +95,17 @@ refused 65 medium.read-only "$device: " group create h "$device"
 unchanged
 # On a volume, whatever is between.
 node=$(device_of v)
+refused 65 medium.on-volume "$node: it lies on volume v" make w 4m --plex "$node"
 step 60 mkfs.ext4 -q "$node"
 mounted "$node" mnt
 truncate -s 8M mnt/image
 sync mnt/image
 over=$(losetup --find --show mnt/image)
+at_exit eval "! losetup $over >/dev/null 2>&1 || losetup -d $over"
 settled
 refused 65 medium.on-volume "mnt/plex: it lies on volume v \(${node##*/}\)" make w 4m --plex "$PWD/mnt/plex"
 refused 65 medium.on-volume "mnt: it lies on volume v" group create h "$PWD/mnt"
 refused 65 medium.on-volume "$over: it lies on volume v \(${over##*/}, ${node##*/}\)" mirror one --plex "$over"
-refused 65 medium.on-volume "$node: it lies on volume v" make w 4m --plex "$node" --force
 unchanged
 losetup -d "$over"
 wait_for 30 umount mnt
