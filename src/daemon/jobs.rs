@@ -220,11 +220,11 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    /// Whether `plex` is gone from the records, and not because it failed.
+    /// Whether `plex` has left, and not because it failed.
     async fn is_taken_out(&self, group: &Rc<GroupHandle<M>>, live: &Live<M>, plex: Uuid) -> bool {
         let _turn = group.turn.lock().await;
         let failed = live.lost.borrow().get(&plex).is_some_and(|errno| *errno != Errno::GONE);
-        group.record().plex_by_id(plex).is_none() && !failed
+        group.record().plex_by_id(plex).is_none_or(|(_, plex)| !plex.is_attached()) && !failed
     }
 
     /// The copy was told to end: by a person, by a stop, or because its plex has left.

@@ -15,7 +15,7 @@ use cleave::control::{Reply, Request, ServerMessage, request};
 use cleave::daemon::owner::Owner;
 use cleave::daemon::server::{Answer, Peer, Service};
 use cleave::sim::{Fault, Operation, Rng, Rule, SimDisk, When};
-use cleave::state::{Group, MediumKind, PlexState, Volume, VolumeState};
+use cleave::state::{Group, MediumKind, Plex, PlexState, Volume, VolumeState};
 
 use crate::files::{Mood, crash_at_change};
 use crate::machine::{Ask, Crash, Kernel, SimMachine};
@@ -23,6 +23,9 @@ use crate::oracle::Oracle;
 use crate::pattern::{BLOCK, Stamp, ZEROES, stamp_of};
 
 type Daemon = Rc<Owner<SimMachine>>;
+
+/// Verbs that leave a volume with fewer plexes.
+const TAKES_OUT: [&str; 4] = ["plex detach", "plex offline", "plex replace", "remove mirror"];
 
 const ROOT: &str = "/state";
 const GROUP: &str = "g";
@@ -581,7 +584,7 @@ impl Play {
         let (uuid, called) = (volume.uuid(), volume.name().clone());
         let background = self.dice.coin();
         let snapdone = volume.snapdone_count() > 0;
-        let any = self.dice.below(18);
+        let any = self.dice.below(23);
         let drawn = match sought {
             Some("attach") => 0,
             Some("snapshot") => 5,
@@ -605,9 +608,10 @@ impl Play {
                 };
                 self.ask("mirror", Request::Mirror(request));
             }
-            2 => {
+            // What is left may be what has trouble.
+            2 if !self.troubled.get() => {
                 let request = request::RemoveMirror { group, volume: called, plex: None };
-                self.ask("remove mirror", Request::RemoveMirror(request));
+                self.ask(TAKES_OUT[3], Request::RemoveMirror(request));
             }
             3..7 if !snapdone && volume.plexes().len() < 4 && volume.snapshot_mirrors().next().is_none() => {
                 let request = request::SnapStart {
@@ -676,11 +680,17 @@ impl Play {
                 self.ask("start", Request::Start(request));
             }
             16 if self.dice.chance(600_000) => {
-                let (repair, bytes_per_second) = (request::Repair::Report, None);
+                let repair =
+                    if self.dice.coin() { request::Repair::Report } else { request::Repair::Majority };
+                let bytes_per_second = None;
                 let request = request::Scrub { group, volume: called, repair, bytes_per_second, background };
                 self.ask("scrub", Request::Scrub(request));
             }
             16 => self.ask("verify", Request::Verify(request::Verify { group, volume: called })),
+            18..23 if !volume.plexes().is_empty() => {
+                let plex = self.dice.pick(volume.plexes()).clone();
+                self.some_verb_on(drawn, &plex);
+            }
             _ => {
                 let tasks = self.owner().tasks.list(None);
                 let Some(task) = tasks.iter().find(|task| !task.state.ended()).map(|task| task.task) else {
@@ -699,10 +709,42 @@ impl Play {
         }
     }
 
+    /// A verb that takes `plex` out of its volume or in again.
+    fn some_verb_on(&mut self, drawn: u64, plex: &Plex) {
+        let (group, background) = (name(GROUP), self.dice.coin());
+        let called = plex.name().clone();
+        let all_well = !self.troubled.get();
+        let back_in = || {
+            let (group, plex) = (group.clone(), called.clone());
+            request::PlexAttach { group, plex, bytes_per_second: None, background }
+        };
+        let out = || request::PlexRef { group: group.clone(), plex: called.clone() };
+        match plex.state() {
+            PlexState::Stale => self.ask("attach plex", Request::PlexAttach(back_in())),
+            PlexState::Offline => self.ask("plex online", Request::PlexOnline(back_in())),
+            _ if !all_well => {}
+            _ if drawn < 20 => self.ask(TAKES_OUT[0], Request::PlexDetach(out())),
+            _ if drawn < 21 => self.ask(TAKES_OUT[1], Request::PlexOffline(out())),
+            _ => {
+                let request = request::PlexReplace {
+                    group: group.clone(),
+                    plex: called.clone(),
+                    path: None,
+                    media: Vec::new(),
+                    sparse: self.dice.coin(),
+                    bytes_per_second: None,
+                    background,
+                    force: false,
+                };
+                self.ask(TAKES_OUT[2], Request::PlexReplace(request));
+            }
+        }
+    }
+
     /// Something happens to a disk that its volume can do without, or to the state directory.
     fn some_fault(&mut self) {
         let Some(record) = self.record() else { return };
-        if self.troubled.get() {
+        if self.troubled.get() || self.verbs.borrow().iter().any(|verb| TAKES_OUT.contains(verb)) {
             return;
         }
         if self.dice.chance(150_000) {
