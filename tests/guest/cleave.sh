@@ -74,7 +74,7 @@ end_daemon() {
     cleave daemon stop --volumes || kill "$process"
     wait_for 15 gone "$process"
 }
-export -f revive_daemon end_daemon spawn_daemon daemon_answers gone wait_for uptime_ms die
+export -f revive_daemon end_daemon spawn_daemon daemon_answers gone
 
 # device_of VOLUME: its device node.
 device_of() { readlink -f "/dev/vx/dsk/$1"; }

@@ -154,7 +154,7 @@ sync mnt/stamps mnt/fio mnt/constant
 step 120 cleave -q snapstart f
 load mnt/stamps 0 mnt/fio 0
 mkdir snap
-at_exit eval "! mountpoint -q snap || umount snap"
+unmount_at_exit snap
 for kind in crash frozen; do
     case $kind in
     crash) turns=$(long_or 50 3) options=(-o consistency=crash) ;;

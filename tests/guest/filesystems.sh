@@ -78,7 +78,7 @@ round() {
 }
 
 mkdir mnt
-at_exit eval "! mountpoint -q mnt || umount mnt"
+unmount_at_exit mnt
 if [[ ${CLEAVE_LONG:-} ]]; then
     for type in ext4 xfs btrfs; do
         for plexes in 1 2 3; do

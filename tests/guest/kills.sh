@@ -101,7 +101,7 @@ round() {
 }
 
 mkdir mnt
-at_exit eval "! mountpoint -q mnt || umount mnt"
+unmount_at_exit mnt
 at_exit revive_daemon
 number=0
 for ((turn = 0; turn < ${#rounds[@]}; turn++)); do

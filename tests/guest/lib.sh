@@ -100,8 +100,21 @@ gone() {
     [[ ${stat##*) } == Z* ]]
 }
 
-# kill_at_exit PROCESS: unless it has ended by itself.
-kill_at_exit() { at_exit eval "! kill -0 $1 || kill -9 $1"; }
+# kill_tree PROCESS: kills it and its descendants, unless it has ended.
+kill_tree() {
+    local child children
+    kill -STOP "$1" 2>/dev/null || return 0
+    children=$(pgrep -P "$1")
+    kill -9 "$1"
+    for child in $children; do kill_tree "$child"; done
+}
+
+# kill_at_exit PROCESS: with its descendants, which would keep a mount busy.
+kill_at_exit() { at_exit kill_tree "$1"; }
+
+# unmount_at_exit DIR: unless it is not mounted by then. What was killed may let go of it only after a while.
+unmount_at_exit() { at_exit eval "! mountpoint -q $(printf %q "$1") || wait_for 15 umount $(printf %q "$1")"; }
+export -f kill_tree wait_for uptime_ms die
 
 # need_module NAME...: loads kernel modules that are not there yet; they stay loaded.
 need_module() {
@@ -127,5 +140,5 @@ mounted() {
     shift 2
     mkdir -p "$dir"
     step 30 mount "$@" "$from" "$dir"
-    at_exit eval "! mountpoint -q $(printf %q "$dir") || umount $(printf %q "$dir")"
+    unmount_at_exit "$dir"
 }

@@ -57,8 +57,12 @@ completed() {
     done_writes=${stat[4]} done_requests=$((stat[0] + stat[4])) waiting=${stat[8]}
 }
 
-# nap: a hundredth of a second, without a process, which would take longer than that in a guest that is emulated.
-nap() { read -rt 0.01 -u "$never" || true; }
+# nap MICROSECONDS: sleeps, without a process, which would take ten milliseconds in a guest that is emulated.
+nap() {
+    local seconds
+    printf -v seconds %d.%06d $(($1 / 1000000)) $(($1 % 1000000))
+    read -rt "$seconds" -u "$never" || true
+}
 exec {never}<> <(:)
 
 # moves_on NODE: waits until a write completes.
@@ -72,7 +76,7 @@ moves_on() {
 still_due() {
     load_lives
     ((SECONDS < end)) || die "nothing completes any more: $(tail -n 5 "$CLEAVE_TEST_LOG")"
-    nap
+    nap 10000
 }
 
 # pause_of COMMAND...: runs it, which ends and replaces the daemon below `node`, at a moment when requests are under way. Sets

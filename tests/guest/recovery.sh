@@ -11,34 +11,31 @@ rounds=${CLEAVE_ROUNDS:-$(long_or 10 2)}
 
 start_daemon
 mkdir mnt
-at_exit eval "! mountpoint -q mnt || umount mnt"
+unmount_at_exit mnt
 at_exit revive_daemon
 
-# takes_over FROM: whether the daemon is at work on the device and does not serve it yet, by what it has logged since line
-# FROM: it has read the configuration, and has not taken the device over.
-takes_over() {
-    local said
-    said=$(tail -n +"$1" "$CLEAVE_TEST_LOG")
-    [[ $said == *'group loaded'* && $said != *'taken over'* ]]
-}
-
-# killed_three_times: leaves the device to a fourth, which was started. Sets `kills`.
+# killed_three_times: kills the daemon and three more while each takes the device over, and leaves it to another, which was
+# started. Sets `kills`.
+#
+# A daemon is at it from when it has read the configuration until it says that it has taken the device over. Its log tells
+# afterwards whether the kill met that, and the next one comes sooner or later by that.
 killed_three_times() {
-    local from turn
+    local from turn said life=60000
     kills=0
     kill_daemon
     for ((turn = 0; kills < 3; turn++)); do
-        ((turn < 60)) || die "a daemon is never met while it takes over: $(tail -n 5 "$CLEAVE_TEST_LOG")"
+        ((turn < 100)) || die "a daemon is never met while it takes over: $(tail -n 5 "$CLEAVE_TEST_LOG")"
         from=$(($(wc -l <"$CLEAVE_TEST_LOG") + 1))
         spawn_daemon
-        until takes_over "$from"; do
-            [[ $(tail -n +"$from" "$CLEAVE_TEST_LOG") != *'taken over'* ]] || break
-            gone "$daemon" && die "cleaved ended: $(tail -n 3 "$CLEAVE_TEST_LOG")"
-        done
-        # At any point of it.
-        sleep "0.0$((RANDOM % 10))"
-        if takes_over "$from"; then kills=$((kills + 1)); fi
+        nap "$life"
+        ! gone "$daemon" || die "cleaved ended: $(tail -n 3 "$CLEAVE_TEST_LOG")"
         kill_daemon
+        said=$(tail -n +"$from" "$CLEAVE_TEST_LOG")
+        case $said in
+        *'taken over'*) life=$((life * 7 / 8)) ;;
+        *'group loaded'*) kills=$((kills + 1)) life=$((life * (15 + RANDOM % 3) / 16)) ;;
+        *) life=$((life * 9 / 8)) ;;
+        esac
     done
     spawn_daemon
 }
