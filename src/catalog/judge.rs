@@ -175,8 +175,9 @@ const fn rule(class: Class, data: Data, level: bool) -> Ruling {
 /// another plex's counts as missing, and a plex with its own label is judged by the table.
 ///
 /// # Errors
-/// `group.two-heads` when two labels are newer than the catalogue, of one generation, and not alike; `plex.ahead` when a complete plex has seen a parting that the catalogue does not know; `plex.unrelated` when its data
-/// has no history in common with the record; both ids are shown.
+/// `group.two-heads` when two labels are newer than the catalogue, of one generation, and not alike; `plex.ahead` when a
+/// complete plex has seen a parting that the catalogue does not know; `plex.unrelated` when its data has no history in common
+/// with the record; both ids are shown.
 pub fn judge(
     generation: Generation,
     volume: &Volume,

@@ -44,7 +44,12 @@ fn slices(log: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3], xfs: bool) -> Result<(), String> {
+fn number(word: &str) -> Result<usize, String> {
+    word.parse().map_err(|_| format!("'{word}' is no number"))
+}
+
+fn replay(log: &str, dir: &str, [share, shares, most]: [&str; 3], xfs: bool) -> Result<(), String> {
+    let (share, shares, most) = (number(share)?, number(shares)?, number(most)?);
     let log = Log::open(Path::new(log))?;
     let all = log.states();
     if all.is_empty() {
@@ -70,10 +75,11 @@ fn replay(log: &str, dir: &str, [share, shares, most]: [usize; 3], xfs: bool) ->
     Ok(())
 }
 
-fn image(log: &str, number: usize, file: &str) -> Result<(), String> {
+fn image(log: &str, state: &str, file: &str) -> Result<(), String> {
+    let wanted = number(state)?;
     let log = Log::open(Path::new(log))?;
     let all = log.states();
-    let state = all.get(number).ok_or_else(|| format!("there are only {} states", all.len()))?;
+    let state = all.get(wanted).ok_or_else(|| format!("there are only {} states", all.len()))?;
     let mut disk = log::Disk::create(&log, Path::new(file))?;
     disk.advance(state.entries)?;
     if state.torn {
@@ -114,20 +120,15 @@ fn recover(state: &str) -> Result<(), String> {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let number = |word: &str| word.parse().map_err(|_| format!("'{word}' is no number"));
-    let outcome =
-        match words[..] {
-            ["states", log] => states(log),
-            ["slices", log] => slices(log),
-            ["replay", log, dir, share, shares, most, ref xfs @ ..] if matches!(xfs, [] | ["xfs"]) => {
-                [share, shares, most].map(number).into_iter().collect::<Result<Vec<_>, _>>().and_then(
-                    |numbers| replay(log, dir, [numbers[0], numbers[1], numbers[2]], !xfs.is_empty()),
-                )
-            }
-            ["image", log, state, file] => number(state).and_then(|state| image(log, state, file)),
-            ["recover", state] => recover(state),
-            _ => Err("see the head of its source for what it understands".to_owned()),
-        };
+    let outcome = match words[..] {
+        ["states", log] => states(log),
+        ["slices", log] => slices(log),
+        ["replay", log, dir, share, shares, most] => replay(log, dir, [share, shares, most], false),
+        ["replay", log, dir, share, shares, most, "xfs"] => replay(log, dir, [share, shares, most], true),
+        ["image", log, state, file] => image(log, state, file),
+        ["recover", state] => recover(state),
+        _ => Err("see the head of its source for what it understands".to_owned()),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
