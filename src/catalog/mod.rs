@@ -107,14 +107,15 @@ impl Catalog<Directory> {
     pub fn open(path: &Path) -> Result<(Self, Loaded), Refused> {
         Self::open_on(Directory::open(path)?)
     }
+}
 
-    /// Remove the state directory of a group that has no volume.
-    ///
-    /// # Errors
-    /// `state.locked`, `state.directory`; `group.not-empty` when it has volumes after all.
-    pub fn destroy(path: &Path) -> Result<(), Refused> {
-        Self::destroy_on(Directory::open(path)?)
-    }
+/// Why a group was not destroyed.
+#[derive(Debug)]
+pub struct Undestroyed {
+    /// What failed.
+    pub refused: Refused,
+    /// Whether it is gone all the same, if not now then after the next start.
+    pub has_begun: bool,
 }
 
 impl<F: StateFiles> Catalog<F> {
@@ -132,6 +133,9 @@ impl<F: StateFiles> Catalog<F> {
     /// As [`Catalog::create_on`].
     pub fn import_on(files: F, group: &Group, newest: Generation) -> Result<(Self, Generation), Refused> {
         let mut catalog = Self { files, head: None, used: newest };
+        // A mark that was left would take the new group away at the next start.
+        remains::settle_remains(&catalog.files)
+            .map_err(|error| catalog.failed("cannot be cleared of a removed group", &error))?;
         match catalog.files.read(HEAD, 1) {
             Ok(None) => {}
             Ok(Some(_)) => return Err(refuse::group_exists(group.name())),
@@ -201,17 +205,6 @@ impl<F: StateFiles> Catalog<F> {
         Ok((catalog, loaded))
     }
 
-    /// Remove the configuration and maps of a group that has no volume and, when they are empty, the directory of its
-    /// media and its own.
-    ///
-    /// # Errors
-    /// `state.directory`; `group.not-empty` when it has volumes after all.
-    pub fn destroy_on(files: F) -> Result<(), Refused> {
-        let (mut catalog, loaded) = Self::open_on(files)?;
-        catalog.destroy_group(&loaded.group)?;
-        catalog.files.clear().map_err(|error| catalog.failed("cannot be removed", &error))
-    }
-
     /// Make `group` the next generation, durably.
     ///
     /// After an error the disk holds the old configuration or the new one, both whole; the caller goes on with the old
@@ -246,17 +239,33 @@ impl<F: StateFiles> Catalog<F> {
     /// durably; were its files removed one by one without it, a past generation could be taken for the newest.
     ///
     /// # Errors
-    /// `group.not-empty`; `state.directory`, and then a later start brings the removal to its end if it had begun.
-    pub fn destroy_group(&mut self, group: &Group) -> Result<(), Refused> {
-        crate::state::change::destroy_group(group)?;
+    /// `group.not-empty`, `group.leaving`, `state.directory`.
+    pub fn destroy(&mut self, group: &Group) -> Result<(), Undestroyed> {
+        crate::state::change::destroy_group(group)
+            .map_err(|refused| Undestroyed { refused, has_begun: false })?;
         let marked = self
             .files
             .write(REMOVED, b"")
             .and_then(|()| self.files.sync(REMOVED))
             .and_then(|()| self.files.sync_directory());
-        marked
-            .and_then(|()| remains::clear(&self.files))
-            .map_err(|error| self.failed("cannot be removed", &error))
+        if let Err(error) = marked {
+            let is_marked = self.files.names().map_or(true, |names| names.iter().any(|name| name == REMOVED));
+            let take_back = || self.files.remove(REMOVED).and_then(|()| self.files.sync_directory());
+            let has_begun = is_marked && take_back().is_err();
+            return Err(Undestroyed { refused: self.failed("cannot be removed", &error), has_begun });
+        }
+        remains::clear(&self.files).map_err(|error| {
+            let refused = self.failed("is removed, but its files only at the next start", &error);
+            Undestroyed { refused, has_begun: true }
+        })
+    }
+
+    /// Remove the directory of a group that was destroyed, and that of its media, if they are empty.
+    ///
+    /// # Errors
+    /// The system call's: a directory may lie elsewhere by a link, or have something mounted on it.
+    pub fn remove_directory(&self) -> io::Result<()> {
+        self.files.clear()
     }
 
     /// Take the configuration that a label carries in place of an older one, as a new generation.

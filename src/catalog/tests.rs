@@ -353,7 +353,7 @@ fn a_group_whose_removal_is_cut_off_anywhere_is_there_or_gone_and_never_an_older
             files.put(&name, b"map");
         }
         let last = last.clone();
-        (files, Box::new(move || catalog.destroy_group(&last).is_ok()) as Box<dyn FnOnce() -> bool>)
+        (files, Box::new(move || catalog.destroy(&last).is_ok()) as Box<dyn FnOnce() -> bool>)
     };
     let (there, gone) = (Cell::new(0), Cell::new(0));
     let steps = at_each_step(prepare, |step, done, after| {
@@ -688,11 +688,12 @@ fn a_real_directory_is_private_and_locked_and_goes_when_it_is_empty() {
     );
     drop(catalog);
     assert_eq!(Catalog::create(&path, &group()).unwrap_err().id, "group.exists");
-    let (_, loaded) = Catalog::open(&path).unwrap();
+    let (mut catalog, loaded) = Catalog::open(&path).unwrap();
     assert_eq!((loaded.generation, &loaded.group), (Generation(2), &group()));
 
     std::fs::create_dir(path.join("media")).unwrap();
-    Catalog::destroy(&path).unwrap();
+    catalog.destroy(&loaded.group).unwrap();
+    catalog.remove_directory().unwrap();
     assert!(!path.exists());
     assert_eq!(Catalog::open(&path).unwrap_err().id, "state.directory");
 }
@@ -701,12 +702,13 @@ fn a_real_directory_is_private_and_locked_and_goes_when_it_is_empty() {
 fn a_directory_with_a_volume_or_somebodys_files_is_not_removed() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("dg");
-    drop(Catalog::create(&path, &busy_group()).unwrap());
-    assert_eq!(Catalog::destroy(&path).unwrap_err().id, "group.not-empty");
+    let (mut catalog, _) = Catalog::create(&path, &busy_group()).unwrap();
+    assert_eq!(catalog.destroy(&busy_group()).unwrap_err().refused.id, "group.not-empty");
     let path = root.path().join("dh");
-    drop(Catalog::create(&path, &group()).unwrap());
+    let (mut catalog, _) = Catalog::create(&path, &group()).unwrap();
     std::fs::write(path.join("mine"), b"x").unwrap();
-    Catalog::destroy(&path).unwrap();
+    catalog.destroy(&group()).unwrap();
+    catalog.remove_directory().unwrap();
     assert!(path.join("mine").exists());
     assert!(!path.join(HEAD).exists());
 }

@@ -223,7 +223,7 @@ impl<M: Machine> Owner<M> {
     /// Whether `plex` has left, and not because it failed.
     async fn is_taken_out(&self, group: &Rc<GroupHandle<M>>, live: &Live<M>, plex: Uuid) -> bool {
         let _turn = group.turn.lock().await;
-        let failed = live.lost.borrow().get(&plex).is_some_and(|errno| *errno != Errno::GONE);
+        let failed = live.lost.borrow().contains_key(&plex);
         group.record().plex_by_id(plex).is_none_or(|(_, plex)| !plex.is_attached()) && !failed
     }
 
@@ -257,14 +257,14 @@ impl<M: Machine> Owner<M> {
                 format!("{why}: its medium is full"),
                 "make room or name another medium, then add it again",
             ),
-            Some(errno) if errno != Errno::GONE => Refusal::new(
+            Some(errno) => Refusal::new(
                 Kind::Io,
                 "plex.copy-failed",
                 name,
                 format!("{why}: {errno}"),
                 "mend the medium or name another, then add it again",
             ),
-            Some(_) | None => Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, ""),
+            None => Refusal::new(Kind::Aborted, "task.aborted", &live.name, why, ""),
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Live<M: Machine = ThisHost> {
     pub(super) next_job: Cell<u64>,
     /// Plexes that may read as they will not stay, until they are made equal.
     pub(super) doubts: RefCell<BTreeMap<Uuid, Open>>,
-    /// Why plexes left its write path.
+    /// Why plexes left its write path that nobody took out, until they are attached again.
     pub(super) lost: RefCell<BTreeMap<Uuid, Errno>>,
     /// When its last plex failed a request, if it did.
     pub failed: Cell<Option<crate::device::Moment>>,

@@ -10,7 +10,7 @@ use crate::control::{Reply, Row, request};
 use crate::device::Moment;
 use crate::ring::Opening;
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs};
-use crate::state::{Group, Ids, MediumKind, PoolMedium, refuse};
+use crate::state::{Group, Ids, MediumKind, Plex, PoolMedium, Volume, refuse};
 
 use super::bringup::role;
 use super::jobs::{Job, Purpose};
@@ -83,13 +83,24 @@ impl<M: Machine> Owner<M> {
         request: request::GroupDestroy,
     ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
-        self.release_leaving(&group, group.record().leaving().to_vec()).await?;
-        change::destroy_group(&group.record())?;
-        let removed = self.groups.borrow_mut().remove(&request.group);
-        let directory = group.directory.clone();
-        drop((group, removed));
-        let files = self.machine.open_files(&directory).await?;
-        self.machine.worker(move || crate::catalog::Catalog::destroy_on(files)).await?;
+        if group.record().volumes().is_empty() {
+            self.release_leaving(&group, group.record().leaving().to_vec()).await?;
+        }
+        // Who has found it by now and would change it comes after this, and finds it gone.
+        let _turn = group.turn.lock().await;
+        self.refuse_destroyed(&group)?;
+        group.is_settled()?;
+        let record = group.record();
+        change::destroy_group(&record)?;
+        let last = (*record).clone();
+        let destroyed = self.on_catalog(&group, move |catalog| catalog.destroy(&last)).await;
+        if destroyed.as_ref().err().is_none_or(|failed| failed.has_begun) {
+            self.groups.borrow_mut().remove(&request.group);
+        }
+        destroyed.map_err(|failed| failed.refused)?;
+        if let Err(error) = self.on_catalog(&group, |catalog| catalog.remove_directory()).await {
+            tracing::warn!(path = %group.directory.display(), %error, "the directory of a destroyed group stays");
+        }
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
@@ -362,12 +373,13 @@ impl<M: Machine> Owner<M> {
                 .find(|plex| plex.purpose() == crate::state::Purpose::Mirror)
                 .ok_or_else(|| refuse::no_plexes(volume.name()))?,
         };
-        let (name, freed) = (plex.name().clone(), freed_bytes(volume.length(), plex.medium().kind));
+        let name = plex.name().clone();
         self.transact(&group, |group, ids| {
             change::remove_plex(group, request.volume.as_str(), name.as_str(), ids)
         })
         .await?;
-        Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes: freed, lost_bytes: 0 }))
+        let freed_bytes = freed_bytes(&group.record(), volume, [plex]);
+        Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes, lost_bytes: 0 }))
     }
 
     pub(super) async fn remove(self: &Rc<Self>, request: request::Remove) -> Result<Reply, Refused> {
@@ -390,7 +402,6 @@ impl<M: Machine> Owner<M> {
         // Refused before anything is done.
         change::remove_volume(&record, &args, &mut self.dice()?)?;
         let plexes: Vec<_> = volume.plexes().iter().map(|plex| plex.name().clone()).collect();
-        let freed = volume.plexes().iter().map(|plex| freed_bytes(volume.length(), plex.medium().kind)).sum();
         let lost = self.changed_since_cut(&group, uuid).await;
         if runs {
             self.stop_alone(&group, &request.object).await?;
@@ -405,7 +416,7 @@ impl<M: Machine> Owner<M> {
         Ok(Reply::Removed(Removed {
             volume: Some(request.object),
             plexes,
-            freed_bytes: freed,
+            freed_bytes: freed_bytes(&group.record(), volume, volume.plexes()),
             lost_bytes: lost,
         }))
     }
@@ -482,10 +493,69 @@ impl<M: Machine> Owner<M> {
     }
 }
 
-/// Bytes that a plex gives back when it goes.
-const fn freed_bytes(length: u64, kind: MediumKind) -> u64 {
-    match kind {
-        MediumKind::Made => crate::state::medium_bytes(length),
-        MediumKind::Foreign | MediumKind::Block => 0,
+/// Bytes that `gone`, plexes of `volume` that are no longer in `group`, have given back. What could not be freed yet still
+/// stands in its record.
+fn freed_bytes<'a>(group: &Group, volume: &Volume, gone: impl IntoIterator<Item = &'a Plex>) -> u64 {
+    let is_left = |plex: &Plex| group.leaving().iter().any(|left| left.plex == plex.uuid());
+    let made = gone.into_iter().filter(|plex| plex.medium().kind == MediumKind::Made && !is_left(plex));
+    made.map(|_| crate::state::medium_bytes(volume.length())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::offline::Deviceless;
+    use crate::ring::RingThread;
+
+    #[test]
+    fn a_group_that_was_destroyed_meanwhile_is_not_changed_and_its_name_is_free() {
+        let root = tempfile::tempdir().unwrap();
+        let (keepers, movers) = (RingThread::spawn("k", 8).unwrap(), RingThread::spawn("m", 8).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (owner, heard) =
+            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
+        let name = Name::new("g").unwrap();
+        let destroy = || {
+            let (owner, group) = (Rc::clone(&owner), name.clone());
+            tokio::task::spawn_local(
+                async move { owner.group_destroy(request::GroupDestroy { group }).await },
+            )
+        };
+        let change_nothing = |group: &Rc<GroupHandle<Deviceless>>| {
+            let (owner, group) = (Rc::clone(&owner), Rc::clone(group));
+            tokio::task::spawn_local(async move {
+                owner.transact(&group, |group, _| Ok(change::nothing(group))).await.map(drop)
+            })
+        };
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            owner.boot(heard).await.unwrap();
+            let create = || request::GroupCreate { group: name.clone(), media: Vec::new() };
+            owner.group_create(create()).await.unwrap();
+            let group = owner.group(&name).unwrap();
+
+            let turn = group.turn.lock().await;
+            let came = [destroy(), destroy()];
+            let change = change_nothing(&group);
+            // All of them have found it, and wait for their turns in that order.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+            let [first, second] = came;
+            assert!(first.await.unwrap().is_ok());
+            assert_eq!(second.await.unwrap().unwrap_err().id, "group.unknown");
+            assert_eq!(change.await.unwrap().unwrap_err().id, "group.unknown");
+            assert!(!root.path().join("g").exists());
+
+            // Gone with the mark, whatever becomes of its files; and its name is free.
+            owner.group_create(create()).await.unwrap();
+            let obstacle = root.path().join("g").join("configuration.damaged");
+            std::fs::create_dir(&obstacle).unwrap();
+            assert_eq!(destroy().await.unwrap().unwrap_err().id, "state.directory");
+            assert_eq!(destroy().await.unwrap().unwrap_err().id, "group.unknown");
+            std::fs::remove_dir(&obstacle).unwrap();
+            owner.group_create(create()).await.unwrap();
+            assert!(!root.path().join("g").join("group.removed").exists(), "it would go with the next start");
+        });
     }
 }

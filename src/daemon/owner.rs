@@ -250,6 +250,17 @@ impl<M: Machine> Owner<M> {
         groups.get(name).cloned().ok_or_else(|| crate::state::refuse::group_unknown(name.as_str()))
     }
 
+    /// That `group`, which was found some time ago, was not destroyed since.
+    ///
+    /// # Errors
+    /// `group.unknown`.
+    pub(super) fn refuse_destroyed(&self, group: &Rc<GroupHandle<M>>) -> Result<(), Refused> {
+        match self.groups.borrow().get(&group.name) {
+            Some(now) if Rc::ptr_eq(now, group) => Ok(()),
+            _ => Err(crate::state::refuse::group_unknown(group.name.as_str())),
+        }
+    }
+
     /// All groups, by name.
     #[must_use]
     pub fn all_groups(&self) -> Vec<Rc<GroupHandle<M>>> {
@@ -376,6 +387,7 @@ impl<M: Machine> Owner<M> {
         plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
     ) -> Result<Committed, Refused> {
         let _turn = group.turn.lock().await;
+        self.refuse_destroyed(group)?;
         let before = group.record();
         let change = plan(&before, &mut self.dice()?)?;
         if self.takes_out_a_plex(&change) {
@@ -457,10 +469,9 @@ impl<M: Machine> Owner<M> {
         let (owner, group) = (Rc::clone(self), Rc::clone(group));
         self.machine.spawn(async move {
             let _turn = group.turn.lock().await;
-            let is_there = owner.groups.borrow().get(&group.name).is_some_and(|now| Rc::ptr_eq(now, &group));
             let record = group.record();
             let noted = (*record).clone().with_labelled(&owner.labelled.borrow());
-            if !is_there || noted == *record {
+            if owner.refuse_destroyed(&group).is_err() || noted == *record {
                 return;
             }
             if let Err(refused) = owner.commit_quietly(&group, noted).await {
@@ -475,6 +486,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         record: Group,
     ) -> Result<(), Refused> {
+        self.refuse_destroyed(group)?;
         let record = record.with_labelled(&self.labelled.borrow());
         let next = record.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;

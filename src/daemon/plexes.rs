@@ -115,10 +115,12 @@ impl<M: Machine> Owner<M> {
             return Ok(false);
         }
         let names = (volume.as_str(), name.as_str());
-        self.transact(group, |group, ids| change::detach_plex(group, names.0, names.1, ids)).await?;
+        let committed =
+            self.transact(group, |group, ids| change::detach_plex(group, names.0, names.1, ids)).await?;
         if let Some(live) = self.live(uuid) {
             live.abort_jobs(|on| on == id);
         }
+        self.survivor_tells(&committed, uuid).await;
         // Closed, so that its medium can be looked at and mended.
         self.media.borrow_mut().remove(&id);
         Ok(true)
@@ -141,6 +143,7 @@ impl<M: Machine> Owner<M> {
         let names = (volume_record.name().as_str(), name.as_str());
         change::attach_plex(&record, names.0, names.1, &mut self.dice()?)?;
         self.wait_for_stragglers(&live, plex).await?;
+        live.lost.borrow_mut().remove(&plex.uuid());
         // Opened anew: another file may stand at the path by now, and a flush that failed is held against the open one.
         self.media.borrow_mut().remove(&plex.uuid());
         let medium = self.open_plex(volume_record, plex, false).await?;

@@ -391,15 +391,20 @@ impl<M: Machine> Owner<M> {
         FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
         let lost = self.transact(&group, |group, ids| {
-            let change = change::lose_plex(group, plex, loss, heir, ids)?;
             // One that another verb has taken out meanwhile left for no such reason.
+            if !attached(group) {
+                return Err(crate::state::refuse::plex_gone(plex));
+            }
+            let change = change::lose_plex(group, plex, loss, heir, ids)?;
             self.events.note_cause(plex, errno);
             Ok(change)
         });
         let lost = lost.await;
         if let Some(live) = self.live(volume) {
             live.abort_jobs(|on| on == plex);
-            live.lost.borrow_mut().insert(plex, errno);
+            if lost.is_ok() {
+                live.lost.borrow_mut().insert(plex, errno);
+            }
         }
         match lost {
             Ok(committed) => {

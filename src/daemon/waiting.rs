@@ -76,7 +76,13 @@ impl WaitingGroups {
 /// Why nothing of a group is changed that waits for its state directory.
 #[must_use]
 pub(super) fn group_waits(group: &str, line: &str) -> Refused {
-    Refusal::new(Kind::System, "group.waits", group, format!("its volumes wait: {line}"), "")
+    Refusal::new(
+        Kind::System,
+        "group.waits",
+        group,
+        format!("its volumes wait: {line}"),
+        "try again after that",
+    )
 }
 
 impl<M: Machine> Owner<M> {

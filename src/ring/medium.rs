@@ -174,7 +174,8 @@ impl Medium {
     /// this returns; after an error there is no file.
     ///
     /// # Errors
-    /// [`Fault::Exists`], [`Fault::NoSpace`], and what [`open`](Self::open) has.
+    /// [`Fault::Exists`], [`Fault::NoSpace`], [`Fault::Missing`] where only devices belong, and what [`open`](Self::open)
+    /// has.
     pub fn create_file(path: &Path, length: u64, allocation: Allocation) -> Result<Self, MediumError> {
         let system = |step: &'static str| move |code: Code| MediumError::system(path, step, code);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -183,6 +184,10 @@ impl Medium {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let directory = open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(system("open the directory of"))?;
+        // The name of a disk that is not there, or was mistyped, would become a file in memory.
+        if is_among_devices(&directory).map_err(system("look at the directory of"))? {
+            return Err(MediumError::new(path, Fault::Missing, None));
+        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(system("create"))?;
         let made = (|| {
@@ -463,6 +468,12 @@ fn open_disk(path: &Path, flags: OFlags, access: Access, deadline: Instant) -> R
             Err(code) => return Err(read_only(path, access, code)),
         }
     }
+}
+
+/// Whether `directory` is on the file system of device nodes, which is no disk's.
+fn is_among_devices(directory: &OwnedFd) -> Result<bool, Code> {
+    let (nodes, root) = (stat("/dev")?.st_dev, stat("/")?.st_dev);
+    Ok(nodes != root && fstat(directory)?.st_dev == nodes)
 }
 
 /// The alignments of memory and offset that direct I/O needs, where it is really there.

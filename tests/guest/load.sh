@@ -87,6 +87,7 @@ pause_of() {
     while completed "$node" && ((waiting == 0)); do still_due; done
     began=$(now_ms)
     "$@"
+    end=$((SECONDS + 60))
     completed "$node"
     before=$done_requests
     while ((done_requests == before)); do

@@ -34,7 +34,8 @@ killed_three_times() {
         case $said in
         *'taken over'*) life=$((life * 7 / 8)) ;;
         *'group loaded'*) kills=$((kills + 1)) life=$((life * (15 + RANDOM % 3) / 16)) ;;
-        *) life=$((life * 9 / 8)) ;;
+        # Two seconds are enough for any.
+        *) life=$((life < 2000000 ? life * 9 / 8 : life)) ;;
         esac
     done
     spawn_daemon

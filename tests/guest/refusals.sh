@@ -93,6 +93,9 @@ loop_device locked 40M --read-only
 refused 65 medium.read-only "$device: " make w 16m --plex "$device"
 refused 65 medium.read-only "$device: " group create h "$device"
 unchanged
+# A mistyped disk does not become a file.
+refused 65 medium.missing "/dev/vdnone: no such file or disk" make w 4m --plex /dev/vdnone
+unchanged
 # On a volume, whatever is between.
 node=$(device_of v)
 refused 65 medium.on-volume "$node: it lies on volume v" make w 4m --plex "$node"
@@ -280,4 +283,21 @@ if ! compgen -G '/dev/ublkc*' >/dev/null && modprobe -r ublk_drv; then
 fi
 spawn_daemon
 daemon_answers
+
+# What another program holds is not freed, and not said to be; its group waits for that.
+step 30 cleave group create held "$PWD/media"
+step 30 cleave -g held make q 8m
+step 30 cleave -g held stop q
+file=$(cleave --json -g held show q | jq -r '.volumes[0].plexes[0].path')
+# This daemon knows its own file.
+kill_daemon
+spawn_daemon
+daemon_answers
+exec {held}<>"$file"
+flock -x "$held"
+assert_eq 0 "$(cleave --json -g held rm -f q | jq .freed_bytes)" "what was freed of a plex whose file is held"
+refused 13 group.leaving "held: $file, of a plex that was removed, is still there" group destroy held
+exec {held}>&-
+step 30 cleave group destroy held
+[[ ! -e $file ]] || die "the file of a plex is left: $file"
 echo "$cases refusals"

@@ -63,6 +63,9 @@ serves() { cleave -g g status v; }
 wait_for 30 serves
 [[ $(step 120 cleave -g g verify v) == *equal* ]] || die "plexes differ"
 
+mkdir bare
+step 30 cleave group create e "$PWD/bare"
+
 echo "== read-only after an error of its file system"
 disk=$(findmnt -n -o SOURCE "$CLEAVE_TEST_STATE")
 mount -o remount,errors=remount-ro "$CLEAVE_TEST_STATE"
@@ -70,6 +73,8 @@ echo 1 >"/sys/fs/ext4/${disk##*/}/trigger_fs_error"
 wait_for 10 bash -c "findmnt -n -o FS-OPTIONS '$CLEAVE_TEST_STATE' | grep -qw ro || ! touch '$CLEAVE_TEST_STATE/x' 2>/dev/null"
 refused 'Read-only file system|Input/output error' make w 8m
 refused 'Read-only file system|Input/output error' stop v
+expect_fail '^cleave: .*/e: cannot be removed: (Read-only file system|Input/output error); ' cleave group destroy e
+cleave --json -g e list >/dev/null || die "a group that could not be destroyed is not known any more"
 step 60 dd if=/dev/urandom of="$node" bs=1M count=4 seek=20 oflag=direct conv=fsync status=none
 good=$(sha256sum <"$node")
 
