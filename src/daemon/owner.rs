@@ -40,6 +40,8 @@ pub struct GroupHandle<M: Machine = ThisHost> {
     record: RefCell<Rc<Group>>,
     generation: Cell<u64>,
     pub(super) catalog: Arc<Mutex<Catalog<M::Files>>>,
+    /// Told of each new record.
+    changed: tokio::sync::Notify,
     /// One transaction at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Why its volumes are not taken over yet: nothing of it is changed before that.
@@ -61,8 +63,25 @@ impl<M: Machine> GroupHandle<M> {
 
     /// Take a configuration that was made durable otherwise than by a transaction.
     pub(super) fn replace(&self, record: Group, generation: Generation) {
-        *self.record.borrow_mut() = Rc::new(record);
         self.generation.set(generation.0);
+        self.set_record(Rc::new(record));
+    }
+
+    fn set_record(&self, record: Rc<Group>) {
+        *self.record.borrow_mut() = record;
+        self.changed.notify_waiters();
+    }
+
+    /// Wait until the record is such that `wanted`.
+    async fn until(&self, wanted: impl Fn(&Group) -> bool) {
+        loop {
+            // From before the look.
+            let changed = self.changed.notified();
+            if wanted(&self.record()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Note why its volumes wait to be taken over, or that they do no longer.
@@ -356,6 +375,7 @@ impl<M: Machine> Owner<M> {
             record: RefCell::new(Rc::new(record)),
             generation: Cell::new(generation),
             catalog: Arc::new(Mutex::new(catalog)),
+            changed: tokio::sync::Notify::new(),
             turn: tokio::sync::Mutex::new(()),
             waits: RefCell::default(),
         });
@@ -387,6 +407,34 @@ impl<M: Machine> Owner<M> {
         plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
     ) -> Result<Committed, Refused> {
         let _turn = group.turn.lock().await;
+        self.transact_in_turn(group, plan).await
+    }
+
+    /// [`Owner::transact`], unless the record comes to be such that it is `moot` before its turn has come: none then. Who has
+    /// the turn may wait for requests that wait for whoever asks.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn transact_unless(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        moot: impl Fn(&Group) -> bool,
+        plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+    ) -> Result<Option<Committed>, Refused> {
+        group.is_settled()?;
+        let _turn = tokio::select! {
+            biased;
+            () = group.until(moot) => return Ok(None),
+            turn = group.turn.lock() => turn,
+        };
+        self.transact_in_turn(group, plan).await.map(Some)
+    }
+
+    async fn transact_in_turn(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        plan: impl FnOnce(&Group, &mut Ids) -> Result<Change, Refused>,
+    ) -> Result<Committed, Refused> {
         self.refuse_destroyed(group)?;
         let before = group.record();
         let change = plan(&before, &mut self.dice()?)?;
@@ -415,7 +463,7 @@ impl<M: Machine> Owner<M> {
         let generation = Generation(group.generation());
         FaultPoint::TransactionLabelled.reached();
         let news = self.events.news_of(&before, &change);
-        *group.record.borrow_mut() = Rc::clone(&after);
+        group.set_record(Rc::clone(&after));
         if change.outdates_labels(&before) {
             self.record_labels_soon(group);
         }
@@ -490,8 +538,7 @@ impl<M: Machine> Owner<M> {
         let record = record.with_labelled(&self.labelled.borrow());
         let next = record.clone();
         let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
-        group.generation.set(committed.generation.0);
-        *group.record.borrow_mut() = Rc::new(record);
+        group.replace(record, committed.generation);
         Ok(())
     }
 

@@ -384,17 +384,14 @@ impl<M: Machine> Owner<M> {
                 .and_then(|volume| volume.plex_by_id(plex))
                 .is_some_and(crate::state::Plex::is_attached)
         };
-        let record = group.record();
-        if !attached(&record) {
-            return Ok(fate(&record));
+        // A plex that is taken out on purpose is missing from the route before the record says so, and writes wait for that.
+        let taken_out = |record: &crate::state::Group| !attached(record);
+        if taken_out(&group.record()) {
+            return Ok(fate(&group.record()));
         }
         FaultPoint::LossSeen.reached();
         let loss = if errno == Errno::TIMED_OUT { Loss::Slow } else { Loss::Failed };
-        let lost = self.transact(&group, |group, ids| {
-            // One that another verb has taken out meanwhile left for no such reason.
-            if !attached(group) {
-                return Err(crate::state::refuse::plex_gone(plex));
-            }
+        let lost = self.transact_unless(&group, taken_out, |group, ids| {
             let change = change::lose_plex(group, plex, loss, heir, ids)?;
             self.events.note_cause(plex, errno);
             Ok(change)
@@ -402,21 +399,19 @@ impl<M: Machine> Owner<M> {
         let lost = lost.await;
         if let Some(live) = self.live(volume) {
             live.abort_jobs(|on| on == plex);
-            if lost.is_ok() {
+            if matches!(lost, Ok(Some(_))) {
                 live.lost.borrow_mut().insert(plex, errno);
             }
         }
         match lost {
-            Ok(committed) => {
+            Ok(Some(committed)) => {
                 self.survivor_tells(&committed, volume).await;
                 FaultPoint::LossRecorded.reached();
                 // Its medium is closed, so that it can be looked at and mended.
                 self.media.borrow_mut().remove(&plex);
                 Ok(fate(&committed.after))
             }
-            // The transaction that this one waited for has taken the plex out, or removed it, by itself: a plex that is
-            // taken out on purpose is missing from the route before the record says so, and writes wait for the record.
-            Err(_) if !attached(&group.record()) => Ok(fate(&group.record())),
+            Ok(None) => Ok(fate(&group.record())),
             Err(refused) => {
                 tracing::error!(%volume, %plex, "the loss of a plex cannot be recorded: {refused}");
                 Err(Errno::IO)

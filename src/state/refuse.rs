@@ -172,9 +172,7 @@ pub(super) fn volume_gone(what: impl Display) -> Refused {
     Refusal::new(Kind::Changed, "volume.gone", what, "the volume was removed meanwhile", "")
 }
 
-/// `plex.gone`: the plex was removed, or has left its volume, while a verb was on its way.
-#[must_use]
-pub fn plex_gone(what: impl Display) -> Refused {
+pub(super) fn plex_gone(what: impl Display) -> Refused {
     Refusal::new(Kind::Changed, "plex.gone", what, "the plex was removed meanwhile", "")
 }
 

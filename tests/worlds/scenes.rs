@@ -910,6 +910,53 @@ fn a_mirror_that_leaves_while_it_is_copied_leaves_no_file() {
     assert_eq!((scene.plexes().len(), scene.record().leaving()), (1, &[][..]));
 }
 
+/// A plex is taken out, a write waits for the record of that, and behind it comes a verb that has to have all writes ended:
+/// the write ends with the record, not with a turn that comes after the verb's.
+#[test]
+fn a_write_that_waits_for_a_plex_to_be_taken_out_holds_up_no_verb() {
+    let scene = Scene::new(31);
+    let device = scene.make(2);
+    scene.ask(add_snapshot_mirrors(1)).unwrap();
+    scene.ask(cut(1)).unwrap();
+    scene.ask(Request::Stop(request::Stop { group: name("g"), volume: name("s") })).unwrap();
+    let old = scene.plexes()[0].name().clone();
+    let replace = request::PlexReplace {
+        group: name("g"),
+        plex: old.clone(),
+        path: None,
+        media: Vec::new(),
+        sparse: false,
+        bytes_per_second: None,
+        background: true,
+        force: false,
+    };
+    scene.ask(Request::PlexReplace(replace)).unwrap();
+    let last = || scene.plexes().last().cloned().expect("a plex");
+    scene.until(|| last().state() == PlexState::Active);
+    // The old one leaves now, and what is recorded of that takes its time.
+    let disk = scene.disks()[1].clone();
+    disk.add_rule(hold(Operation::Write).within(BEHIND));
+    scene.until(|| disk.held() > 0);
+    assert_eq!(*scene.plexes()[0].name(), old, "it is on its way out");
+    let back = request::SnapBack {
+        group: name("g"),
+        snapshot: name("s"),
+        nmirror: None,
+        bytes_per_second: None,
+        background: true,
+    };
+    let back = scene.launch(Request::SnapBack(back));
+    scene.run_for(100);
+    scene.write(device, 3, 91);
+    scene.run_for(100);
+    assert_eq!((scene.kernel.pending(), back.borrow().is_some()), (1, false), "both wait");
+    disk.clear_rules();
+    disk.release();
+    scene.run_for(1000);
+    assert_eq!(scene.kernel.pending(), 0);
+    back.take().expect("it has ended").unwrap();
+}
+
 /// The power is cut while the labels of a snapshot of two plexes are being written: both are its own.
 #[test]
 fn rule_16_a_snapshot_starts_whichever_of_its_labels_lags() {
