@@ -1,10 +1,12 @@
 //! One state after the other is recovered and judged.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use cleave::base::zero::is_zero;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use serde_json::Value;
 
@@ -22,13 +24,16 @@ pub struct Judge<'a> {
     disk: Disk<'a>,
     slices: Vec<Slice>,
     xfs: bool,
+    /// Digests of the images whose file system was found clean: most states leave a volume, and nearly all a snapshot, as an
+    /// earlier one did, and what its program says follows from the bytes.
+    clean: HashSet<blake3::Hash>,
 }
 
 impl<'a> Judge<'a> {
     /// Works below `dir`, which holds nothing else; judges an XFS too where `xfs` says that this kernel has it.
     pub fn new(log: &'a Log, dir: &Path, xfs: bool) -> Result<Self, String> {
         let disk = Disk::create(log, &dir.join("recorded"))?;
-        Ok(Self { log, dir: dir.to_owned(), disk, slices: log.slices()?, xfs })
+        Ok(Self { log, dir: dir.to_owned(), disk, slices: log.slices()?, xfs, clean: HashSet::new() })
     }
 
     /// Recover `state` and judge what is found.
@@ -60,13 +65,24 @@ impl<'a> Judge<'a> {
             }
         }
         // Last, because it writes.
-        match told.file_system {
-            Some(FileSystem::Ext4) => volumes.iter().try_for_each(clean_ext4),
-            Some(FileSystem::Xfs) if self.xfs => {
-                volumes.iter().try_for_each(|volume| clean_xfs(volume, &self.dir.join("mounted")))
-            }
-            Some(FileSystem::Xfs) | None => Ok(()),
+        let Some(kind) = told.file_system else { return Ok(()) };
+        volumes.iter().try_for_each(|volume| self.file_system(volume, kind))
+    }
+
+    /// The file system of the volume is clean once its log is replayed.
+    fn file_system(&mut self, volume: &Value, kind: FileSystem) -> Result<(), String> {
+        let Some(plex) = complete(volume).into_iter().next() else { return Ok(()) };
+        let digest = digest(&plex, volume["length"].as_u64().ok_or("a volume has no length")?)?;
+        if self.clean.contains(&digest) {
+            return Ok(());
         }
+        match kind {
+            FileSystem::Ext4 => clean_ext4(&volume["volume"], &plex)?,
+            FileSystem::Xfs if self.xfs => clean_xfs(&volume["volume"], &plex, &self.dir.join("mounted"))?,
+            FileSystem::Xfs => {}
+        }
+        self.clean.insert(digest);
+        Ok(())
     }
 
     /// The slices of the disk as files of their own; the one called `disk` is unpacked as the state directory.
@@ -160,27 +176,48 @@ fn replay_ext4(image: &Path) -> Result<(), String> {
         .map(drop)
 }
 
-fn clean_ext4(volume: &Value) -> Result<(), String> {
-    for plex in complete(volume).iter().take(1) {
-        replay_ext4(plex)?;
-        run(Command::new("e2fsck").arg("-fn").arg(plex), &format!("e2fsck of {}", volume["volume"]), &[0])?;
-    }
-    Ok(())
+fn clean_ext4(name: &Value, image: &Path) -> Result<(), String> {
+    replay_ext4(image)?;
+    run(Command::new("e2fsck").arg("-fn").arg(image), &format!("e2fsck of {name}"), &[0]).map(drop)
 }
 
 /// Only a kernel replays the log of an XFS: it is mounted and unmounted once.
-fn clean_xfs(volume: &Value, point: &Path) -> Result<(), String> {
-    for plex in complete(volume).iter().take(1) {
-        fs::create_dir_all(point).map_err(|error| format!("{}: {error}", point.display()))?;
-        let name = &volume["volume"];
-        // A snapshot has the identity of its origin, which another process may have mounted.
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "xfs", "-o", "loop,nouuid"]).arg(plex).arg(point);
-        run(&mut mount, &format!("the mount of {name}"), &[0])?;
-        run(Command::new("umount").arg(point), &format!("the unmount of {name}"), &[0])?;
-        run(Command::new("xfs_repair").arg("-n").arg(plex), &format!("xfs_repair of {name}"), &[0])?;
+fn clean_xfs(name: &Value, image: &Path, point: &Path) -> Result<(), String> {
+    fs::create_dir_all(point).map_err(|error| format!("{}: {error}", point.display()))?;
+    // A snapshot has the identity of its origin, which another process may have mounted.
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "xfs", "-o", "loop,nouuid"]).arg(image).arg(point);
+    run(&mut mount, &format!("the mount of {name}"), &[0])?;
+    run(Command::new("umount").arg(point), &format!("the unmount of {name}"), &[0])?;
+    run(
+        Command::new("xfs_repair").args(["-n", "-P", "-o", "bhash=64"]).arg(image),
+        &format!("xfs_repair of {name}"),
+        &[0],
+    )
+    .map(drop)
+}
+
+/// What the image holds: of each part that is not zero, where it stands and what is in it.
+fn digest(image: &Path, length: u64) -> Result<blake3::Hash, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", image.display());
+    let file = File::open(image).map_err(failed)?;
+    let mut digest = blake3::Hasher::new();
+    digest.update(&length.to_le_bytes());
+    let mut bytes = vec![0; STRIDE];
+    let mut done = 0;
+    for (start, end) in data_ranges(&file, 0, length)? {
+        let mut place = done.max(start / STRIDE as u64 * STRIDE as u64);
+        while place < end {
+            let part = &mut bytes[..STRIDE.min(usize::try_from(length - place).unwrap_or(STRIDE))];
+            file.read_exact_at(part, place).map_err(failed)?;
+            if !is_zero(part) {
+                digest.update(&place.to_le_bytes()).update(part);
+            }
+            place += part.len() as u64;
+        }
+        done = done.max(place);
     }
-    Ok(())
+    Ok(digest.finalize())
 }
 
 /// The images of the plexes that hold all of the volume.

@@ -3,8 +3,8 @@
 //! ```text
 //!   powercut states LOG                        how many states a log has, and from which on there are stamps
 //!   powercut slices LOG                        the slices of the disk, as NAME:START:SECTORS
-//!   powercut replay LOG DIR SHARE SHARES MOST [xfs]  judges each SHARES-th state from the SHARE-th on, MOST of all at
-//!                                              most; with xfs, an XFS as well
+//!   powercut replay LOG DIR SHARE SHARES MOST [xfs]  judges the states of one share of SHARES, MOST of all at most;
+//!                                              with xfs, an XFS as well
 //!   powercut image LOG STATE FILE              the disk of that state; prints what `replay` would judge it by
 //!   powercut recover STATE-DIR                 what `replay` runs for each state
 //! ```
@@ -27,6 +27,9 @@ use std::process::ExitCode;
 
 use crate::judge::Judge;
 use crate::log::{FileSystem, Log};
+
+/// States in a row that are of one share: neighbours are much alike, and what one has shown is not tried again.
+const NEIGHBOURS: usize = 16;
 
 fn states(log: &str) -> Result<(), String> {
     let log = Log::open(Path::new(log))?;
@@ -60,7 +63,8 @@ fn replay(log: &str, dir: &str, [share, shares, most]: [&str; 3], xfs: bool) -> 
     let chosen = (0..take).map(|number| number * all.len() / take);
     let mut judge = Judge::new(&log, Path::new(dir), xfs)?;
     let (mut judged, mut torn, mut failed) = (0, 0, 0);
-    for number in chosen.skip(share).step_by(shares.max(1)) {
+    let mine = |&(place, _): &(usize, usize)| place / NEIGHBOURS % shares.max(1) == share;
+    for (_, number) in chosen.enumerate().filter(mine) {
         judged += 1;
         if judged % 100 == 0 {
             eprintln!("powercut: {judged} judged");
