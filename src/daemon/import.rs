@@ -133,16 +133,20 @@ fn newest(found: &[Labelled]) -> Result<(&Labelled, Group), Refused> {
         if let Some(other) = found.iter().find(|other| other.label.plex == one.label.plex)
             && !std::ptr::eq(other, one)
         {
-            return Err(Refusal::new(
-                Kind::Medium,
-                "import.twice",
-                &one.path,
-                format!(
-                    "it and {} both carry plex {}, with generations {} and {}: one is a copy of the other",
-                    other.path, one.label.plex, one.label.config_generation, other.label.config_generation
+            let (reason, way_out) = match other.path == one.path {
+                true => ("it is named twice".to_owned(), "name it once"),
+                false => (
+                    format!(
+                        "it and {} both carry plex {}, with generations {} and {}: one is a copy of the other",
+                        other.path,
+                        one.label.plex,
+                        one.label.config_generation,
+                        other.label.config_generation
+                    ),
+                    "leave the older one out",
                 ),
-                "leave the older one out",
-            ));
+            };
+            return Err(Refusal::new(Kind::Medium, "import.twice", &one.path, reason, way_out));
         }
         let twin = one.label.config_generation == newest.label.config_generation;
         if twin && one.label.configuration != *text {
@@ -213,8 +217,15 @@ mod tests {
         assert_eq!((refused.id.as_str(), refused.object.as_str()), ("import.unrelated", "/dev/1"));
         let heads = [labelled(&first, 0, 5), labelled(&second, 1, 5)];
         assert_eq!(newest(&heads).unwrap_err().id, "group.two-heads");
-        let copies = [labelled(&second, 0, 6), labelled(&first, 0, 5)];
-        assert_eq!(newest(&copies).unwrap_err().id, "import.twice");
+        let mut copies = [labelled(&second, 0, 6), labelled(&first, 0, 5)];
+        copies[1].path = path("/dev/copy");
+        let refused = newest(&copies).unwrap_err();
+        assert_eq!(refused.id, "import.twice");
+        assert!(refused.reason.contains("generations 5 and 6: one is a copy"), "{refused}");
+        let mut twice = [labelled(&first, 0, 5), labelled(&first, 0, 5)];
+        assert_eq!(newest(&twice).unwrap_err().reason, "it is named twice");
+        twice[1].path = path("/dev/link");
+        assert_eq!(newest(&twice).unwrap_err().way_out, "leave the older one out");
         let mut torn = [labelled(&first, 0, 5)];
         torn[0].label.configuration[200] ^= 1;
         assert_eq!(newest(&torn).unwrap_err().id, "group.damaged");

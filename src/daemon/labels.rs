@@ -404,23 +404,16 @@ mod tests {
     use crate::base::Name;
     use crate::control::request;
     use crate::control::words::{DataPath, Init};
-    use crate::daemon::offline::Deviceless;
-    use crate::daemon::owner::Owner;
+    use crate::daemon::offline::with_owner;
     use crate::daemon::server::Answer;
-    use crate::ring::RingThread;
     use crate::state::change::{self, Presence};
 
     /// A start looks at the files of a stopped volume while another verb changes the volume's record.
     #[test]
     fn the_files_of_a_volume_at_rest_are_not_written_while_a_start_looks_at_them() {
         let root = tempfile::tempdir().unwrap();
-        let (keepers, movers) = (RingThread::spawn("k", 64).unwrap(), RingThread::spawn("m", 64).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (owner, heard) =
-            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
         let name = |text: &str| Name::new(text).unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            owner.boot(heard).await.unwrap();
+        with_owner(root.path(), async |owner| {
             let (messages, _kept) = tokio::sync::mpsc::channel(64);
             let make = request::Make {
                 group: request::default_group(),
@@ -460,6 +453,8 @@ mod tests {
             for (plex, presence) in looks().await {
                 assert_eq!(presence, Presence::Present(noted(plex)));
             }
-        });
+            Ok(())
+        })
+        .unwrap();
     }
 }

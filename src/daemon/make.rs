@@ -504,31 +504,25 @@ fn freed_bytes<'a>(group: &Group, volume: &Volume, gone: impl IntoIterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::offline::Deviceless;
-    use crate::ring::RingThread;
+    use crate::daemon::offline::{Deviceless, with_owner};
 
     #[test]
     fn a_group_that_was_destroyed_meanwhile_is_not_changed_and_its_name_is_free() {
         let root = tempfile::tempdir().unwrap();
-        let (keepers, movers) = (RingThread::spawn("k", 8).unwrap(), RingThread::spawn("m", 8).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (owner, heard) =
-            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
         let name = Name::new("g").unwrap();
-        let destroy = || {
-            let (owner, group) = (Rc::clone(&owner), name.clone());
-            tokio::task::spawn_local(
-                async move { owner.group_destroy(request::GroupDestroy { group }).await },
-            )
-        };
-        let change_nothing = |group: &Rc<GroupHandle<Deviceless>>| {
-            let (owner, group) = (Rc::clone(&owner), Rc::clone(group));
-            tokio::task::spawn_local(async move {
-                owner.transact(&group, |group, _| Ok(change::nothing(group))).await.map(drop)
-            })
-        };
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            owner.boot(heard).await.unwrap();
+        with_owner(root.path(), async |owner| {
+            let destroy = || {
+                let (owner, group) = (Rc::clone(&owner), name.clone());
+                tokio::task::spawn_local(
+                    async move { owner.group_destroy(request::GroupDestroy { group }).await },
+                )
+            };
+            let change_nothing = |group: &Rc<GroupHandle<Deviceless>>| {
+                let (owner, group) = (Rc::clone(&owner), Rc::clone(group));
+                tokio::task::spawn_local(async move {
+                    owner.transact(&group, |group, _| Ok(change::nothing(group))).await.map(drop)
+                })
+            };
             let create = || request::GroupCreate { group: name.clone(), media: Vec::new() };
             owner.group_create(create()).await.unwrap();
             let group = owner.group(&name).unwrap();
@@ -556,6 +550,8 @@ mod tests {
             std::fs::remove_dir(&obstacle).unwrap();
             owner.group_create(create()).await.unwrap();
             assert!(!root.path().join("g").join("group.removed").exists(), "it would go with the next start");
-        });
+            Ok(())
+        })
+        .unwrap();
     }
 }

@@ -71,16 +71,7 @@ pub struct RecoveredSnapshot {
 /// What refuses the start, the copies or the stop of a volume; a group that cannot be loaded is told of in the log and
 /// left out.
 pub fn recover(state: &Path) -> Result<Vec<Recovered>, Refused> {
-    let failed = |error: io::Error| system("recovery", "cannot make its threads", error.into());
-    let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
-    let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (owner, heard) =
-        Owner::new(Deviceless::default(), state.to_owned(), keepers.handle(), movers.handle());
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
-        // No device lives: what ran was cut off.
-        owner.boot(heard).await?;
+    with_owner(state, async |owner| {
         let mut recovered = Vec::new();
         for group in owner.all_groups() {
             let volumes: Vec<_> = group.record().volumes().iter().map(|found| found.name().clone()).collect();
@@ -99,6 +90,27 @@ pub fn recover(state: &Path) -> Result<Vec<Recovered>, Refused> {
             }
         }
         Ok(recovered)
+    })
+}
+
+/// Do `work` with an owner of what is below the directory `state`, from its boot on.
+///
+/// # Errors
+/// Those of the boot and of `work`.
+pub(super) fn with_owner<T>(
+    state: &Path,
+    work: impl AsyncFnOnce(Rc<Owner<Deviceless>>) -> Result<T, Refused>,
+) -> Result<T, Refused> {
+    let failed = |error: io::Error| system("recovery", "cannot make its threads", error.into());
+    let keepers = RingThread::spawn("cleave-keeper", RING_ENTRIES).map_err(failed)?;
+    let movers = RingThread::spawn("cleave-mover", RING_ENTRIES).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (owner, heard) =
+        Owner::new(Deviceless::default(), state.to_owned(), keepers.handle(), movers.handle());
+    tokio::task::LocalSet::new().block_on(&runtime, async move {
+        // No device lives: what ran was cut off.
+        owner.boot(heard).await?;
+        work(owner).await
     })
 }
 

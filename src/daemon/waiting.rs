@@ -143,8 +143,7 @@ impl<M: Machine> Owner<M> {
 mod tests {
     use super::*;
     use crate::base::Name;
-    use crate::daemon::offline::Deviceless;
-    use crate::ring::RingThread;
+    use crate::daemon::offline::with_owner;
     use crate::state::{Ids, change};
 
     #[test]
@@ -157,13 +156,8 @@ mod tests {
         let obstacle = directory.join("configuration.new");
         std::fs::create_dir(&obstacle).unwrap();
 
-        let (keepers, movers) = (RingThread::spawn("k", 8).unwrap(), RingThread::spawn("m", 8).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (owner, heard) =
-            Owner::new(Deviceless::default(), root.path().to_owned(), keepers.handle(), movers.handle());
         let name = Name::new("g").unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            owner.boot(heard).await.unwrap();
+        with_owner(root.path(), async |owner| {
             assert_eq!(owner.group(&name).err().unwrap().id, "group.unknown");
             let lines = owner.waiting.lines();
             let told =
@@ -177,7 +171,9 @@ mod tests {
             }
             let group = owner.group(&name).unwrap();
             assert!(group.is_settled().is_ok() && group.generation() > 1, "what was found is recorded");
-        });
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]
