@@ -306,8 +306,8 @@ impl<D: BlockDevice> MapFile<D> {
         sequence: u64,
         stop: Option<Generation>,
     ) -> (OwnedBuffer, SectorSums) {
-        let page = self.page(index as u64, sequence, stop, bits.page_bytes(index)).encode();
-        (OwnedBuffer::from_slice(&page), sector_sums(&page))
+        let (page, sums) = self.page(index as u64, sequence, stop, bits.page_bytes(index)).encode_with_sums();
+        (OwnedBuffer::from_slice(&page), sums)
     }
 
     /// End the run: write what is due, then the header with the stop generation (ordering rule 15).
