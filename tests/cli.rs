@@ -11,7 +11,7 @@ use cleave::control::row::{
     DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
 };
 use cleave::control::words::{
-    Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+    DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
 use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
 use cleave::control::{Happening, Severity, What};
@@ -169,6 +169,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         read_policy: ReadPolicy::Select,
         plex_timeout_s: 30,
         dirty_extents: 1024,
+        data: DataPath::Auto,
         preferred_plex: None,
         device: Some("/dev/ublkb0".into()),
         links: vec![
@@ -177,7 +178,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
             format!("/dev/vx/rdsk/{volume}").into(),
         ],
         snapshot: None,
-        data_path: Some("copy".to_owned()),
+        data_path: Some(DataPath::Copy),
         scrub: None,
         notes: Vec::new(),
     }

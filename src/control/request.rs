@@ -382,6 +382,9 @@ pub struct Set {
     /// Extents that may count as dirty at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty_extents: Option<u32>,
+    /// How data travel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataPath>,
 }
 
 /// See [`Request::Start`].

@@ -2,7 +2,7 @@
 
 use super::happening::Happening;
 use super::words::{
-    Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
+    DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
 use crate::base::{Name, Refusal, Uuid};
 use serde::{Deserialize, Serialize};
@@ -112,6 +112,9 @@ pub struct VolumeRow {
     /// Extents that may count as dirty at once.
     #[serde(default)]
     pub dirty_extents: u32,
+    /// How its data shall travel.
+    #[serde(default)]
+    pub data: DataPath,
     /// The plex preferred by [`ReadPolicy::Prefer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_plex: Option<Name>,
@@ -126,7 +129,7 @@ pub struct VolumeRow {
     pub snapshot: Option<SnapshotOf>,
     /// How data travel, as read back from the device: `copy` or `zero`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_path: Option<String>,
+    pub data_path: Option<DataPath>,
     /// Its scrubs, where there is a schedule, one under way, or a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrub: Option<ScrubRow>,

@@ -171,13 +171,15 @@ words! {
 }
 
 words! {
-    /// How request data travel between the kernel and the plexes, chosen for a device's life.
+    /// How request data travel between the kernel and the plexes.
+    #[derive(Default)]
     DataPath {
-        /// Whatever is known to be safe on this host.
+        #[default]
+        /// As `zero` where the kernel can, but what goes to several plexes is copied once.
         Auto = "auto",
-        /// Through buffers of the daemon.
+        /// Through memory of the daemon.
         Copy = "copy",
-        /// The kernel's buffers registered on the ring.
+        /// From the requests' own pages, to all plexes.
         Zero = "zero",
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH};
+use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH, SECTOR_BYTES};
 use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap, UnflushedMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
@@ -16,7 +16,7 @@ use crate::device::{Geometry, Host};
 use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use crate::ring::{Fault, Opening};
 use crate::state::change;
-use crate::state::{Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
+use crate::state::{DataPath, Group, MediumKind, Noted, Plex, PlexState, Volume as Record, VolumeState};
 use crate::volume::map_file::{Ending, MapIdentity, Worth};
 use crate::volume::{AbsentPlex, Intent, MapFile, ReadPolicy, Role, Route, RoutePlex, Shape, Volume};
 
@@ -441,6 +441,25 @@ impl<M: Machine> Owner<M> {
         Ok(route)
     }
 
+    /// How the data of a new device of the volume travel.
+    async fn data_mode(&self, record: &Record) -> DataMode {
+        let wanted = record.settings().data;
+        // The kernel promises that much of its own memory, and what applications lend is refused below what the device asks.
+        let fits = u64::from(record.memory_alignment()) <= SECTOR_BYTES;
+        if wanted != DataPath::Copy && fits && self.machine.zero_copy().await {
+            return DataMode::Zero;
+        }
+        if wanted == DataPath::Zero {
+            let why = if fits {
+                "this kernel does not lend requests' own pages"
+            } else {
+                "its plexes need memory that is aligned to more than a sector"
+            };
+            tracing::warn!(volume = %record.name(), "data=zero is asked for; its data are copied, because {why}");
+        }
+        DataMode::Copy
+    }
+
     /// Show the device of a volume that runs, with its links.
     async fn show(
         self: &Rc<Self>,
@@ -451,7 +470,10 @@ impl<M: Machine> Owner<M> {
     ) -> Result<(), Refused> {
         let volume = Arc::clone(&live.volume);
         let device = match face {
-            Face::New(wanted) => self.machine.add(options(record, wanted), volume).await?,
+            Face::New(wanted) => {
+                let options = options(record, wanted, self.data_mode(record).await);
+                self.machine.add(options, volume).await?
+            }
             Face::TakeOver(number) => self.machine.recover(number, FENCE_LIMIT, volume).await?,
         };
         let number = device.id();
@@ -528,7 +550,7 @@ impl<M: Machine> Owner<M> {
     }
 }
 
-fn options(record: &Record, id: Option<u32>) -> DeviceOptions {
+fn options(record: &Record, id: Option<u32>, data: DataMode) -> DeviceOptions {
     DeviceOptions {
         id,
         name: record.name().to_string(),
@@ -543,7 +565,7 @@ fn options(record: &Record, id: Option<u32>) -> DeviceOptions {
         discard_granularity: PAGE_BYTES as u32,
         memory_alignment: record.memory_alignment(),
         read_only: false,
-        data: DataMode::Copy,
+        data,
     }
 }
 

@@ -131,6 +131,9 @@ pub trait Machine: Clone + 'static {
     /// The source cannot be read.
     fn seed(&self) -> Result<[u8; 32], Refused>;
 
+    /// Whether devices can be served from their requests' own pages.
+    fn zero_copy(&self) -> impl Future<Output = bool>;
+
     /// See [`crate::ring::Medium::open`].
     fn open(&self, path: &Path, opening: Opening) -> impl Future<Output = Result<Self::Medium, MediumError>>;
     /// See [`crate::ring::Medium::create_file`].

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
-use crate::control::words::{DataPath, Init, TaskKind};
+use crate::control::words::{Init, TaskKind};
 use crate::control::{Reply, Row, request};
 use crate::device::Moment;
 use crate::ring::Opening;
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs};
-use crate::state::{Group, Ids, MediumKind, Plex, PoolMedium, Volume, refuse};
+use crate::state::{DataPath, Group, Ids, MediumKind, Plex, PoolMedium, SettingsChange, Volume, refuse};
 
 use super::bringup::role;
 use super::jobs::{Job, Purpose};
@@ -104,6 +104,27 @@ impl<M: Machine> Owner<M> {
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
+    /// That this host can serve what is wanted.
+    ///
+    /// # Errors
+    /// `volume.data-path`.
+    pub(super) async fn refuse_data_path(
+        &self,
+        volume: &Name,
+        wanted: Option<DataPath>,
+    ) -> Result<(), Refused> {
+        if wanted != Some(DataPath::Zero) || self.machine.zero_copy().await {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Kind::System,
+            "volume.data-path",
+            volume,
+            "this kernel does not lend requests' own pages (ublk's zero copy, from Linux 6.16 on)",
+            "say data=auto, which uses them where they are, or data=copy",
+        ))
+    }
+
     /// The group, which is made on first use when it is `default`.
     pub(super) async fn group_or_default(
         self: &Rc<Self>,
@@ -120,15 +141,8 @@ impl<M: Machine> Owner<M> {
         request: request::Make,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
-        if request.data == DataPath::Zero {
-            return Err(Refusal::new(
-                Kind::Usage,
-                "volume.data-path",
-                &request.volume,
-                "the data path 'zero' is not served",
-                "leave data= away or say data=copy",
-            ));
-        }
+        let data = rows::data_setting(request.data);
+        self.refuse_data_path(&request.volume, Some(data)).await?;
         refuse::check_length(request.length_bytes)?;
         let group = self.group_or_default(&request.group).await?;
         let wanted = Wanted {
@@ -150,7 +164,9 @@ impl<M: Machine> Owner<M> {
         let mut alone = None;
         let committed = self
             .transact(&group, |group, ids| {
-                let change = change::make_volume(group, &args, ids)?;
+                let made = change::make_volume(group, &args, ids)?;
+                let settings = SettingsChange { data: Some(data), ..SettingsChange::default() };
+                let change = Change { group: change::set(&made.group, args.name, settings)?.group, ..made };
                 // From before anybody can name it until it runs: a start would find media without labels.
                 alone = Some(self.alone_with_new(change.group.volume(args.name)?.uuid()));
                 Ok(change)

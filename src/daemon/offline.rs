@@ -214,6 +214,10 @@ impl Machine for Deviceless {
         self.host.wall()
     }
 
+    async fn zero_copy(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.host.spawn(task);
     }

@@ -12,13 +12,14 @@ use crate::control::words::TaskKind;
 use crate::control::{Reply, request};
 use crate::device::Host;
 use crate::state::change::{self, Effect};
-use crate::state::{Plex, PlexState, Settings, SettingsChange, Volume, refuse};
+use crate::state::{DataPath, Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
 use super::jobs::{Job, Purpose};
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring};
 use super::media::Wanted;
 use super::owner::{GroupHandle, Owner};
+use super::rows;
 
 /// How long a request that was left behind at a plex may take before the plex is not attached for it.
 const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ pub(super) fn put_in_force<M: Machine>(live: &Live<M>, settings: &Settings) {
     };
     live.volume.set_plex_limit(limit);
     live.volume.intent().set_cap(settings.dirty_extents);
+    live.volume.set_shares_pages(settings.data == DataPath::Zero);
 }
 
 impl<M: Machine> Owner<M> {
@@ -270,8 +272,12 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn set(self: &Rc<Self>, request: request::Set) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
         let _alone = self.alone_with(&group, &request.volume).await?;
-        let change =
-            SettingsChange { plex_timeout_s: request.plex_timeout_s, dirty_extents: request.dirty_extents };
+        let change = SettingsChange {
+            plex_timeout_s: request.plex_timeout_s,
+            dirty_extents: request.dirty_extents,
+            data: request.data.map(rows::data_setting),
+        };
+        self.refuse_data_path(&request.volume, change.data).await?;
         let name = request.volume.as_str();
         let before = *group.record().volume(name)?.settings();
         if change.applied_to(before) == before {

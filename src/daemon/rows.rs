@@ -21,7 +21,7 @@ pub struct LiveFacts {
     /// N of its `/dev/ublkbN` while it is started.
     pub device: Option<u32>,
     /// How data travel, as read back from the device.
-    pub data_path: Option<String>,
+    pub data_path: Option<words::DataPath>,
     /// Set bits of the maps that are in memory, by map.
     pub dirty_regions: HashMap<Uuid, u64>,
     /// Things the administrator should know.
@@ -130,11 +130,12 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         read_policy: policy,
         plex_timeout_s: volume.settings().plex_timeout_s,
         dirty_extents: volume.settings().dirty_extents,
+        data: data_word(volume.settings().data),
         preferred_plex: preferred,
         device: facts.device.map(|number| links::node(dev, number)),
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),
         snapshot: snapshot_of(record, volume, facts),
-        data_path: facts.data_path.clone(),
+        data_path: facts.data_path,
         scrub: scrub(volume),
         notes: notes(volume).into_iter().chain(facts.notes.iter().cloned()).collect(),
     }
@@ -281,12 +282,30 @@ pub fn is_degraded(plex: &Plex) -> bool {
     }
 }
 
+/// The setting that a word stands for.
+#[must_use]
+pub const fn data_setting(word: words::DataPath) -> state::DataPath {
+    match word {
+        words::DataPath::Auto => state::DataPath::Auto,
+        words::DataPath::Copy => state::DataPath::Copy,
+        words::DataPath::Zero => state::DataPath::Zero,
+    }
+}
+
+const fn data_word(setting: state::DataPath) -> words::DataPath {
+    match setting {
+        state::DataPath::Auto => words::DataPath::Auto,
+        state::DataPath::Copy => words::DataPath::Copy,
+        state::DataPath::Zero => words::DataPath::Zero,
+    }
+}
+
 /// The word for how data travel.
 #[must_use]
-pub const fn data_path(mode: DataMode) -> &'static str {
+pub const fn data_path(mode: DataMode) -> words::DataPath {
     match mode {
-        DataMode::Copy => words::DataPath::Copy.word(),
-        DataMode::Zero => words::DataPath::Zero.word(),
+        DataMode::Copy => words::DataPath::Copy,
+        DataMode::Zero => words::DataPath::Zero,
     }
 }
 
@@ -378,7 +397,11 @@ mod tests {
         for model in [state::Grade::Crash, state::Grade::Fs] {
             assert_eq!(grade(model).word(), model.to_string());
         }
-        assert_eq!((data_path(DataMode::Copy), data_path(DataMode::Zero)), ("copy", "zero"));
+        let modes = [DataMode::Copy, DataMode::Zero].map(data_path);
+        assert_eq!(modes, [words::DataPath::Copy, words::DataPath::Zero]);
+        for word in words::DataPath::ALL {
+            assert_eq!(data_word(data_setting(*word)), *word);
+        }
     }
 
     #[test]
@@ -442,7 +465,7 @@ mod tests {
         let mirror = &v.plexes()[1];
         let mut facts = LiveFacts {
             device: Some(7),
-            data_path: Some("copy".to_owned()),
+            data_path: Some(words::DataPath::Copy),
             dirty_regions: HashMap::from([(mirror.map().unwrap(), 12)]),
             notes: vec!["waits".to_owned()],
         };
@@ -452,8 +475,8 @@ mod tests {
         assert_eq!(row.device, Some(PathBuf::from("/dev/ublkb7")));
         assert_eq!((row.links.len(), row.links[0].to_str()), (5, Some("/dev/cleave/default/v")));
         assert_eq!(
-            (row.snapshot, row.notes, row.data_path.as_deref()),
-            (None, vec!["waits".to_owned()], Some("copy"))
+            (row.snapshot, row.notes, row.data_path),
+            (None, vec!["waits".to_owned()], Some(words::DataPath::Copy))
         );
 
         let first = super::plex(record.name(), &record, v, &v.plexes()[0], &facts);

@@ -113,9 +113,9 @@ impl<M: Machine> Owner<M> {
     /// Live facts of a volume for its rows.
     pub(super) fn facts(self: &Rc<Self>, volume: &crate::state::Volume) -> LiveFacts {
         let live = self.live(volume.uuid());
-        let data_path = live.as_ref().and_then(|live| {
-            live.device.borrow().as_ref().map(|device| rows::data_path(device.data()).to_owned())
-        });
+        let data_path = live
+            .as_ref()
+            .and_then(|live| live.device.borrow().as_ref().map(|device| rows::data_path(device.data())));
         let hanging = live.iter().flat_map(|live| {
             let hangs = volume.plexes().iter().filter(|plex| live.volume.hangs(plex.uuid()));
             hangs.map(|plex| format!("plex {} does not answer", plex.name()))

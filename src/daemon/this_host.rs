@@ -159,6 +159,10 @@ impl Machine for ThisHost {
         SystemTime::now()
     }
 
+    async fn zero_copy(&self) -> bool {
+        worker(|| ublk::features().is_ok_and(ublk::Features::zero_copy)).await
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(task);
     }

@@ -56,6 +56,25 @@ impl OwnedBuffer {
         Self::allocate(len, LAZY_ALIGNMENT, |layout| unsafe { alloc_zeroed(layout) })
     }
 
+    /// `len` bytes that are to be filled before anybody reads them, aligned to a page. They may be those of memory that was
+    /// freed before: for what the kernel fills in one go, where zeroes would be written in vain.
+    ///
+    /// # Panics
+    /// As [`OwnedBuffer::zeroed`].
+    #[must_use]
+    pub fn unfilled(len: usize) -> Self {
+        Self::allocate(len, PAGE_BYTES, |layout| {
+            // SAFETY: `allocate` gives a layout of a size above zero.
+            let start = unsafe { alloc(layout) };
+            if !start.is_null() && cfg!(debug_assertions) {
+                // What is read too early is seen to be nonsense.
+                // SAFETY: new memory of that many bytes.
+                unsafe { start.write_bytes(0xa5, layout.size()) };
+            }
+            start
+        })
+    }
+
     /// `len` bytes of the memory that `get` gives for their layout, which has `alignment`.
     fn allocate(len: usize, alignment: usize, get: impl FnOnce(Layout) -> *mut u8) -> Self {
         assert!(len > 0, "a buffer has at least one byte");
@@ -107,6 +126,14 @@ impl OwnedBuffer {
     pub fn slice(&self, offset: usize, len: usize) -> Self {
         assert!(offset + len <= self.len, "slice outside its buffer");
         Self { memory: Arc::clone(&self.memory), offset: self.offset + offset, len }
+    }
+
+    /// All of the memory that this is a part of.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        let before = self.memory.start.as_ptr() as usize - self.memory.allocated.as_ptr() as usize;
+        let len = self.memory.layout.size() - before;
+        Self { memory: self.memory, offset: 0, len }
     }
 
     /// Whether no other clone or slice holds the memory, so that it can be used again.

@@ -177,4 +177,16 @@ pub trait Host: Clone + 'static {
     fn clock(&self) -> &Self::Clock;
     /// Run `task` on this thread beside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+
+    /// The bytes of a write's own pages, in memory of this process: from there they reach every medium alike, whatever
+    /// their owner does to the pages meanwhile.
+    ///
+    /// # Errors
+    /// [`Errno::INVALID`] where requests have no pages of their own, and for those of a read.
+    fn fetch(&self, _pages: RegisteredBuffer) -> impl Future<Output = Result<OwnedBuffer, Errno>> {
+        std::future::ready(Err(Errno::INVALID))
+    }
+
+    /// Take back memory that [`fetch`](Self::fetch) gave, for the next. What somebody else still holds is left to them.
+    fn give_back(&self, _memory: OwnedBuffer) {}
 }

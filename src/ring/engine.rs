@@ -19,8 +19,10 @@ use std::task::{Context, Poll, Waker};
 use super::device::RingDevice;
 use super::medium::Medium;
 use super::operations::Operations;
-use super::submit::{Held, RingSubmitter};
-use crate::device::{Clock, Executor, Host, Moment, Notifier, OwnedBuffer};
+use super::requests::{RequestPages, Spare};
+use super::submit::{Held, RingSubmitter, Submitter};
+use crate::base::Errno;
+use crate::device::{Clock, Direction, Executor, Host, Moment, Notifier, OwnedBuffer, RegisteredBuffer};
 
 /// The user data of the wake-up read; every other operation carries its index.
 const WAKE: u64 = u64::MAX;
@@ -91,7 +93,7 @@ pub enum TableUse {
     /// [`RingHost::buffers`].
     Host,
     /// ublk, for the pages of requests.
-    Requests,
+    Requests(RequestPages),
     /// Nobody.
     Nobody,
 }
@@ -100,7 +102,7 @@ enum BufferTable {
     /// Not yet asked for.
     Unasked,
     /// The ring's table holds the pages of ublk requests, or there is none.
-    Foreign { requests: bool },
+    Foreign { requests: Option<RequestPages> },
     /// Our own table. The clone keeps the memory from being used for anything else while its pages are pinned.
     Own(Vec<OwnedBuffer>),
 }
@@ -115,6 +117,8 @@ pub struct Core {
     timers: RefCell<BTreeMap<(Moment, u64), Waker>>,
     next_timer: Cell<u64>,
     buffers: RefCell<BufferTable>,
+    /// For the bytes of requests that are fetched.
+    spare: RefCell<Spare>,
     /// Where the wake-up read puts its eight bytes.
     wake_count: OwnedBuffer,
     wake_armed: Cell<bool>,
@@ -173,7 +177,14 @@ impl Core {
     }
 
     pub(super) fn holds_requests(&self) -> bool {
-        matches!(*self.buffers.borrow(), BufferTable::Foreign { requests: true })
+        self.requests().is_some()
+    }
+
+    fn requests(&self) -> Option<RequestPages> {
+        match *self.buffers.borrow() {
+            BufferTable::Foreign { requests } => requests,
+            BufferTable::Unasked | BufferTable::Own(_) => None,
+        }
     }
 
     pub(super) fn registered(&self, buffer: &OwnedBuffer) -> Option<u16> {
@@ -336,7 +347,7 @@ impl RingHost {
             let slots = u32::try_from(BUFFER_SLOTS).expect("a small constant");
             *table = match core.with_ring(|ring| ring.submitter().register_buffers_sparse(slots)) {
                 Ok(()) => BufferTable::Own(Vec::new()),
-                Err(_) => BufferTable::Foreign { requests: false },
+                Err(_) => BufferTable::Foreign { requests: None },
             };
         }
         let BufferTable::Own(entries) = &mut *table else {
@@ -387,6 +398,29 @@ impl Host for RingHost {
             executor.spawn(task);
         }
     }
+
+    async fn fetch(&self, pages: RegisteredBuffer) -> Result<OwnedBuffer, Errno> {
+        let requests = self.core.requests().filter(|_| pages.direction == Direction::Drain);
+        let requests = requests.ok_or(Errno::INVALID)?;
+        let memory = self.core.spare.borrow_mut().take(pages.len as usize);
+        let entry = opcode::Read::new(types::Fixed(0), memory.as_ptr(), pages.len);
+        let entry = entry.offset(requests.position(pages)).build();
+        loop {
+            let held = Held { buffer: Some(memory.clone()), medium: None };
+            // SAFETY: the first file of the ring's table stays for the life of the ring; the memory is held.
+            let count = unsafe { self.submitter().submit(entry.clone(), held) }.await;
+            match u32::try_from(count) {
+                Ok(count) if count == pages.len => return Ok(memory),
+                Ok(_) => return Err(Errno::IO),
+                Err(_) if count == -libc::EINTR || count == -libc::EAGAIN => {}
+                Err(_) => return Err(Errno::from_raw(-count)),
+            }
+        }
+    }
+
+    fn give_back(&self, memory: OwnedBuffer) {
+        self.core.spare.borrow_mut().put(memory);
+    }
 }
 
 /// The loop of one thread. It must be [ended](Engine::end) on the thread that made it.
@@ -410,8 +444,8 @@ impl Engine {
         let executor = Executor::new(Arc::clone(&shared) as Arc<dyn Notifier>);
         let buffers = match table {
             TableUse::Host => BufferTable::Unasked,
-            TableUse::Requests => BufferTable::Foreign { requests: true },
-            TableUse::Nobody => BufferTable::Foreign { requests: false },
+            TableUse::Requests(pages) => BufferTable::Foreign { requests: Some(pages) },
+            TableUse::Nobody => BufferTable::Foreign { requests: None },
         };
         let core = Rc::new_cyclic(|core| Core {
             access,
@@ -421,6 +455,7 @@ impl Engine {
             timers: RefCell::default(),
             next_timer: Cell::new(0),
             buffers: RefCell::new(buffers),
+            spare: RefCell::default(),
             wake_count: OwnedBuffer::zeroed(8),
             wake_armed: Cell::new(false),
             taken: Cell::new(0),

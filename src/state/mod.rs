@@ -29,6 +29,6 @@ pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 pub use recovery::{Fate, Leaving, Unfinished};
 pub use scrub::{Hours, Repair, Schedule, Scrub, ScrubTally};
-pub use settings::{Settings, SettingsChange};
+pub use settings::{DataPath, Settings, SettingsChange};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};
 pub use volume::{VolumeEvent, VolumeState};

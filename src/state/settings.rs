@@ -23,6 +23,27 @@ pub const MIN_DIRTY_EXTENTS: u32 = 64;
 /// The most: the extents of the largest intent map that is worth its name, 64 TiB of dirty data.
 pub const MAX_DIRTY_EXTENTS: u32 = 1 << 24;
 
+/// How the data of a volume's requests travel between the kernel and the plexes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataPath {
+    /// From the requests' own pages where the kernel has them; what goes to several plexes is copied once before, since a
+    /// page that its owner changes while it is written would leave the plexes different.
+    #[default]
+    Auto,
+    /// Through memory of the daemon, which can give a request back although a plex has not answered.
+    Copy,
+    /// From the requests' own pages, also to several plexes.
+    Zero,
+}
+
+impl DataPath {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
 /// The settings of a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,11 +52,18 @@ pub struct Settings {
     pub plex_timeout_s: u32,
     /// Extents that may count as dirty at once.
     pub dirty_extents: u32,
+    /// How its data travel. Of a volume that runs, whether they are copied is decided anew at its next start.
+    #[serde(skip_serializing_if = "DataPath::is_auto")]
+    pub data: DataPath,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { plex_timeout_s: DEFAULT_PLEX_TIMEOUT_S, dirty_extents: DEFAULT_DIRTY_EXTENTS }
+        Self {
+            plex_timeout_s: DEFAULT_PLEX_TIMEOUT_S,
+            dirty_extents: DEFAULT_DIRTY_EXTENTS,
+            data: DataPath::Auto,
+        }
     }
 }
 
@@ -70,6 +98,8 @@ pub struct SettingsChange {
     pub plex_timeout_s: Option<u32>,
     /// See [`Settings::dirty_extents`].
     pub dirty_extents: Option<u32>,
+    /// See [`Settings::data`].
+    pub data: Option<DataPath>,
 }
 
 impl SettingsChange {
@@ -79,6 +109,7 @@ impl SettingsChange {
         Settings {
             plex_timeout_s: self.plex_timeout_s.unwrap_or(settings.plex_timeout_s),
             dirty_extents: self.dirty_extents.unwrap_or(settings.dirty_extents),
+            data: self.data.unwrap_or(settings.data),
         }
     }
 }
@@ -90,7 +121,9 @@ mod tests {
     #[test]
     fn values_outside_their_range_are_refused_with_it() {
         let name = Name::new("v").unwrap();
-        let with = |plex_timeout_s, dirty_extents| Settings { plex_timeout_s, dirty_extents }.check(&name);
+        let with = |plex_timeout_s, dirty_extents| {
+            Settings { plex_timeout_s, dirty_extents, ..Settings::default() }.check(&name)
+        };
         assert!(with(0, 64).is_ok() && with(3600, MAX_DIRTY_EXTENTS).is_ok());
         for (bad, what) in [
             (with(3601, 64), "v: plex-timeout cannot be 3601; choose 1 to 3600 seconds, or none"),
@@ -108,8 +141,9 @@ mod tests {
     #[test]
     fn a_change_leaves_the_rest_alone() {
         let change = SettingsChange { dirty_extents: Some(100), ..SettingsChange::default() };
-        let settings = change.applied_to(Settings { plex_timeout_s: 7, dirty_extents: 9 });
-        assert_eq!(settings, Settings { plex_timeout_s: 7, dirty_extents: 100 });
+        let settings =
+            change.applied_to(Settings { plex_timeout_s: 7, dirty_extents: 9, data: DataPath::Copy });
+        assert_eq!(settings, Settings { plex_timeout_s: 7, dirty_extents: 100, data: DataPath::Copy });
         assert!(!settings.is_default() && Settings::default().is_default());
     }
 }

@@ -32,7 +32,7 @@ mod route;
 mod sync;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cut::{CutError, CutReport, Member};
@@ -103,6 +103,8 @@ pub struct Volume<M> {
     waits: Waits,
     /// Where the flushes of its plexes are counted, by plex.
     flushes: Mutex<BTreeMap<Uuid, SharedFlushes>>,
+    /// Whether a write goes to several plexes from its request's own pages.
+    shares_pages: AtomicBool,
     /// Hand-overs to the heir of a lost resync source that are under way.
     handing_over: AtomicU32,
     /// Tells the queues that the route was swapped.
@@ -124,6 +126,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
             waits: Waits::default(),
             flushes: Mutex::default(),
+            shares_pages: AtomicBool::new(false),
             handing_over: AtomicU32::new(0),
             swapped: Notify::new(),
         })
@@ -133,6 +136,12 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub const fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Whether a write goes to several plexes from its request's own pages, where the device has them. Whoever changes a
+    /// page while it is written then makes the plexes differ there; unless this is said, the bytes are fetched first.
+    pub fn set_shares_pages(&self, shares: bool) {
+        self.shares_pages.store(shares, Ordering::Relaxed);
     }
 
     /// The gate, for the mover's windows and for holds.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, FaultPoint, Uuid};
-use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, Request, Space};
+use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, OwnedBuffer, Request, Space};
 
 use super::fault::{Report, Verdict};
 use super::legs::{Failures, Reading};
@@ -300,12 +300,17 @@ impl<H: Host> VolumeQueue<H> {
             }
             other => other,
         };
+        let (request, fetched) = self.hold_still(&view, request).await?;
         #[cfg(feature = "museum")]
         self.scribble(&request);
         if museum::shows(Exhibit::FlushCoversOneQueue) {
             museum::note(self.lane);
         }
         let failed = self.fan_out(&view, &request).await;
+        drop(request);
+        if let Some(memory) = fetched {
+            self.host.give_back(memory);
+        }
         FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
@@ -316,6 +321,25 @@ impl<H: Host> VolumeQueue<H> {
             view.route.plexes.iter().for_each(|plex| plex.behind.clear(region));
         }
         self.settle(&view, range, failed).await
+    }
+
+    /// The request as every plex can be given it: a write to several from memory of ours, unless the pages may be shared.
+    /// The memory is told beside it.
+    async fn hold_still(
+        &self,
+        view: &View<H>,
+        request: Request,
+    ) -> Result<(Request, Option<OwnedBuffer>), Errno> {
+        match request {
+            Request::Write { offset, buffer: Buffer::Registered(pages), durability }
+                if view.devices.len() > 1 && !self.volume.shares_pages.load(Ordering::Relaxed) =>
+            {
+                let memory = self.host.fetch(pages).await?;
+                let request = Request::Write { offset, buffer: memory.clone().into(), durability };
+                Ok((request, Some(memory)))
+            }
+            other => Ok((other, None)),
+        }
     }
 
     /// What an application may do to the page of a request whose bytes nobody has copied.

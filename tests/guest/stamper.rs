@@ -6,6 +6,8 @@
 //!                                                each writer at rest for PACE milliseconds behind it
 //!   stamper check COPY OFFSET SLOTS LOW HIGH     judges a copy of it
 //!   stamper differ A B                           counts the regions of 64 KiB in which two files differ
+//!   stamper scribble HOW TARGET REGIONS SECONDS  writes from memory that is changed meanwhile: HOW is direct, past the page
+//!                                                cache, buffered, or mapped
 //! ```
 //!
 //! Number N goes to slot N modulo SLOTS, a block of 4 KiB, past the page cache, DEPTH of them in flight at once. Each
@@ -26,10 +28,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -205,6 +209,72 @@ fn check(copy: &str, offset: u64, slots: u64, low: u64, high: u64) -> Result<(),
     Ok(())
 }
 
+/// Write the first `regions` of `target` over and over, one at a time, while the memory that they are written from changes.
+///
+/// What is written past the page cache is at last whatever stood in the memory when the device took it. What stands in the
+/// page cache is written once more after its last change.
+fn scribble(how: &str, target: &str, regions: u64, seconds: u64) -> Result<(), String> {
+    let flags = if how == "direct" { OFlags::DIRECT } else { OFlags::empty() };
+    let file = open_with(target, OpenOptions::new().read(true).write(true), flags)?;
+    let length = if how == "mapped" { regions as usize * REGION } else { REGION };
+    let (descriptor, sharing) = match how {
+        "mapped" => (file.as_raw_fd(), libc::MAP_SHARED),
+        _ => (-1, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS),
+    };
+    // SAFETY: a new mapping, at a place of the kernel's choice.
+    let memory = unsafe {
+        libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, sharing, descriptor, 0)
+    };
+    if memory == libc::MAP_FAILED {
+        return Err(format!("{target}: {}", std::io::Error::last_os_error()));
+    }
+    // SAFETY: the mapping stays until the process ends, is aligned to a page, and is touched as atomic numbers by everybody but
+    // the kernel.
+    let words = unsafe { std::slice::from_raw_parts(memory as *const AtomicU64, length / 8) };
+    let ended = AtomicBool::new(false);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 1;
+            while !ended.load(Ordering::Relaxed) {
+                for word in words.iter().step_by(61) {
+                    word.store(number, Ordering::Relaxed);
+                    number += 1;
+                }
+            }
+        });
+        if how == "buffered" {
+            // What is being written out is written into again meanwhile.
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) && file.sync_data().is_ok() {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let mut writes = 0_u64;
+        let mut write = || {
+            let at = (writes % regions * REGION as u64).cast_signed();
+            let handle = file.as_raw_fd();
+            // SAFETY: the memory is that long; that it changes meanwhile is what is tried, and the kernel does not mind.
+            let is_done = unsafe {
+                match how {
+                    "mapped" => libc::msync(memory, length, libc::MS_SYNC) == 0,
+                    _ => libc::pwrite(handle, memory, REGION, at) == REGION as isize,
+                }
+            };
+            writes += 1;
+            if is_done { Ok(()) } else { Err(format!("{target}: {}", std::io::Error::last_os_error())) }
+        };
+        let mut outcome = Ok(());
+        while outcome.is_ok() && Instant::now() < until {
+            outcome = write();
+        }
+        ended.store(true, Ordering::Relaxed);
+        outcome
+    })?;
+    file.sync_all().map_err(|error| format!("{target}: {error}"))
+}
+
 /// Where the first data at or behind `place` begin, as far as the file can tell; none when there are none.
 fn next_data(file: &File, place: u64) -> Option<u64> {
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(place)) {
@@ -263,6 +333,9 @@ fn main() -> ExitCode {
             check(copy, *offset, *slots, *low, *high)
         }
         (["differ", first, second], []) => differ(first, second),
+        (["scribble", how @ ("direct" | "buffered" | "mapped"), target, _, _], [regions, seconds]) => {
+            scribble(how, target, *regions, *seconds)
+        }
         _ => Err("see the head of its source for what it understands".to_owned()),
     };
     match outcome {

@@ -444,6 +444,10 @@ impl Machine for SimMachine {
         clock.sleep(span).await;
     }
 
+    async fn zero_copy(&self) -> bool {
+        false
+    }
+
     fn wall(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_nanos(self.now().0)
     }

@@ -6,19 +6,27 @@ use crate::cli::plan::{Action, Options};
 use crate::cli::words;
 use crate::control::Request;
 use crate::control::request::Set;
+use crate::control::words::DataPath;
 use clap::Args;
 
 /// The words of `set`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-plex-timeout=SECONDS  how long a plex may leave a request unanswered while others answer; then it goes STALE
-                      and the volume runs on without it. none waits for ever. [default: 30]
-                      A request whose bytes the daemon has copied (data=copy) goes on without the plex at once;
-                      with data=zero, requests already under way wait until the medium answers: their pages
-                      cannot be taken back from it. The last complete plex is always waited for.
+plex-timeout=SECONDS  how long a plex may leave a request unanswered while others answer; then it
+                      goes STALE and the volume runs on without it. none waits for ever.
+                      A request whose bytes the daemon has copied goes on without the plex at once,
+                      as all do with data=copy; one that is served from its own pages waits until
+                      the medium answers: they cannot be taken back from it. The last complete
+                      plex is always waited for. [default: 30]
 dirty-extents=N       extents of 4 MiB that may count as dirty at once: what is read of
                       each plex after a crash of the machine, to make them equal.
-                      [default: 1024]")]
+                      [default: 1024]
+data=auto|copy|zero   how data travel. auto: from the requests' own pages, where the kernel lends
+                      them (from Linux 6.16 on); what is written to several plexes is copied once
+                      before. copy: through the daemon's memory. zero: from the requests' own
+                      pages to all plexes; these differ wherever an application changes a page
+                      while it is being written. Between copy and the others a volume that runs
+                      changes at its next start. [default: auto]")]
 pub struct SetArgs {
     /// The volume
     volume: String,
@@ -34,15 +42,17 @@ impl SetArgs {
     /// Those of names; `setting.unknown`, `setting.twice`, `setting.not-a-number`.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let volume = words::name(&self.volume)?;
-        let mut request = Set { group: options.group(), volume, plex_timeout_s: None, dirty_extents: None };
+        let mut request =
+            Set { group: options.group(), volume, plex_timeout_s: None, dirty_extents: None, data: None };
         for word in &self.settings {
             let (setting, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
-            let (slot, value) = match setting {
-                "plex-timeout" => (&mut request.plex_timeout_s, seconds(word, value)?),
-                "dirty-extents" => (&mut request.dirty_extents, number(word, value)?),
+            let is_twice = match setting {
+                "plex-timeout" => request.plex_timeout_s.replace(seconds(word, value)?).is_some(),
+                "dirty-extents" => request.dirty_extents.replace(number(word, value)?).is_some(),
+                "data" => request.data.replace(data(word, value)?).is_some(),
                 _ => return Err(unknown(word)),
             };
-            if slot.replace(value).is_some() {
+            if is_twice {
                 let reason = format!("{setting} is set twice");
                 return Err(Refusal::new(
                     Kind::Usage,
@@ -64,8 +74,20 @@ fn unknown(word: &str) -> Refused {
         "setting.unknown",
         words::clip(word),
         "is no setting of a volume",
-        "write plex-timeout=SECONDS or dirty-extents=N",
+        "write plex-timeout=SECONDS, dirty-extents=N or data=auto|copy|zero",
     )
+}
+
+fn data(word: &str, value: &str) -> Result<DataPath, Refused> {
+    DataPath::from_word(value).ok_or_else(|| {
+        Refusal::new(
+            Kind::Syntax,
+            "setting.not-a-way",
+            words::clip(word),
+            "data travel in no such way",
+            "write data=auto, data=copy or data=zero",
+        )
+    })
 }
 
 /// A number of seconds, with or without `s`; `none` is 0, no limit.

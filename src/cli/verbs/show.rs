@@ -9,6 +9,7 @@ use crate::cli::session::Answered;
 use crate::cli::words;
 use crate::control::request::Query;
 use crate::control::row::{PlexRow, TaskRow};
+use crate::control::words::DataPath;
 use crate::control::{Request, Row};
 use clap::Args;
 use serde_json::{Value, json};
@@ -60,10 +61,8 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     ];
     let prefer = volume.preferred_plex.as_ref().map(|plex| format!(" {plex}")).unwrap_or_default();
     lines.push(format!("reads    {}{prefer}", volume.read_policy));
-    if let Some(path) = &volume.data_path {
-        lines.push(format!("data     {}", clean(path)));
-    }
-    lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data_path.as_deref())));
+    lines.push(format!("data     {}", data(volume.data, volume.data_path)));
+    lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data, volume.data_path)));
     lines.push(format!("dirty    at most {} extents of 4 MiB at once", volume.dirty_extents));
     if let Some(from) = &volume.snapshot {
         let changed = human_bytes(from.dirty_regions.saturating_mul(volume.region_bytes));
@@ -81,14 +80,31 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     lines.join("\n") + "\n"
 }
 
+/// How data travel, and what was asked for.
+fn data(asked: DataPath, used: Option<DataPath>) -> String {
+    let way = match (used, asked) {
+        (None, _) => return asked.word().to_owned(),
+        (Some(DataPath::Zero), DataPath::Zero) => "zero copy",
+        (Some(DataPath::Zero), DataPath::Auto) => "zero copy, but what goes to several plexes is copied once",
+        (Some(_), DataPath::Copy) if used == Some(DataPath::Zero) => {
+            "from its next start on copied; until then only what goes to several plexes is"
+        }
+        (Some(_), DataPath::Copy) => "copied",
+        (Some(_), DataPath::Auto | DataPath::Zero) => "copied, as zero copy cannot be had here",
+    };
+    format!("{asked}: {way}")
+}
+
 /// How long a plex that does not answer is waited for, and what that frees.
-fn patience(seconds: u32, data_path: Option<&str>) -> String {
-    match (seconds, data_path) {
-        (0, _) => "for ever for a plex that does not answer".to_owned(),
-        (_, Some("zero")) => format!(
-            "{seconds} s for a plex that does not answer; requests under way wait for its medium (data=zero)"
-        ),
-        (_, _) => format!("{seconds} s for a plex that does not answer, then goes on without it"),
+fn patience(seconds: u32, asked: DataPath, used: Option<DataPath>) -> String {
+    let after = match (used, asked) {
+        (Some(DataPath::Zero), DataPath::Zero) => "; requests under way wait for its medium",
+        (Some(DataPath::Zero), _) => "; reads under way wait for its medium, writes go on without it",
+        (_, _) => ", then goes on without it",
+    };
+    match seconds {
+        0 => "for ever for a plex that does not answer".to_owned(),
+        _ => format!("{seconds} s for a plex that does not answer{after}"),
     }
 }
 

@@ -27,7 +27,7 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   -b in the background; -f also where a foreign file system is found
   -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes
   more attributes of make, mirror and snapstart: alloc=MEDIUM,... sparse=yes|no
-  more attributes of make: regionsize=SIZE init=sync|zero|active data=auto|copy usetype=fsgen
+  more attributes of make: regionsize=SIZE init=sync|zero|active data=auto|copy|zero usetype=fsgen
   also --json, --socket PATH, --help
 ";
 
@@ -93,7 +93,7 @@ impl Asked<'_> {
             sparse: placement.sparse,
             region: value(&found, "regionsize").map(region).transpose()?,
             init: Init::from_word(&choose("init", &["sync", "zero", "active"])?).unwrap_or(Init::Sync),
-            data: DataPath::from_word(&choose("data", &["auto", "copy"])?).unwrap_or(DataPath::Auto),
+            data: DataPath::from_word(&choose("data", &["auto", "copy", "zero"])?).unwrap_or(DataPath::Auto),
             force: placement.force,
         };
         Ok(Action::ask(Request::Make(request), make::show))

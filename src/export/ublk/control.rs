@@ -49,6 +49,10 @@ impl DeviceMark {
     }
 }
 
+/// Requests' pages stand in the ring's buffer table, and the bytes of each can also be read from the character device.
+pub(super) const ZERO_COPY: u32 =
+    sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG | sys::UBLK_F_USER_COPY;
+
 /// The limit of a command that only touches the driver's own state.
 pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
@@ -146,10 +150,11 @@ impl Features {
         self.0 & mask as u64 == mask as u64
     }
 
-    /// Whether requests can be written from the pages that the kernel holds, to several media at once.
+    /// Whether requests can be written from the pages that the kernel holds, to several media at once, and the bytes of
+    /// single ones be had all the same.
     #[must_use]
     pub const fn zero_copy(self) -> bool {
-        self.has(sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG)
+        self.has(ZERO_COPY)
     }
 
     /// Whether devices outlive their server, and what it had in hand is issued again.
@@ -345,7 +350,9 @@ pub fn try_stop(id: u32, limit: Duration) -> Result<TryStop, ExportError> {
     if !features()?.safe_stop() {
         return Ok(TryStop::Unsupported);
     }
-    match limited(&node(id), "stop the device unless it is open", limit, move || try_stop_command(id)) {
+    // SAFETY: no memory is named.
+    let stop = move || unsafe { command(id, sys::UBLK_U_CMD_TRY_STOP_DEV, 0, 0, 0) };
+    match limited(&node(id), "stop the device unless it is open", limit, stop) {
         Ok(()) => Ok(TryStop::Stopped),
         Err(error) => match error.errno.map(Errno::raw) {
             Some(libc::EBUSY) => Ok(TryStop::Open),
@@ -355,21 +362,86 @@ pub fn try_stop(id: u32, limit: Duration) -> Result<TryStop, ExportError> {
     }
 }
 
-/// The command, on this thread's control ring: the library has none for it.
+/// What the driver is told of a device before its start (`struct ublk_params`). The library's structure ends before the last
+/// of these, in whose place it has padding.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Parameters {
+    length: u32,
+    pub(super) types: u32,
+    pub(super) basic: sys::ublk_param_basic,
+    pub(super) discard: sys::ublk_param_discard,
+    devt: sys::ublk_param_devt,
+    zoned: sys::ublk_param_zoned,
+    pub(super) dma: sys::ublk_param_dma_align,
+}
+
+const _: () = assert!(offset_of!(Parameters, basic) == 8 && offset_of!(Parameters, discard) == 40);
+const _: () = assert!(offset_of!(Parameters, devt) == 60 && offset_of!(Parameters, zoned) == 76);
+const _: () = assert!(offset_of!(Parameters, dma) == 108);
+
+impl Parameters {
+    /// Of a device that does as is said here, and lends its pages, with `alignment` bytes of alignment, if that is told.
+    pub(super) fn new(
+        basic: sys::ublk_param_basic,
+        discard: sys::ublk_param_discard,
+        alignment: Option<u32>,
+    ) -> Self {
+        let lent = if alignment.is_some() { sys::UBLK_PARAM_TYPE_DMA_ALIGN } else { 0 };
+        let alignment = alignment.map_or(0, |bytes| bytes - 1);
+        Self {
+            length: (offset_of!(Self, dma) + size_of::<sys::ublk_param_dma_align>()) as u32,
+            types: sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DISCARD | lent,
+            basic,
+            discard,
+            devt: sys::ublk_param_devt::default(),
+            zoned: sys::ublk_param_zoned::default(),
+            dma: sys::ublk_param_dma_align { alignment, ..Default::default() },
+        }
+    }
+}
+
+/// Tell the driver what device `id` is like, before its start.
+pub(super) fn set_parameters(id: u32, parameters: Parameters) -> Result<(), ExportError> {
+    limited(&node(id), "describe the device", COMMAND_LIMIT, move || {
+        // Leaked, some bytes a device: the kernel may read them for as long as the command takes.
+        let parameters = Box::leak(Box::new(parameters));
+        let len = u16::try_from(parameters.length).expect("a small structure");
+        let at = std::ptr::from_ref(parameters) as u64;
+        // SAFETY: the memory stays for ever, and has at least that many bytes.
+        unsafe { command(id, sys::UBLK_U_CMD_SET_PARAMS, at, len, 0) }
+    })
+}
+
+/// Have device `id` appear, or go on: its queues have fetched.
+pub(super) fn start_device(id: u32, taken_over: bool, limit: Duration) -> Result<(), ExportError> {
+    let operation = if taken_over { sys::UBLK_U_CMD_END_USER_RECOVERY } else { sys::UBLK_U_CMD_START_DEV };
+    limited(&node(id), "start the device", limit, move || {
+        // SAFETY: no memory is named.
+        unsafe { command(id, operation, 0, 0, u64::from(std::process::id())) }
+    })
+}
+
+/// A command of the driver's about the whole device `id`, on this thread's control ring. The library has none for some, and
+/// does more than the command for others.
+///
+/// # Safety
+/// The `len` bytes of memory at `address`, if any, stay valid whatever comes: an error does not say that the command ended.
 #[expect(clippy::host_endian_bytes, reason = "the driver reads the structure in the host's order")]
-fn try_stop_command(id: u32) -> Result<(), Errno> {
-    const DEVICE: usize = offset_of!(sys::ublksrv_ctrl_cmd, dev_id);
-    const QUEUE: usize = offset_of!(sys::ublksrv_ctrl_cmd, queue_id);
+unsafe fn command(id: u32, operation: u32, address: u64, len: u16, data: u64) -> Result<(), Errno> {
     let control = std::fs::OpenOptions::new().read(true).write(true).open(CONTROL)?;
     let mut words = [0; 80];
-    words[DEVICE..DEVICE + 4].copy_from_slice(&id.to_ne_bytes());
+    let mut put = |at: usize, bytes: &[u8]| words[at..at + bytes.len()].copy_from_slice(bytes);
+    put(offset_of!(sys::ublksrv_ctrl_cmd, dev_id), &id.to_ne_bytes());
     // All queues: what the driver wants to see in a command about a whole device.
-    words[QUEUE..QUEUE + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
-    let entry = opcode::UringCmd80::new(types::Fd(control.as_raw_fd()), sys::UBLK_U_CMD_TRY_STOP_DEV)
-        .cmd(words)
-        .build();
+    put(offset_of!(sys::ublksrv_ctrl_cmd, queue_id), &u16::MAX.to_ne_bytes());
+    put(offset_of!(sys::ublksrv_ctrl_cmd, len), &len.to_ne_bytes());
+    put(offset_of!(sys::ublksrv_ctrl_cmd, addr), &address.to_ne_bytes());
+    put(offset_of!(sys::ublksrv_ctrl_cmd, data), &data.to_ne_bytes());
+    let entry = opcode::UringCmd80::new(types::Fd(control.as_raw_fd()), operation).cmd(words).build();
     let number = with_ctrl_ring_mut(|ring| {
-        // SAFETY: the command lies in the entry itself and points nowhere; its file is open until its completion was taken.
+        // SAFETY: the command lies in the entry itself and points to what the caller vouches for; its file is open until its
+        // completion was taken.
         unsafe { ring.submission().push(&entry) }.map_err(|_| Errno::IO)?;
         loop {
             let waited = ring.submit_and_wait(1);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::QueueHost;
 use super::control::{
-    COMMAND_LIMIT, DeviceMark, DeviceState, delete_device, describe, errno, exists, features, leave_run_file,
-    limited, node, occupancy, outcome, stop_device,
+    COMMAND_LIMIT, DeviceMark, DeviceState, Parameters, ZERO_COPY, delete_device, describe, errno, exists,
+    features, leave_run_file, limited, node, occupancy, outcome, set_parameters, start_device, stop_device,
 };
 use super::error::{ExportError, ExportFault};
 use super::queue::{self, Report, Shared};
@@ -33,6 +33,9 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(40);
 
 /// How long the kernel may take once every request has been answered.
 const CUT_OFF_LIMIT: Duration = Duration::from_secs(5);
+
+/// Bytes of alignment below which no device asks for any: the kernel's own default.
+const LEAST_ALIGNMENT: u32 = 4;
 
 /// Between two looks at a device whose server is dying.
 const STATE_POLL: Duration = Duration::from_millis(5);
@@ -115,38 +118,40 @@ impl DeviceOptions {
         let recovery = sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE;
         let data = match self.data {
             DataMode::Copy => 0,
-            DataMode::Zero => sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG,
+            DataMode::Zero => ZERO_COPY,
         };
         u64::from(recovery | data)
     }
 
-    fn parameters(&self) -> sys::ublk_params {
+    fn parameters(&self) -> Parameters {
         let shift = |bytes: u32| bytes.trailing_zeros() as u8;
         let read_only = if self.read_only { sys::UBLK_ATTR_READ_ONLY } else { 0 };
         let told = !museum::shows(Exhibit::CacheNotAdvertised);
         let cache = if told { sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA } else { 0 };
         let sectors = |bytes: u32| bytes / SECTOR_BYTES as u32;
-        sys::ublk_params {
-            types: sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DISCARD,
-            basic: sys::ublk_param_basic {
-                attrs: cache | read_only,
-                logical_bs_shift: shift(self.logical_block_size),
-                physical_bs_shift: shift(self.physical_block_size),
-                io_opt_shift: shift(self.physical_block_size),
-                io_min_shift: shift(self.physical_block_size),
-                max_sectors: sectors(self.max_request_bytes),
-                dev_sectors: self.length / SECTOR_BYTES,
-                ..Default::default()
-            },
-            discard: sys::ublk_param_discard {
-                discard_granularity: self.discard_granularity,
-                max_discard_sectors: sectors(self.max_discard_bytes),
-                max_write_zeroes_sectors: sectors(self.max_discard_bytes),
-                max_discard_segments: 1,
-                ..Default::default()
-            },
+        let basic = sys::ublk_param_basic {
+            attrs: cache | read_only,
+            logical_bs_shift: shift(self.logical_block_size),
+            physical_bs_shift: shift(self.physical_block_size),
+            io_opt_shift: shift(self.physical_block_size),
+            io_min_shift: shift(self.physical_block_size),
+            max_sectors: sectors(self.max_request_bytes),
+            dev_sectors: self.length / SECTOR_BYTES,
             ..Default::default()
-        }
+        };
+        let discard = sys::ublk_param_discard {
+            discard_granularity: self.discard_granularity,
+            max_discard_sectors: sectors(self.max_discard_bytes),
+            max_write_zeroes_sectors: sectors(self.max_discard_bytes),
+            max_discard_segments: 1,
+            ..Default::default()
+        };
+        // Of pages that are lent the media get what they need; an application that would lend others is refused.
+        let alignment = match self.data {
+            DataMode::Zero => Some(self.memory_alignment.max(LEAST_ALIGNMENT)),
+            DataMode::Copy => None,
+        };
+        Parameters::new(basic, discard, alignment)
     }
 }
 
@@ -217,8 +222,9 @@ where
             };
             return Err(ExportError::new(&options.name, fault));
         }
-        let device = open_device(&control, info.dev_id, options.length, options.parameters())?;
-        serve(&control, device, info.flags, options.data, &Arc::new(Shared::new()), make)
+        let device = open_device(&control, info.dev_id, options.length)?;
+        set_parameters(info.dev_id, options.parameters())?;
+        serve(device, false, info.flags, options.data, &Arc::new(Shared::new()), make)
     })();
     served.inspect_err(|_| {
         // Stopping gives the queue threads their commands back, and they end. The first error is the one to tell; what
@@ -265,16 +271,10 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
     })
 }
 
-/// Open the character device, as the library wants it: with a size and, for a new device, its parameters.
-fn open_device(
-    control: &Arc<UblkCtrl>,
-    id: u32,
-    length: u64,
-    parameters: sys::ublk_params,
-) -> Result<Arc<UblkDev>, ExportError> {
+/// Open the character device, as the library wants it: with a size.
+fn open_device(control: &Arc<UblkCtrl>, id: u32, length: u64) -> Result<Arc<UblkDev>, ExportError> {
     let set = |device: &mut UblkDev| {
         device.tgt.dev_size = length;
-        device.tgt.params = parameters;
         Ok(())
     };
     UblkDev::new("cleave".to_owned(), set, control)
@@ -284,8 +284,8 @@ fn open_device(
 
 /// Start the queue threads, wait until they have fetched, start the device.
 fn serve<F, D>(
-    control: &Arc<UblkCtrl>,
     device: Arc<UblkDev>,
+    taken_over: bool,
     flags: u64,
     data: DataMode,
     shared: &Arc<Shared>,
@@ -297,20 +297,10 @@ where
 {
     let id = device.dev_info.dev_id;
     let queues = start_queues(&device, data, make, shared)?;
-    // The library's own queues count themselves when their buffers are registered, and the start waits for the count.
-    for _ in 0..queues.len() {
-        device.notify_buffer_registration_complete(false);
-    }
-    let (starting, served) = (Arc::clone(control), Arc::clone(&device));
-    limited(&node(id), "start the device", START_LIMIT, move || outcome(starting.start_dev(&served)))
+    start_device(id, taken_over, START_LIMIT)
         // The kernel may be reading through the device, and would wait for ever.
         .inspect_err(|_| shared.cut_off())?;
     let stable_writes = set_stable_writes(id);
-    if data == DataMode::Zero && !stable_writes {
-        // Without it a page may change between its two writes, and the plexes differ.
-        let step = "keep pages still under write";
-        return Err(ExportError::system(node(id), step, Errno::UNSUPPORTED));
-    }
     shared.live.store(true, Ordering::SeqCst);
     Ok(UblkDevice { id, flags, data, stable_writes, device, shared: Arc::clone(shared), queues })
 }
@@ -411,16 +401,16 @@ where
         outcome(control.start_user_recover())?;
         Ok(Arc::new(control))
     })?;
-    let device = open_device(&control, id, found.length, sys::ublk_params::default())?;
+    let device = open_device(&control, id, found.length)?;
     let shared = Arc::new(Shared::new());
-    serve(&control, device, found.flags, data, &shared, make).inspect_err(|_| shared.quit())
+    serve(device, true, found.flags, data, &shared, make).inspect_err(|_| shared.quit())
 }
 
 /// The data mode of a device with `flags`, if Cleave uses it.
 fn data_mode(flags: u64) -> Option<DataMode> {
     let recovery = u64::from(sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE);
-    let zero = u64::from(sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG);
-    let others = u64::from(sys::UBLK_F_USER_COPY | sys::UBLK_F_NEED_GET_DATA | sys::UBLK_F_ZONED);
+    let zero = u64::from(ZERO_COPY);
+    let others = u64::from(sys::UBLK_F_NEED_GET_DATA | sys::UBLK_F_ZONED);
     match flags & zero {
         _ if flags & recovery != recovery || flags & others != 0 => None,
         0 => Some(DataMode::Copy),
@@ -569,6 +559,9 @@ mod tests {
             ({ told.discard.max_write_zeroes_sectors }, { told.discard.max_discard_segments }),
             (4096, 1)
         );
+        assert_eq!({ told.dma.alignment }, 0, "pages that are copied may lie anywhere");
+        let lent = DeviceOptions { data: DataMode::Zero, ..options.clone() }.parameters();
+        assert_eq!((lent.types & !told.types, lent.dma.alignment), (sys::UBLK_PARAM_TYPE_DMA_ALIGN, 511));
         let read_only = DeviceOptions { read_only: true, ..options }.parameters();
         assert_eq!({ read_only.basic.attrs } & sys::UBLK_ATTR_READ_ONLY, sys::UBLK_ATTR_READ_ONLY);
     }

@@ -19,7 +19,9 @@ use crate::base::{ByteRange, Errno};
 use crate::device::{
     BlockDevice, Buffer, Clock, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
 };
-use crate::ring::{AbortOnPanic, Engine, Held, RingAccess, RingHandle, Submitter, TableUse, block_signals};
+use crate::ring::{
+    AbortOnPanic, Engine, Held, RequestPages, RingAccess, RingHandle, Submitter, TableUse, block_signals,
+};
 
 /// Between two pieces of memory that are made present, and how many of these pass before the first.
 const POPULATE_NAP: Duration = Duration::from_millis(5);
@@ -299,6 +301,14 @@ fn ring_for(depth: u16) -> Result<(), UblkError> {
     })
 }
 
+/// Where the character device has the bytes of a queue's requests, as `linux/ublk_cmd.h` lays them out.
+fn request_pages(queue: u16) -> RequestPages {
+    RequestPages {
+        first: u64::from(sys::UBLKSRV_IO_BUF_OFFSET) + (u64::from(queue) << sys::UBLK_QID_OFF),
+        stride: 1 << sys::UBLK_TAG_OFF,
+    }
+}
+
 /// The body of a queue thread: set up, report, serve until the kernel has taken every command back.
 pub(super) fn run<D: BlockDevice + 'static>(
     device: Arc<UblkDev>,
@@ -323,7 +333,7 @@ pub(super) fn run<D: BlockDevice + 'static>(
         }
     };
     let table = match mode {
-        DataMode::Zero => TableUse::Requests,
+        DataMode::Zero => TableUse::Requests(request_pages(number)),
         DataMode::Copy => TableUse::Nobody,
     };
     let engine = match Engine::new(Box::new(LibraryRing), table) {

@@ -187,10 +187,13 @@ fn what_is_no_mirror_is_not_replaced() {
 #[test]
 fn settings_are_changed_one_by_one_and_kept() {
     let group = pair();
-    let change = |plex_timeout_s, dirty_extents| SettingsChange { plex_timeout_s, dirty_extents };
+    let change = |plex_timeout_s, dirty_extents| SettingsChange { plex_timeout_s, dirty_extents, data: None };
     let next = set(&group, "v", change(Some(0), None)).unwrap().group;
     let next = set(&next, "v", change(None, Some(100))).unwrap().group;
-    assert_eq!(*next.volume("v").unwrap().settings(), Settings { plex_timeout_s: 0, dirty_extents: 100 });
+    assert_eq!(
+        *next.volume("v").unwrap().settings(),
+        Settings { plex_timeout_s: 0, dirty_extents: 100, ..Settings::default() }
+    );
     let text = serde_json::to_string(&next).unwrap();
     assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), next);
     assert!(!serde_json::to_string(&group).unwrap().contains("settings"), "defaults are not written down");

@@ -318,7 +318,8 @@ impl Run {
                     self.apply(finish_replace(&group, volume, old, dice));
                 }
                 _ => {
-                    let settings = SettingsChange { plex_timeout_s: Some(a.into()), dirty_extents: None };
+                    let settings =
+                        SettingsChange { plex_timeout_s: Some(a.into()), dirty_extents: None, data: None };
                     self.apply(set(&group, name, settings));
                 }
             },
