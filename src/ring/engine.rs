@@ -20,7 +20,7 @@ use super::device::RingDevice;
 use super::medium::Medium;
 use super::operations::Operations;
 use super::requests::{RequestPages, Spare};
-use super::submit::{Held, RingSubmitter, Submitter};
+use super::submit::{Held, RingSubmitter};
 use crate::base::Errno;
 use crate::device::{Clock, Direction, Executor, Host, Moment, Notifier, OwnedBuffer, RegisteredBuffer};
 
@@ -88,7 +88,7 @@ impl Shared {
 }
 
 /// Who uses the buffer table of an engine's ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum TableUse {
     /// [`RingHost::buffers`].
     Host,
@@ -177,14 +177,7 @@ impl Core {
     }
 
     pub(super) fn holds_requests(&self) -> bool {
-        self.requests().is_some()
-    }
-
-    fn requests(&self) -> Option<RequestPages> {
-        match *self.buffers.borrow() {
-            BufferTable::Foreign { requests } => requests,
-            BufferTable::Unasked | BufferTable::Own(_) => None,
-        }
+        matches!(*self.buffers.borrow(), BufferTable::Foreign { requests: Some(_) })
     }
 
     pub(super) fn registered(&self, buffer: &OwnedBuffer) -> Option<u16> {
@@ -400,21 +393,12 @@ impl Host for RingHost {
     }
 
     async fn fetch(&self, pages: RegisteredBuffer) -> Result<OwnedBuffer, Errno> {
-        let requests = self.core.requests().filter(|_| pages.direction == Direction::Drain);
-        let requests = requests.ok_or(Errno::INVALID)?;
-        let memory = self.core.spare.borrow_mut().take(pages.len as usize);
-        let entry = opcode::Read::new(types::Fixed(0), memory.as_ptr(), pages.len);
-        let entry = entry.offset(requests.position(pages)).build();
-        loop {
-            let held = Held { buffer: Some(memory.clone()), medium: None };
-            // SAFETY: the first file of the ring's table stays for the life of the ring; the memory is held.
-            let count = unsafe { self.submitter().submit(entry.clone(), held) }.await;
-            match u32::try_from(count) {
-                Ok(count) if count == pages.len => return Ok(memory),
-                Ok(_) => return Err(Errno::IO),
-                Err(_) if count == -libc::EINTR || count == -libc::EAGAIN => {}
-                Err(_) => return Err(Errno::from_raw(-count)),
+        match &*self.core.buffers.borrow() {
+            BufferTable::Foreign { requests: Some(requests) } if pages.direction == Direction::Drain => {
+                let memory = self.core.spare.borrow_mut().take(pages.len as usize);
+                requests.copy(pages, &memory).map(|()| memory)
             }
+            _ => Err(Errno::INVALID),
         }
     }
 

@@ -1,14 +1,19 @@
 //! The pages of ublk's requests in a ring's buffer table, and the memory that their bytes are fetched into.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::base::Errno;
 use crate::base::limits::PAGE_BYTES;
 use crate::device::{OwnedBuffer, RegisteredBuffer};
 
 /// Bytes of fetched requests that a thread keeps memory for, beyond those that are under way.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// Where the bytes of registered requests can be read: in the first file of the ring's table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Where the bytes of registered requests can be read.
+#[derive(Debug)]
 pub struct RequestPages {
+    /// The file; a read of it is a copy in memory and waits for nothing.
+    pub file: OwnedFd,
     /// Position in it of the first byte of slot 0's request.
     pub first: u64,
     /// From one slot's first byte to the next one's.
@@ -16,9 +21,28 @@ pub struct RequestPages {
 }
 
 impl RequestPages {
-    /// Where the first of `pages` stands.
-    pub(super) fn position(self, pages: RegisteredBuffer) -> u64 {
+    fn position(&self, pages: RegisteredBuffer) -> u64 {
         self.first + u64::from(pages.slot) * self.stride + u64::from(pages.offset)
+    }
+
+    /// Copy the bytes of `pages` into `memory`, which is as long.
+    ///
+    /// By a call of its own: as an operation of the ring it goes through a worker thread of the kernel's, since the file does
+    /// not say that it never waits, and costs twenty times as much.
+    pub(super) fn copy(&self, pages: RegisteredBuffer, memory: &OwnedBuffer) -> Result<(), Errno> {
+        let (at, len) = (self.position(pages).cast_signed(), memory.len());
+        loop {
+            // SAFETY: the memory is that long, and nobody else has it yet.
+            let count = unsafe { libc::pread(self.file.as_raw_fd(), memory.as_ptr().cast(), len, at) };
+            match usize::try_from(count) {
+                Ok(count) if count == len => return Ok(()),
+                Ok(_) => return Err(Errno::IO),
+                Err(_) => match std::io::Error::last_os_error() {
+                    error if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    error => return Err(Errno::from(error)),
+                },
+            }
+        }
     }
 }
 
@@ -71,6 +95,7 @@ const fn place(size: usize) -> usize {
 mod tests {
     use super::*;
     use crate::device::Direction;
+    use std::io::Write;
 
     #[test]
     fn memory_is_used_again_unless_somebody_holds_it() {
@@ -98,9 +123,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_its_own_place_in_the_file() {
-        let pages = RequestPages { first: 0x8000_0000, stride: 1 << 25 };
-        let part = RegisteredBuffer { slot: 3, offset: 512, len: 4096, direction: Direction::Drain };
-        assert_eq!(pages.position(part), 0x8000_0000 + (3 << 25) + 512);
+    fn each_request_is_copied_from_its_own_place() {
+        let mut file = tempfile::tempfile().unwrap();
+        for number in 0..8_u8 {
+            file.write_all(&[number; 1024]).unwrap();
+        }
+        let pages = RequestPages { file: file.into(), first: 1024, stride: 2048 };
+        let part = |slot| RegisteredBuffer { slot, offset: 512, len: 1024, direction: Direction::Drain };
+        let memory = OwnedBuffer::zeroed(1024);
+        pages.copy(part(2), &memory).unwrap();
+        assert_eq!(memory.to_vec(), [[5; 512], [6; 512]].concat());
+        assert_eq!(pages.copy(part(3), &memory), Err(Errno::IO), "it ends there");
     }
 }

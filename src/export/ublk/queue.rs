@@ -6,6 +6,7 @@ use libublk::io::{UblkDev, UblkQueue};
 use libublk::{UblkError, sys, ublk_init_task_ring, with_task_io_ring_mut};
 use rustix::mm::{Advice, madvise};
 use std::cell::{Cell, RefCell};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -103,6 +104,18 @@ impl Queue {
         // and which an Arc never moves. Nobody gets the queue out of here.
         let library = unsafe { std::mem::transmute::<UblkQueue<'_>, UblkQueue<'static>>(library) };
         Ok(Self { library, device })
+    }
+
+    /// Where the character device has the bytes of the queue's requests, as `linux/ublk_cmd.h` lays them out.
+    fn request_pages(&self) -> std::io::Result<RequestPages> {
+        let queue = u64::from(self.library.get_qid());
+        // SAFETY: the device keeps its descriptor open for as long as it lives.
+        let character = unsafe { BorrowedFd::borrow_raw(self.device.tgt.fds[0]) };
+        Ok(RequestPages {
+            file: character.try_clone_to_owned()?,
+            first: u64::from(sys::UBLKSRV_IO_BUF_OFFSET) + (queue << sys::UBLK_QID_OFF),
+            stride: 1 << sys::UBLK_TAG_OFF,
+        })
     }
 
     /// The request that the kernel put into `tag`'s descriptor.
@@ -301,14 +314,6 @@ fn ring_for(depth: u16) -> Result<(), UblkError> {
     })
 }
 
-/// Where the character device has the bytes of a queue's requests, as `linux/ublk_cmd.h` lays them out.
-fn request_pages(queue: u16) -> RequestPages {
-    RequestPages {
-        first: u64::from(sys::UBLKSRV_IO_BUF_OFFSET) + (u64::from(queue) << sys::UBLK_QID_OFF),
-        stride: 1 << sys::UBLK_TAG_OFF,
-    }
-}
-
 /// The body of a queue thread: set up, report, serve until the kernel has taken every command back.
 pub(super) fn run<D: BlockDevice + 'static>(
     device: Arc<UblkDev>,
@@ -333,10 +338,10 @@ pub(super) fn run<D: BlockDevice + 'static>(
         }
     };
     let table = match mode {
-        DataMode::Zero => TableUse::Requests(request_pages(number)),
-        DataMode::Copy => TableUse::Nobody,
+        DataMode::Zero => queue.request_pages().map(TableUse::Requests),
+        DataMode::Copy => Ok(TableUse::Nobody),
     };
-    let engine = match Engine::new(Box::new(LibraryRing), table) {
+    let engine = match table.and_then(|table| Engine::new(Box::new(LibraryRing), table)) {
         Ok(engine) => engine,
         Err(error) => {
             let _ = report.send(Err(("make its wake-up", Errno::from(error))));
