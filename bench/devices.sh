@@ -30,20 +30,20 @@ md_mirror() {
     at_exit mdadm --stop --quiet "$device"
 }
 
-# cleave_volume CLEAVED STATE SIZE DISK...: sets `device` to a new volume v of the group bench with a plex on each disk,
-# served by that daemon, which keeps its state in the directory STATE.
+# cleave_volume CLEAVED STATE SIZE DISK... [OPTION]...: sets `device` to a new volume v of the group bench with a plex on each disk,
+# served by that daemon, which keeps its state in the directory STATE. An OPTION of `cleave make` has a value of its own.
 cleave_volume() {
     local cleaved=$1 state=$2 size=$3 plexes=() daemon
     shift 3
     need_module ublk_drv
-    plexes=("${@/#/--plex=}")
+    while (($#)) && [[ $1 != --* ]]; do plexes+=("--plex=$1") && shift; done
     export CLEAVE_SOCKET=$work/socket CLEAVE_STATE=$state
     CLEAVE_LOG=${CLEAVE_LOG:-warn} "$cleaved" --state "$state" >&2 &
     daemon=$!
     at_exit bash -c "kill $daemon; for _ in {1..200}; do kill -0 $daemon || exit 0; sleep 0.05; done; kill -9 $daemon"
     wait_for 60 cleave daemon status
     step 30 cleave --quiet group create bench
-    step 60 cleave --quiet make --group bench --init active "${plexes[@]}" v "$size"
+    step 60 cleave --quiet make --group bench --init active "${plexes[@]}" "$@" v "$size"
     at_exit cleave --quiet rm --group bench --force v
     device=$(cleave --json show --group bench v | jq -er '.volumes[0].device')
 }
