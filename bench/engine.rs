@@ -97,8 +97,7 @@ fn volume(plexes: usize) -> Arc<Volume<()>> {
     };
     let mut route = Route::new((0..plexes).map(plex).collect(), ReadPolicy::Round);
     route.marks.push(Arc::new(ChangeMap::new(LENGTH, region)));
-    let geometry =
-        Geometry { length: LENGTH, block_size: 512, memory_alignment: 512, discard_zeroes: true };
+    let geometry = Geometry { length: LENGTH, block_size: 512, memory_alignment: 512, discard_zeroes: true };
     let shape = Shape { uuid: Uuid::from_random([9; 16]), geometry, region_size: region };
     Volume::new(shape, Intent::new(LENGTH, durable), route)
 }

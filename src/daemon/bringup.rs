@@ -478,6 +478,7 @@ impl<M: Machine> Owner<M> {
         };
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
+        put_in_force(live, record.settings());
         live.number.set(Some(number));
         if matches!(face, Face::TakeOver(_)) {
             live.respite.set(self.machine.now().after(RESPITE));

@@ -75,6 +75,8 @@ pub trait Shown: 'static {
     fn id(&self) -> u32;
     /// How its data travel.
     fn data(&self) -> DataMode;
+    /// Whether file systems on it leave pages alone while they are written.
+    fn keeps_pages_still(&self) -> bool;
 }
 
 /// A device that there is, whoever made it.

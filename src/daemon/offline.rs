@@ -193,6 +193,10 @@ impl Shown for Hidden {
     fn data(&self) -> DataMode {
         DataMode::Copy
     }
+
+    fn keeps_pages_still(&self) -> bool {
+        false
+    }
 }
 
 impl Machine for Deviceless {

@@ -16,7 +16,7 @@ use crate::state::{DataPath, Plex, PlexState, Settings, SettingsChange, Volume, 
 
 use super::jobs::{Job, Purpose};
 use super::live::Live;
-use super::machine::{Machine, OpenMedium, Ring};
+use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::media::Wanted;
 use super::owner::{GroupHandle, Owner};
 use super::rows;
@@ -32,7 +32,9 @@ pub(super) fn put_in_force<M: Machine>(live: &Live<M>, settings: &Settings) {
     };
     live.volume.set_plex_limit(limit);
     live.volume.intent().set_cap(settings.dirty_extents);
-    live.volume.set_shares_pages(settings.data == DataPath::Zero);
+    // Pages that file systems may write into meanwhile are lent to one plex at a time, whatever is asked for.
+    let still = live.device.borrow().as_ref().is_some_and(Shown::keeps_pages_still);
+    live.volume.set_shares_pages(settings.data == DataPath::Zero && still);
 }
 
 impl<M: Machine> Owner<M> {

@@ -8,7 +8,8 @@ use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Listed, Status, Verified};
 use crate::control::row::DifferenceRow;
 use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
-use crate::state::refuse;
+use crate::export::ublk::DataMode;
+use crate::state::{DataPath, refuse};
 
 use super::jobs;
 use super::live::Live;
@@ -120,13 +121,22 @@ impl<M: Machine> Owner<M> {
             let hangs = volume.plexes().iter().filter(|plex| live.volume.hangs(plex.uuid()));
             hangs.map(|plex| format!("plex {} does not answer", plex.name()))
         });
-        let hanging: Vec<_> = hanging.collect();
+        let mut found: Vec<_> = hanging.collect();
+        let device = live.as_ref().map(|live| live.device.borrow());
+        let moves = |device: &M::Device| device.data() == DataMode::Zero && !device.keeps_pages_still();
+        if volume.settings().data == DataPath::Zero
+            && device.is_some_and(|one| one.as_ref().is_some_and(moves))
+        {
+            found.push(
+                "its device does not keep pages still: what goes to several plexes is copied".to_owned(),
+            );
+        }
         let maps = self.maps.borrow();
         LiveFacts {
-            device: live.and_then(|live| live.number.get()),
+            device: live.as_ref().and_then(|live| live.number.get()),
             data_path,
             dirty_regions: maps.iter().map(|(map, bits)| (*map, bits.dirty_regions())).collect(),
-            notes: self.notes_of(volume).into_iter().chain(hanging).collect(),
+            notes: self.notes_of(volume).into_iter().chain(found).collect(),
         }
     }
 

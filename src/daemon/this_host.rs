@@ -120,6 +120,10 @@ impl Shown for UblkDevice {
     fn data(&self) -> DataMode {
         Self::data(self)
     }
+
+    fn keeps_pages_still(&self) -> bool {
+        self.stable_writes()
+    }
 }
 
 /// Run blocking `work` on a worker of tokio's pool.

@@ -171,6 +171,9 @@ impl Shown for Served {
     fn data(&self) -> DataMode {
         DataMode::Copy
     }
+    fn keeps_pages_still(&self) -> bool {
+        true
+    }
 }
 
 /// Everything that outlives the daemon.
