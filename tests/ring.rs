@@ -234,7 +234,13 @@ fn a_request_buffer_of_ublk_is_refused_on_another_ring() {
     let outcome = thread
         .block_on(move |host| async move {
             let _own = host.buffers(1, 4096);
-            let part = RegisteredBuffer { slot: 0, offset: 0, len: 4096, direction: Direction::Drain };
+            let part = RegisteredBuffer {
+                slot: 0,
+                offset: 0,
+                len: 4096,
+                direction: Direction::Drain,
+                in_table: true,
+            };
             let request = Request::Write {
                 offset: 0,
                 buffer: Buffer::Registered(part),

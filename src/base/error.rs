@@ -25,6 +25,8 @@ impl Errno {
     pub const UNSUPPORTED: Self = Self(95);
     /// No answer within the time limit.
     pub const TIMED_OUT: Self = Self(110);
+    /// ECANCELED: nobody waits for it any more.
+    pub const CANCELED: Self = Self(125);
 
     /// The error numbered `raw`; zero and negative numbers, which no kernel uses, become [`Errno::IO`].
     #[must_use]

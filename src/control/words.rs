@@ -175,7 +175,7 @@ words! {
     #[derive(Default)]
     DataPath {
         #[default]
-        /// As `zero` where the kernel can, but what goes to several plexes is copied once.
+        /// As `zero` of a volume with one plex, where the kernel can; as `copy` of one with several.
         Auto = "auto",
         /// Through memory of the daemon.
         Copy = "copy",

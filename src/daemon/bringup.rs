@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{MAX_DISCARD_BYTES, MAX_REQUEST_BYTES, PAGE_BYTES, QUEUE_DEPTH, SECTOR_BYTES};
-use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::{ChangeMap, ExtentMap, UnflushedMap};
 use crate::catalog::files::{intent_file_name, map_file_name};
 use crate::control::What;
@@ -36,6 +36,9 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a device may take to end.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long media may keep the pages of requests that were failed.
+const LENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a node may take to appear or go.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
@@ -441,11 +444,14 @@ impl<M: Machine> Owner<M> {
         Ok(route)
     }
 
-    /// How the data of a new device of the volume travel.
+    /// How the data of a new device of the volume travel. What a medium that hangs was lent cannot be given back; so a volume
+    /// of several plexes, which need not wait for one, lends nothing unless that is asked for.
     async fn data_mode(&self, record: &Record) -> DataMode {
-        let wanted = record.settings().data;
-        // The kernel promises that much of its own memory, and what applications lend is refused below what the device asks.
-        let fits = u64::from(record.memory_alignment()) <= SECTOR_BYTES;
+        let wanted = match record.settings().data {
+            DataPath::Auto if record.plexes().len() > 1 => DataPath::Copy,
+            data => data,
+        };
+        let fits = lends(record);
         if wanted != DataPath::Copy && fits && self.machine.zero_copy().await {
             return DataMode::Zero;
         }
@@ -495,6 +501,37 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
+    /// Have the pages back that media were lent, if need be by failing the requests of who uses the volume, before the kernel
+    /// is asked to end its device: while a medium that hangs has some, the kernel waits for it, and this process in the
+    /// kernel, out of which nothing gets it: not even its death would free the other volumes.
+    ///
+    /// Says whether requests were failed.
+    ///
+    /// # Errors
+    /// `device.lingers`: a medium hangs. The volume answers errors; this can be asked for again.
+    pub(super) async fn reclaim(self: &Rc<Self>, live: &Live<M>, limit: Duration) -> Result<bool, Refused> {
+        if self.returned(live, limit).await {
+            return Ok(false);
+        }
+        live.device.borrow().iter().for_each(Shown::cut_off);
+        match self.returned(live, LENT_LIMIT).await {
+            true => Ok(true),
+            false => Err(lingers(&live.name)),
+        }
+    }
+
+    /// Whether no medium has pages of the volume's requests, at one moment within `limit`.
+    pub(super) async fn returned(&self, live: &Live<M>, limit: Duration) -> bool {
+        let until = self.machine.now().after(limit);
+        while live.device.borrow().as_ref().is_some_and(|device| device.lent() > 0) {
+            if self.machine.now() >= until {
+                return false;
+            }
+            self.machine.sleep(Duration::from_millis(1)).await;
+        }
+        true
+    }
+
     /// Take the volume down: device, keeper, links; the record is the caller's. With a stop generation the end is a clean
     /// one: everything flushed, maps durable, intent clear (ordering rule 15).
     ///
@@ -514,6 +551,7 @@ impl<M: Machine> Owner<M> {
             tracing::warn!("{refused}");
         }
         FaultPoint::StopLinksRemoved.reached();
+        self.reclaim(live, STOP_LIMIT).await?;
         let device = live.device.borrow_mut().take();
         let ended = match device {
             Some(device) => {
@@ -524,15 +562,8 @@ impl<M: Machine> Owner<M> {
             // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
             None => {
                 let number = live.number.get();
-                let all = self.machine.devices().await.unwrap_or_default();
-                if all.iter().any(|device| Some(device.id) == number) {
-                    return Err(Refusal::new(
-                        Kind::TimedOut,
-                        "device.lingers",
-                        &live.name,
-                        "its device has not ended yet",
-                        "see to the medium that hangs, then stop it again",
-                    ));
+                if self.machine.devices().await?.iter().any(|device| Some(device.id) == number) {
+                    return Err(lingers(&live.name));
                 }
                 live.keeper.stop(None).await.and(Err(Errno::TIMED_OUT))
             }
@@ -549,6 +580,22 @@ impl<M: Machine> Owner<M> {
             )
         })
     }
+}
+
+/// Whether requests' pages will do for its plexes: the kernel promises so much of its own memory, and what applications lend is
+/// refused below what the device asks.
+pub(super) fn lends(record: &Record) -> bool {
+    u64::from(record.memory_alignment()) <= SECTOR_BYTES
+}
+
+fn lingers(volume: &Name) -> Refused {
+    Refusal::new(
+        Kind::TimedOut,
+        "device.lingers",
+        volume,
+        "its device has not ended yet",
+        "see to the medium that hangs, then stop it again",
+    )
 }
 
 fn options(record: &Record, id: Option<u32>, data: DataMode) -> DeviceOptions {

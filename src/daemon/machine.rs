@@ -77,6 +77,10 @@ pub trait Shown: 'static {
     fn data(&self) -> DataMode;
     /// Whether file systems on it leave pages alone while they are written.
     fn keeps_pages_still(&self) -> bool;
+    /// How many operations at media have pages of its requests.
+    fn lent(&self) -> u32;
+    /// Fail the requests in hand and all that come.
+    fn cut_off(&self);
 }
 
 /// A device that there is, whoever made it.

@@ -197,6 +197,12 @@ impl Shown for Hidden {
     fn keeps_pages_still(&self) -> bool {
         false
     }
+
+    fn lent(&self) -> u32 {
+        0
+    }
+
+    fn cut_off(&self) {}
 }
 
 impl Machine for Deviceless {

@@ -14,6 +14,7 @@ use crate::device::Host;
 use crate::state::change::{self, Effect};
 use crate::state::{DataPath, Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
+use super::bringup;
 use super::jobs::{Job, Purpose};
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
@@ -281,6 +282,15 @@ impl<M: Machine> Owner<M> {
         };
         self.refuse_data_path(&request.volume, change.data).await?;
         let name = request.volume.as_str();
+        if change.data == Some(DataPath::Zero) && !bringup::lends(group.record().volume(name)?) {
+            return Err(Refusal::new(
+                Kind::System,
+                "volume.data-path",
+                name,
+                "its plexes need memory that is aligned to more than a sector, which applications need not have",
+                "leave data=auto",
+            ));
+        }
         let before = *group.record().volume(name)?.settings();
         if change.applied_to(before) == before {
             return Ok(Reply::Changed(Changed { changed: false }));

@@ -1,6 +1,7 @@
 //! A volume is started and stopped: its record, then the volume itself, then what has to be copied; and back.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::{FaultPoint, Name, Refused, Uuid};
 use crate::control::words::TaskKind;
@@ -13,6 +14,9 @@ use super::jobs::{Job, Purpose};
 use super::live::Live;
 use super::machine::Machine;
 use super::owner::{Committed, GroupHandle, Owner};
+
+/// How long media may have pages of requests that are under way before the volume counts as in use.
+const LENT_IN_USE: Duration = Duration::from_secs(2);
 
 impl<M: Machine> Owner<M> {
     /// Start the volume `name`: its record, then the volume itself, then what has to be copied.
@@ -236,7 +240,8 @@ impl<M: Machine> Owner<M> {
     /// `volume.open`: somebody has opened it since its holders were looked for.
     async fn withhold(self: &Rc<Self>, live: &Rc<Live<M>>) -> Result<(), Refused> {
         let Some(number) = live.number.get() else { return Ok(()) };
-        if self.machine.withhold(number, STOP_LIMIT).await? {
+        // While a medium has pages of its requests, somebody uses it; and the kernel is not asked then, see `reclaim`.
+        if self.returned(live, LENT_IN_USE).await && self.machine.withhold(number, STOP_LIMIT).await? {
             return Ok(());
         }
         let mut holders = self.holders(live).await;

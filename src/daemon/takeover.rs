@@ -348,10 +348,11 @@ impl<M: Machine> Owner<M> {
             steps.push("tasks on it that hang were left behind".to_owned());
         }
         let number = live.number.get().unwrap_or_default();
+        let failed = self.reclaim(live, FORCE_LIMIT).await?;
         let device = live.device.borrow_mut().take();
         match device {
             Some(device) => {
-                steps.push(match self.machine.force(device, FORCE_LIMIT).await? {
+                steps.push(match self.machine.force(device, FORCE_LIMIT).await? || failed {
                     false => format!("/dev/ublkb{number} was removed; what was in flight had ended"),
                     true => format!(
                         "/dev/ublkb{number} was removed; what had not ended after {} s got EIO",

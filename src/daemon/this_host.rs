@@ -124,6 +124,14 @@ impl Shown for UblkDevice {
     fn keeps_pages_still(&self) -> bool {
         self.stable_writes()
     }
+
+    fn lent(&self) -> u32 {
+        Self::lent(self)
+    }
+
+    fn cut_off(&self) {
+        Self::cut_off(self);
+    }
 }
 
 /// Run blocking `work` on a worker of tokio's pool.

@@ -56,25 +56,6 @@ impl OwnedBuffer {
         Self::allocate(len, LAZY_ALIGNMENT, |layout| unsafe { alloc_zeroed(layout) })
     }
 
-    /// `len` bytes that are to be filled before anybody reads them, aligned to a page. They may be those of memory that was
-    /// freed before: for what the kernel fills in one go, where zeroes would be written in vain.
-    ///
-    /// # Panics
-    /// As [`OwnedBuffer::zeroed`].
-    #[must_use]
-    pub fn unfilled(len: usize) -> Self {
-        Self::allocate(len, PAGE_BYTES, |layout| {
-            // SAFETY: `allocate` gives a layout of a size above zero.
-            let start = unsafe { alloc(layout) };
-            if !start.is_null() && cfg!(debug_assertions) {
-                // What is read too early is seen to be nonsense.
-                // SAFETY: new memory of that many bytes.
-                unsafe { start.write_bytes(0xa5, layout.size()) };
-            }
-            start
-        })
-    }
-
     /// `len` bytes of the memory that `get` gives for their layout, which has `alignment`.
     fn allocate(len: usize, alignment: usize, get: impl FnOnce(Layout) -> *mut u8) -> Self {
         assert!(len > 0, "a buffer has at least one byte");
@@ -213,6 +194,8 @@ pub struct RegisteredBuffer {
     pub len: u32,
     /// Which way the bytes may go.
     pub direction: Direction,
+    /// Whether they stand in the table; where the kernel could not put them there, they can only be copied.
+    pub in_table: bool,
 }
 
 /// The memory of a read or write. A layer that must see the bytes asks for [`Buffer::owned`] and says so in its docs.
@@ -315,8 +298,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "outside")]
     fn a_slice_cannot_leave_its_buffer() {
-        let _ =
-            Buffer::Registered(RegisteredBuffer { slot: 0, offset: 0, len: 512, direction: Direction::Fill })
-                .slice(256, 512);
+        let _ = Buffer::Registered(RegisteredBuffer {
+            slot: 0,
+            offset: 0,
+            len: 512,
+            direction: Direction::Fill,
+            in_table: true,
+        })
+        .slice(256, 512);
     }
 }

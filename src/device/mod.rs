@@ -178,15 +178,32 @@ pub trait Host: Clone + 'static {
     /// Run `task` on this thread beside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
-    /// The bytes of a write's own pages, in memory of this process: from there they reach every medium alike, whatever
-    /// their owner does to the pages meanwhile.
+    /// Have memory ready for requests whose pages are not lent, if this thread has requests that bring pages.
+    fn reserve(&self) {}
+
+    /// Memory of this process for `len` bytes of a request whose pages are not lent; waits while others have it all, reads for
+    /// reads and writes for writes.
+    fn memory(&self, len: usize, _direction: Direction) -> impl Future<Output = OwnedBuffer> {
+        std::future::ready(OwnedBuffer::zeroed(len))
+    }
+
+    /// Take back what [`memory`](Self::memory) gave, for the next. What somebody else still holds is left to them.
+    fn give_back(&self, _memory: OwnedBuffer, _direction: Direction) {}
+
+    /// Copy the bytes of a write's own pages into `memory`: from there they reach every medium alike, whatever their owner
+    /// does to the pages meanwhile.
     ///
     /// # Errors
     /// [`Errno::INVALID`] where requests have no pages of their own, and for those of a read.
-    fn fetch(&self, _pages: RegisteredBuffer) -> impl Future<Output = Result<OwnedBuffer, Errno>> {
-        std::future::ready(Err(Errno::INVALID))
+    fn fetch(&self, _pages: RegisteredBuffer, _memory: &OwnedBuffer) -> Result<(), Errno> {
+        Err(Errno::INVALID)
     }
 
-    /// Take back memory that [`fetch`](Self::fetch) gave, for the next. What somebody else still holds is left to them.
-    fn give_back(&self, _memory: OwnedBuffer) {}
+    /// Copy `memory` into a read's own pages.
+    ///
+    /// # Errors
+    /// [`Errno::INVALID`] where requests have no pages of their own, and for those of a write.
+    fn deliver(&self, _pages: RegisteredBuffer, _memory: &OwnedBuffer) -> Result<(), Errno> {
+        Err(Errno::INVALID)
+    }
 }

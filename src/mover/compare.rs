@@ -9,6 +9,7 @@ use crate::device::{BlockDevice, Clock, OwnedBuffer, Request};
 
 use super::control::Control;
 use super::error::{Ended, MoverError};
+use super::holes::DataAhead;
 use super::slots::{Job, Tuning, Work};
 use super::windows::Windows;
 use super::zero::differences;
@@ -71,6 +72,7 @@ pub async fn compare<D: BlockDevice, W: Windows, C: Clock>(
         differing: Cell::new(0),
         more: Cell::new(false),
         found: RefCell::default(),
+        data: plan.devices.iter().map(|device| DataAhead::new(device.geometry().block_size.into())).collect(),
         plan,
     };
     run.job.run(|| run.slot()).await;
@@ -90,6 +92,8 @@ struct Run<'a, D, W, C> {
     differing: Cell<u64>,
     more: Cell<bool>,
     found: RefCell<Vec<Difference>>,
+    /// Of each device.
+    data: Vec<DataAhead>,
 }
 
 impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
@@ -132,8 +136,8 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
 
     /// Whether all devices say that `piece` reads as zero.
     async fn all_holes(&self, piece: ByteRange) -> Result<bool, MoverError> {
-        for (device, body) in self.plan.devices.iter().enumerate() {
-            let data = body.next_data(piece).await;
+        for (device, (body, data)) in self.plan.devices.iter().zip(&self.data).enumerate() {
+            let data = data.next(body, piece).await;
             if data.map_err(|errno| MoverError::Read { device, range: piece, errno })?.is_some() {
                 return Ok(false);
             }

@@ -21,6 +21,7 @@ use crate::device::{BlockDevice, Clock, Durability, Moment, OwnedBuffer, Request
 
 use super::control::Control;
 use super::error::{Ended, MoverError};
+use super::holes::DataAhead;
 use super::slots::{Job, Tuning, Work};
 use super::windows::Windows;
 use super::zero::{Part, differences, parts};
@@ -94,7 +95,7 @@ pub async fn copy<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock>(
     let length = map.length();
     assert!(source.length >= length && target.length >= length, "a map longer than its devices");
     let run = Run {
-        block: u64::from(source.block_size.max(target.block_size)),
+        data: DataAhead::new(u64::from(source.block_size.max(target.block_size))),
         job: Job::new(Work::Marked(map), plan.tuning, control, clock),
         done: RefCell::default(),
         unsettled: Cell::new(0),
@@ -124,7 +125,7 @@ pub(super) const TARGET: usize = 1;
 
 struct Run<'a, S, T, W, C> {
     plan: CopyPlan<'a, S, T, W>,
-    block: u64,
+    data: DataAhead,
     job: Job<'a, C>,
     /// Pieces that are on the target but not settled.
     done: RefCell<Vec<ByteRange>>,
@@ -202,19 +203,9 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
 
     /// The first part of `rest` that may hold data, in whole blocks; empty at its end when there is none.
     async fn next_data(&self, rest: ByteRange) -> Result<ByteRange, MoverError> {
-        let found = self.plan.source.next_data(rest).await.map_err(|errno| MoverError::Read {
-            device: SOURCE,
-            range: rest,
-            errno,
-        })?;
-        Ok(match found {
-            None => ByteRange::new(rest.end(), 0),
-            Some(data) => {
-                let data = data.widen(self.block, rest.end()).intersection(rest);
-                // An answer outside the span tells nothing, so that all of it may be data.
-                if data.is_empty() { rest } else { data }
-            }
-        })
+        let found = self.data.next(self.plan.source, rest).await;
+        let found = found.map_err(|errno| MoverError::Read { device: SOURCE, range: rest, errno })?;
+        Ok(found.unwrap_or(ByteRange::new(rest.end(), 0)))
     }
 
     /// A range that reads as zero on the source.

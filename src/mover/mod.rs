@@ -25,6 +25,7 @@ mod compare;
 mod control;
 mod copy;
 mod error;
+mod holes;
 mod meter;
 mod repair;
 mod scrub;

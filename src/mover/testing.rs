@@ -67,6 +67,8 @@ pub(super) struct Disk {
     pub writes: Cell<u64>,
     pub zeroes: Cell<u64>,
     pub flushes: Cell<u64>,
+    /// How often it was asked where data are.
+    pub asked: Cell<u64>,
     pub written: RefCell<Vec<ByteRange>>,
     /// Whether `next_data` knows about zero pages.
     pub tells_holes: Cell<bool>,
@@ -84,6 +86,7 @@ impl Disk {
             writes: Cell::default(),
             zeroes: Cell::default(),
             flushes: Cell::default(),
+            asked: Cell::default(),
             written: RefCell::default(),
             tells_holes: Cell::new(true),
             dice: dice.clone(),
@@ -165,6 +168,7 @@ impl BlockDevice for Disk {
     }
 
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
+        self.asked.set(self.asked.get() + 1);
         self.dawdle().await;
         if !self.tells_holes.get() {
             return Ok(Some(span));

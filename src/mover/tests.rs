@@ -61,6 +61,27 @@ fn plan<'a, W>(
     }
 }
 
+/// On a file in memory the end of a run of data is looked for page by page.
+#[test]
+fn where_a_run_of_data_ends_is_asked_once() {
+    const BYTES: usize = 4 << 20;
+    let dice = Dice::new(9);
+    let mut bytes = vec![1; BYTES];
+    bytes[BYTES / 2..][..64 << 10].fill(0);
+    let (source, target) = (Disk::new(bytes.clone(), &dice), Disk::new(vec![2; BYTES], &dice));
+    let map = ChangeMap::new(BYTES as u64, RegionSize::DEFAULT);
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    let report =
+        run(&dice, copy(plan(&source, &target, &NoWindows, &map), &control, &clock), Vec::new(), |_| ());
+    assert_eq!(report.ended, Ended::Complete);
+    assert!(*target.bytes.borrow() == bytes);
+    // Each slot may ask before the first has its answer; of two runs and a hole.
+    let pieces = BYTES / tuning().chunk_bytes();
+    let most = 3 * tuning().slots();
+    assert!(pieces > most && source.asked.get() <= most as u64, "asked {} times", source.asked.get());
+}
+
 /// A writer of the volume: mirrored writes and zeroes on both disks, each inside the table, if there is one.
 async fn writer(source: &Disk, target: &Disk, table: Option<&Table>, dice: Dice) {
     for _ in 0..12 {

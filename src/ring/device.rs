@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::medium::{Access, MediaKind, Medium, Zeroing};
+#[cfg(test)]
+use super::requests::Lease;
 use super::submit::{Held, Submitter};
 #[cfg(feature = "museum")]
 use crate::base::museum::{self, Exhibit};
@@ -17,6 +19,9 @@ const ZEROES_BYTES: u64 = 1 << 20;
 
 /// Bytes that one fallocate may cover, so that none of them holds an inode or a disk for long.
 const FALLOCATE_BYTES: u64 = 64 << 20;
+
+/// Bytes of a transfer in memory that are long enough for others to be waiting.
+const LONG_IN_MEMORY_BYTES: usize = 64 << 10;
 
 /// One thread's handle of a [`Medium`].
 ///
@@ -104,9 +109,20 @@ impl<S: Submitter> RingDevice<S> {
     }
 
     /// Submit, again after an interruption; the count of the completion or its error.
-    async fn count(&self, buffer: Option<&OwnedBuffer>, entry: &squeue::Entry) -> Result<u32, Errno> {
+    async fn count(&self, buffer: Option<&Buffer>, entry: &squeue::Entry) -> Result<u32, Errno> {
         loop {
-            let held = Held { buffer: buffer.cloned(), medium: Some(self.medium.clone()) };
+            let mut held = Held { medium: Some(self.medium.clone()), ..Held::default() };
+            match buffer {
+                Some(Buffer::Owned(memory)) => held.buffer = Some(memory.clone()),
+                // Each time anew: the request may have been answered meanwhile, and another be in its slot.
+                Some(Buffer::Registered(part)) => {
+                    // Not the medium's fault.
+                    let late =
+                        if part.direction == Direction::Drain { Errno::INVALID } else { Errno::CANCELED };
+                    held.lease = Some(self.submitter.lease(part.slot).ok_or(late)?);
+                }
+                None => {}
+            }
             // SAFETY: every entry made in this file names the medium's descriptor, and memory of `buffer` alone or a slot
             // of the ring's table.
             let result = unsafe { self.submitter.submit(entry.clone(), held) }.await;
@@ -153,7 +169,7 @@ impl<S: Submitter> RingDevice<S> {
     ) -> Result<(), Errno> {
         if let Buffer::Registered(part) = &buffer {
             let wanted = if write.is_some() { Direction::Drain } else { Direction::Fill };
-            if !self.submitter.holds_requests() || part.direction != wanted {
+            if part.direction != wanted || !part.in_table {
                 return Err(Errno::INVALID);
             }
         }
@@ -161,8 +177,15 @@ impl<S: Submitter> RingDevice<S> {
             return Err(Errno::INVALID);
         }
         loop {
-            let entry = self.transfer_entry(offset, &buffer, write);
-            let count = self.count(buffer.owned(), &entry).await? as usize;
+            let count = match &buffer {
+                Buffer::Owned(memory) if self.medium.is_in_memory() => {
+                    self.transfer_in_memory(offset, memory, write.is_some()).await?
+                }
+                _ => {
+                    let entry = self.transfer_entry(offset, &buffer, write);
+                    self.count(Some(&buffer), &entry).await? as usize
+                }
+            };
             if count == buffer.len() {
                 return Ok(());
             }
@@ -172,6 +195,36 @@ impl<S: Submitter> RingDevice<S> {
             }
             offset += count as u64;
             buffer = buffer.slice(count, buffer.len() - count);
+        }
+    }
+
+    /// A transfer of a file in memory, by this thread: the ring would hand it to a worker of the kernel's, which costs ten
+    /// times as much as the copying of a page. What is flushed there is nothing.
+    async fn transfer_in_memory(
+        &self,
+        offset: u64,
+        memory: &OwnedBuffer,
+        write: bool,
+    ) -> Result<usize, Errno> {
+        let (file, start, len, at) =
+            (self.medium.raw_fd(), memory.as_ptr(), memory.len(), offset.cast_signed());
+        if len >= LONG_IN_MEMORY_BYTES {
+            // Whoever moves much lets the other tasks of its thread have their turn.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            // SAFETY: the buffer is that long, and is there until this returns; what shares it sees what the kernel would do.
+            let moved = unsafe {
+                match write {
+                    true => libc::pwrite(file, start.cast(), len, at),
+                    false => libc::pread(file, start.cast(), len, at),
+                }
+            };
+            match usize::try_from(moved).map_err(|_| std::io::Error::last_os_error()) {
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Errno::from(error)),
+            }
         }
     }
 
@@ -297,8 +350,8 @@ mod tests {
         fn registered(&self, _: &OwnedBuffer) -> Option<u16> {
             None
         }
-        fn holds_requests(&self) -> bool {
-            false
+        fn lease(&self, _: u16) -> Option<Lease> {
+            None
         }
         fn turn(&self) -> u64 {
             self.1.replace(self.1.get() + 1)

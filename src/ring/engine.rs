@@ -19,13 +19,14 @@ use std::task::{Context, Poll, Waker};
 use super::device::RingDevice;
 use super::medium::Medium;
 use super::operations::Operations;
-use super::requests::{RequestPages, Spare};
+use super::requests::{Lease, Pool, RequestPages, populate};
 use super::submit::{Held, RingSubmitter};
 use crate::base::Errno;
 use crate::device::{Clock, Direction, Executor, Host, Moment, Notifier, OwnedBuffer, RegisteredBuffer};
 
-/// The user data of the wake-up read; every other operation carries its index.
+/// The user data of the wake-up read and of alarms; every other operation carries its index.
 const WAKE: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 
 /// Tasks run between two looks at the ring: enough to gather submissions, few enough that no completion waits long.
 const TASKS_A_TURN: usize = 256;
@@ -116,9 +117,15 @@ pub struct Core {
     executor: RefCell<Option<Executor<'static>>>,
     timers: RefCell<BTreeMap<(Moment, u64), Waker>>,
     next_timer: Cell<u64>,
+    /// When the alarms that the kernel has will complete; each is earlier than those before it.
+    alarms: RefCell<Vec<Moment>>,
+    /// Where the kernel takes the time of a new alarm from.
+    alarm_time: Cell<types::Timespec>,
+    /// An alarm has completed, and the timers were not looked at since.
+    alarmed: Cell<bool>,
     buffers: RefCell<BufferTable>,
-    /// For the bytes of requests that are fetched.
-    spare: RefCell<Spare>,
+    /// For requests whose pages are not lent.
+    pool: Pool,
     /// Where the wake-up read puts its eight bytes.
     wake_count: OwnedBuffer,
     wake_armed: Cell<bool>,
@@ -176,8 +183,26 @@ impl Core {
         self.operations.borrow_mut().abandon(index);
     }
 
-    pub(super) fn holds_requests(&self) -> bool {
-        matches!(*self.buffers.borrow(), BufferTable::Foreign { requests: Some(_) })
+    pub(super) fn lease(&self, slot: u16) -> Option<Lease> {
+        match &*self.buffers.borrow() {
+            BufferTable::Foreign { requests: Some(requests) } => requests.lease(slot),
+            _ => None,
+        }
+    }
+
+    /// Do `work` with the place of the requests' bytes, if there is one and those of `pages` go in `direction`.
+    fn with_pages(
+        &self,
+        pages: RegisteredBuffer,
+        direction: Direction,
+        work: impl FnOnce(&RequestPages) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        match &*self.buffers.borrow() {
+            BufferTable::Foreign { requests: Some(requests) } if pages.direction == direction => {
+                work(requests)
+            }
+            _ => Err(Errno::INVALID),
+        }
     }
 
     pub(super) fn registered(&self, buffer: &OwnedBuffer) -> Option<u16> {
@@ -200,6 +225,9 @@ impl Core {
             };
             if data == WAKE {
                 self.wake_armed.set(false);
+            } else if data == ALARM {
+                self.alarms.borrow_mut().pop();
+                self.alarmed.set(true);
             } else {
                 let index = usize::try_from(data).expect("an index we gave out");
                 let (waker, held) = self.operations.borrow_mut().complete(index, result);
@@ -223,39 +251,39 @@ impl Core {
         }
     }
 
-    fn fire_timers(&self) -> Option<Moment> {
-        if self.timers.borrow().is_empty() {
-            return None;
-        }
-        let now = self.clock.now();
-        loop {
-            let mut timers = self.timers.borrow_mut();
-            let first = timers.first_entry()?;
-            let at = first.key().0;
-            if at > now {
-                return Some(at);
+    /// Wake who waits for a moment that has come, and have an alarm for the next one.
+    ///
+    /// A timer is an operation that stays with the kernel, not the time limit of a wait: one that is far off, as most are,
+    /// then costs a busy thread nothing, neither a look at the clock nor a timer set and taken back at every wait.
+    fn fire_timers(&self) {
+        if self.alarmed.take() {
+            let now = self.clock.now();
+            loop {
+                let mut timers = self.timers.borrow_mut();
+                let Some(first) = timers.first_entry().filter(|first| first.key().0 <= now) else { break };
+                let waker = first.remove();
+                drop(timers);
+                waker.wake();
             }
-            let waker = first.remove();
-            drop(timers);
-            waker.wake();
+        }
+        let Some(first) = self.timers.borrow().first_key_value().map(|((at, _), _)| *at) else { return };
+        if self.alarms.borrow().last().is_none_or(|alarm| first < *alarm) {
+            self.alarms.borrow_mut().push(first);
+            self.alarm_time.set(types::Timespec::from(first.since(self.clock.now())));
+            let entry = opcode::Timeout::new(self.alarm_time.as_ptr()).build();
+            // SAFETY: the time lives as long as the core, and the kernel takes it when it takes the entry. Should it not have
+            // taken the one before, that completes as early as this, and nobody misses it.
+            unsafe { self.queue(&entry.user_data(ALARM)) };
         }
     }
 
-    /// Hand over the submissions; with `wait`, sleep until a completion or the timer at `until`.
-    fn enter(&self, wait: bool, until: Option<Moment>) {
-        let want = usize::from(wait);
-        let result = self.with_ring(|ring| match until {
-            Some(at) if wait => {
-                let left = at.since(self.clock.now());
-                let time = types::Timespec::from(left);
-                ring.submitter().submit_with_args(want, &types::SubmitArgs::new().timespec(&time))
-            }
-            _ => ring.submit_and_wait(want),
-        });
+    /// Hand over the submissions; with `wait`, sleep until a completion.
+    fn enter(&self, wait: bool) {
+        let result = self.with_ring(|ring| ring.submit_and_wait(usize::from(wait)));
         if let Err(error) = result {
             match error.raw_os_error() {
-                // The time limit; a signal; completions or memory needed first.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                // A signal; completions or memory needed first.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
                 _ => panic!("io_uring refuses to be entered: {error}"),
             }
         }
@@ -325,6 +353,13 @@ impl RingHost {
         RingSubmitter { core: Rc::clone(&self.core) }
     }
 
+    /// From now on slot `slot` lends no pages: its request was answered, and late work on it must not reach another's.
+    pub fn retire(&self, slot: u16) {
+        if let BufferTable::Foreign { requests: Some(requests) } = &*self.core.buffers.borrow() {
+            requests.retire(slot);
+        }
+    }
+
     /// `count` buffers of `len` bytes, registered with this thread's ring where the kernel lets us: a device on this
     /// thread then spares pinning their pages for each operation. Buffers of an earlier call whose clones are all gone
     /// are handed out again; they hold what was last in them. Where registration fails (no free slot, no locked memory
@@ -392,18 +427,30 @@ impl Host for RingHost {
         }
     }
 
-    async fn fetch(&self, pages: RegisteredBuffer) -> Result<OwnedBuffer, Errno> {
-        match &*self.core.buffers.borrow() {
-            BufferTable::Foreign { requests: Some(requests) } if pages.direction == Direction::Drain => {
-                let memory = self.core.spare.borrow_mut().take(pages.len as usize);
-                requests.copy(pages, &memory).map(|()| memory)
-            }
-            _ => Err(Errno::INVALID),
+    fn reserve(&self) {
+        if !matches!(*self.core.buffers.borrow(), BufferTable::Foreign { requests: Some(_) }) {
+            return;
+        }
+        let places = self.core.pool.fill();
+        if !places.is_empty() {
+            self.spawn(populate(self.clock().clone(), places, || false));
         }
     }
 
-    fn give_back(&self, memory: OwnedBuffer) {
-        self.core.spare.borrow_mut().put(memory);
+    async fn memory(&self, len: usize, direction: Direction) -> OwnedBuffer {
+        self.core.pool.take(len, direction).await
+    }
+
+    fn give_back(&self, memory: OwnedBuffer, direction: Direction) {
+        self.core.pool.put(memory, direction);
+    }
+
+    fn fetch(&self, pages: RegisteredBuffer, memory: &OwnedBuffer) -> Result<(), Errno> {
+        self.core.with_pages(pages, Direction::Drain, |requests| requests.fetch(pages, memory))
+    }
+
+    fn deliver(&self, pages: RegisteredBuffer, memory: &OwnedBuffer) -> Result<(), Errno> {
+        self.core.with_pages(pages, Direction::Fill, |requests| requests.deliver(pages, memory))
     }
 }
 
@@ -438,8 +485,11 @@ impl Engine {
             executor: RefCell::new(Some(executor)),
             timers: RefCell::default(),
             next_timer: Cell::new(0),
+            alarms: RefCell::default(),
+            alarm_time: Cell::default(),
+            alarmed: Cell::new(false),
             buffers: RefCell::new(buffers),
-            spare: RefCell::default(),
+            pool: Pool::default(),
             wake_count: OwnedBuffer::zeroed(8),
             wake_armed: Cell::new(false),
             taken: Cell::new(0),
@@ -497,7 +547,7 @@ impl Engine {
                     break;
                 }
             }
-            let until = core.fire_timers();
+            core.fire_timers();
             core.arm_wake();
             core.shared.sleeping.store(true, Ordering::SeqCst);
             let work = executor.has_ready()
@@ -507,7 +557,7 @@ impl Engine {
                 return;
             }
             // The answer may have made work.
-            core.enter(!work && !executor.has_ready(), until);
+            core.enter(!work && !executor.has_ready());
             core.shared.sleeping.store(false, Ordering::SeqCst);
             core.take_completions();
         }
@@ -517,7 +567,7 @@ impl Engine {
     pub fn turn(&self) {
         let executor = self.executor();
         executor.run_ready();
-        self.core.enter(false, None);
+        self.core.enter(false);
         self.core.take_completions();
         executor.run_ready();
     }
@@ -527,6 +577,8 @@ impl Engine {
     pub fn leak(self) {
         self.core.shared.ended.store(true, Ordering::SeqCst);
         drop(self.core.executor.take());
+        // While a descriptor of the character device is open, nobody takes the device over.
+        self.core.buffers.replace(BufferTable::Foreign { requests: None });
         std::mem::forget(self);
     }
 
@@ -545,11 +597,57 @@ impl Engine {
         core.shared.sleeping.store(true, Ordering::SeqCst);
         core.shared.notify();
         while core.wake_armed.get() {
-            core.enter(true, None);
+            core.enter(true);
             core.take_completions();
         }
         // Tasks hold the core and the core holds the executor: the circle is cut here. A task may submit when it is
         // dropped no more than when it runs; what it abandons has completed.
         drop(core.executor.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Own(RefCell<IoUring>);
+
+    impl RingAccess for Own {
+        fn with(&self, work: &mut dyn FnMut(&mut IoUring)) {
+            work(&mut self.0.borrow_mut());
+        }
+    }
+
+    #[test]
+    fn timers_cost_one_alarm_for_many() {
+        let ring = RefCell::new(IoUring::new(8).unwrap());
+        let engine = Engine::new(Box::new(Own(ring)), TableUse::Nobody).unwrap();
+        let (host, ended) = (engine.host(), Rc::new(Cell::new(0)));
+        // One far off, which nobody reaches, and many before it, some given up.
+        let far = Duration::from_secs(3600);
+        let clock = host.clock().clone();
+        host.spawn(async move { clock.sleep(far).await });
+        for number in 0..20_u64 {
+            let (clock, ended) = (host.clock().clone(), Rc::clone(&ended));
+            host.spawn(async move {
+                let began = clock.now();
+                for _ in 0..5 {
+                    clock.sleep(Duration::from_micros(100 + 50 * number)).await;
+                    let given_up = clock.sleep(far);
+                    futures_util::future::select(Box::pin(given_up), Box::pin(clock.sleep(Duration::ZERO)))
+                        .await;
+                }
+                assert!(clock.now().since(began) >= Duration::from_micros(5 * (100 + 50 * number)));
+                ended.set(ended.get() + 1);
+            });
+        }
+        engine.run(|engine| {
+            assert!(engine.core.alarms.borrow().len() <= 21, "{:?}", engine.core.alarms.borrow());
+            ended.get() == 20
+        });
+        assert_eq!(engine.core.alarms.borrow().len(), 1, "that of the one far off");
+        engine.end();
     }
 }

@@ -4,7 +4,7 @@
 use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Statx, StatxFlags, fallocate,
-    fcntl_getfl, fcntl_setfl, flock, fstat, fsync, ioctl_blksszget, open, openat, seek, stat, statx,
+    fcntl_getfl, fcntl_setfl, flock, fstat, fstatfs, fsync, ioctl_blksszget, open, openat, seek, stat, statx,
     unlinkat,
 };
 use rustix::io::Errno as Code;
@@ -126,6 +126,7 @@ struct Inner {
     block_size: u32,
     memory_alignment: u32,
     direct: bool,
+    in_memory: bool,
     sparse: bool,
     zeroing: Zeroing,
     flushes: FinalFlush,
@@ -249,6 +250,7 @@ impl Medium {
         let mut flags = fcntl_getfl(&file).map_err(system("open"))? - OFlags::NONBLOCK;
         flags.set(OFlags::DIRECT, direct);
         fcntl_setfl(&file, flags).map_err(system("open for direct I/O"))?;
+        let in_memory = kind == MediaKind::File && is_in_memory(&file).map_err(system("look at"))?;
         let allocated = found.st_blocks.unsigned_abs() * SECTOR_BYTES;
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
@@ -259,6 +261,7 @@ impl Medium {
             block_size: block_size.max(512),
             memory_alignment,
             direct,
+            in_memory,
             sparse: kind == MediaKind::File && allocated < length,
             zeroing: Zeroing { punch: AtomicBool::new(true), zero_range: AtomicBool::new(true) },
             flushes: FinalFlush::default(),
@@ -358,6 +361,12 @@ impl Medium {
     #[must_use]
     pub fn is_direct(&self) -> bool {
         self.0.direct
+    }
+
+    /// Whether it is a file of tmpfs: nothing is waited for below it.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.0.in_memory
     }
 
     /// Whether it is a file with less space than length, which may give more of it back.
@@ -474,6 +483,12 @@ fn open_disk(path: &Path, flags: OFlags, access: Access, deadline: Instant) -> R
 fn is_among_devices(directory: &OwnedFd) -> Result<bool, Code> {
     let (nodes, root) = (stat("/dev")?.st_dev, stat("/")?.st_dev);
     Ok(nodes != root && fstat(directory)?.st_dev == nodes)
+}
+
+/// Whether `file` is on tmpfs.
+fn is_in_memory(file: &OwnedFd) -> Result<bool, Code> {
+    const TMPFS_MAGIC: libc::c_long = 0x0102_1994;
+    Ok(fstatfs(file)?.f_type == TMPFS_MAGIC)
 }
 
 /// The alignments of memory and offset that direct I/O needs, where it is really there.

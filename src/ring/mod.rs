@@ -30,6 +30,6 @@ pub use engine::{Engine, RingAccess, RingClock, RingHost, TableUse};
 pub use error::{Fault, MediumError};
 pub use medium::{Access, Allocation, Identity, MediaKind, Medium, Name, Opening};
 pub use peer::peer_groups;
-pub use requests::RequestPages;
+pub use requests::{Lease, RequestPages, populate};
 pub use submit::{Held, RingSubmitter, Submitter};
 pub use thread::{AbortOnPanic, RingHandle, RingThread, block_signals};

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::engine::Core;
 use super::medium::Medium;
+use super::requests::Lease;
 use crate::device::OwnedBuffer;
 
 /// What an operation keeps alive until it completes: the memory and the open file that its submission names.
@@ -15,6 +16,8 @@ pub struct Held {
     pub buffer: Option<OwnedBuffer>,
     /// The medium whose descriptor is used.
     pub medium: Option<Medium>,
+    /// Pages of a request that the kernel reads or writes.
+    pub lease: Option<Lease>,
 }
 
 /// Submits operations to the ring of the calling thread.
@@ -36,8 +39,9 @@ pub trait Submitter: Clone + 'static {
     /// operation falls away.
     fn registered(&self, buffer: &OwnedBuffer) -> Option<u16>;
 
-    /// Whether this ring's buffer table holds the pages of ublk requests.
-    fn holds_requests(&self) -> bool;
+    /// The pages of the ublk request in slot `slot` of this ring's buffer table, for one operation; `None` where there are none,
+    /// or they are not lent any more.
+    fn lease(&self, slot: u16) -> Option<Lease>;
 
     /// The number of times that this ring's completions were taken: what completed together has one number.
     fn turn(&self) -> u64;
@@ -64,8 +68,8 @@ impl Submitter for RingSubmitter {
         self.core.registered(buffer)
     }
 
-    fn holds_requests(&self) -> bool {
-        self.core.holds_requests()
+    fn lease(&self, slot: u16) -> Option<Lease> {
+        self.core.lease(slot)
     }
 
     fn turn(&self) -> u64 {

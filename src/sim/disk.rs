@@ -11,9 +11,9 @@ use super::fault::{Delay, Rule};
 use super::journal::Journal;
 use super::medium::{Counters, Progress, State};
 use super::rng::Rng;
-use super::world::World;
+use super::world::{Lent, World, lent_memory};
 use crate::base::{ByteRange, Errno};
-use crate::device::{BlockDevice, Clock, Geometry, Request};
+use crate::device::{BlockDevice, Buffer, Clock, Geometry, Request};
 
 /// A simulated disk; clones are the same one. See [`crate::sim`] for what it can do.
 #[derive(Clone)]
@@ -232,15 +232,34 @@ pub struct SimDevice {
     clock: SimClock,
     geometry: Geometry,
     epoch: u64,
+    lent: Lent,
 }
 
 impl SimDevice {
-    pub(super) fn new(disk: SimDisk, clock: SimClock) -> Self {
+    pub(super) fn new(disk: SimDisk, clock: SimClock, lent: Lent) -> Self {
         let (geometry, epoch) = {
             let state = disk.state();
             (state.geometry, state.epoch)
         };
-        Self { disk, clock, geometry, epoch }
+        Self { disk, clock, geometry, epoch, lent }
+    }
+
+    /// The request with memory in place of the pages that it lends.
+    fn with_memory(&self, request: Request) -> Result<Request, Errno> {
+        let memory = |buffer| match buffer {
+            Buffer::Registered(pages) if pages.in_table => {
+                lent_memory(&self.lent, pages).map(Buffer::Owned).ok_or(Errno::INVALID)
+            }
+            Buffer::Registered(_) => Err(Errno::INVALID),
+            owned @ Buffer::Owned(_) => Ok(owned),
+        };
+        Ok(match request {
+            Request::Read { offset, buffer } => Request::Read { offset, buffer: memory(buffer)? },
+            Request::Write { offset, buffer, durability } => {
+                Request::Write { offset, buffer: memory(buffer)?, durability }
+            }
+            other => other,
+        })
     }
 
     /// The disk behind the handle.
@@ -261,7 +280,7 @@ impl BlockDevice for SimDevice {
     }
 
     async fn submit(&self, request: Request) -> Result<(), Errno> {
-        let id = self.alive()?.start(request)?;
+        let id = self.alive()?.start(self.with_memory(request)?)?;
         loop {
             let progress =
                 poll_fn(|context| Poll::Ready(self.disk.state().progress(id, self.epoch, context.waker())))

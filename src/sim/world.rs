@@ -1,6 +1,7 @@
 //! The scheduler: one thread, seeded order, virtual time, and a verdict when nothing can go on.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,7 +12,10 @@ use super::clock::SimClock;
 use super::disk::{SimDevice, SimDisk};
 use super::journal::Journal;
 use super::rng::Rng;
-use crate::device::{Clock, Executor, Geometry, Host, Moment, Notifier};
+use crate::base::Errno;
+use crate::device::{
+    Clock, Direction, Executor, Geometry, Host, Moment, Notifier, OwnedBuffer, RegisteredBuffer,
+};
 
 type Newborn = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -74,6 +78,16 @@ pub struct World {
     dice: RefCell<Rng>,
     journal: Journal,
     limit: Cell<Duration>,
+    lent: Lent,
+}
+
+/// The pages of requests that are lent to disks, by slot, as a ublk queue's ring has them.
+pub(super) type Lent = Rc<RefCell<BTreeMap<u16, OwnedBuffer>>>;
+
+/// The memory of `pages`.
+pub(super) fn lent_memory(lent: &Lent, pages: RegisteredBuffer) -> Option<OwnedBuffer> {
+    let whole = lent.borrow().get(&pages.slot)?.clone();
+    Some(whole.slice(pages.offset as usize, pages.len as usize))
 }
 
 impl World {
@@ -92,6 +106,7 @@ impl World {
             dice: RefCell::new(dice),
             journal: Journal::new(),
             limit: Cell::new(Self::LIMIT),
+            lent: Lent::default(),
         }
     }
 
@@ -104,7 +119,14 @@ impl World {
     /// A thread of this world. All threads share its executor and clock; each has its own handles.
     #[must_use]
     pub fn host(&self) -> SimHost {
-        SimHost { newborn: Rc::clone(&self.newborn), clock: self.clock.clone() }
+        SimHost { newborn: Rc::clone(&self.newborn), clock: self.clock.clone(), lent: Rc::clone(&self.lent) }
+    }
+
+    /// Lend `memory` as the pages of the request in `slot`, whose bytes go in `direction`.
+    pub fn lend(&self, slot: u16, memory: OwnedBuffer, direction: Direction) -> RegisteredBuffer {
+        let len = u32::try_from(memory.len()).expect("a request is small");
+        self.lent.borrow_mut().insert(slot, memory);
+        RegisteredBuffer { slot, offset: 0, len, direction, in_table: true }
     }
 
     /// The clock.
@@ -254,6 +276,7 @@ impl Drop for World {
 pub struct SimHost {
     newborn: Rc<RefCell<Vec<Newborn>>>,
     clock: SimClock,
+    lent: Lent,
 }
 
 impl Host for SimHost {
@@ -262,7 +285,7 @@ impl Host for SimHost {
     type Clock = SimClock;
 
     fn open(&self, medium: &SimDisk) -> SimDevice {
-        SimDevice::new(medium.clone(), self.clock.clone())
+        SimDevice::new(medium.clone(), self.clock.clone(), Rc::clone(&self.lent))
     }
 
     fn clock(&self) -> &SimClock {
@@ -271,5 +294,18 @@ impl Host for SimHost {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.newborn.borrow_mut().push(Box::pin(task));
+    }
+
+    fn fetch(&self, pages: RegisteredBuffer, memory: &OwnedBuffer) -> Result<(), Errno> {
+        let from = lent_memory(&self.lent, pages).filter(|_| pages.direction == Direction::Drain);
+        from.ok_or(Errno::INVALID)?.with_bytes(|bytes| memory.fill_from(0, bytes));
+        Ok(())
+    }
+
+    fn deliver(&self, pages: RegisteredBuffer, memory: &OwnedBuffer) -> Result<(), Errno> {
+        let into = lent_memory(&self.lent, pages).filter(|_| pages.direction == Direction::Fill);
+        let into = into.ok_or(Errno::INVALID)?;
+        memory.with_bytes(|bytes| into.fill_from(0, bytes));
+        Ok(())
     }
 }

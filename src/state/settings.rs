@@ -27,8 +27,11 @@ pub const MAX_DIRTY_EXTENTS: u32 = 1 << 24;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataPath {
-    /// From the requests' own pages where the kernel has them; what goes to several plexes is copied once before, since a
-    /// page that its owner changes while it is written would leave the plexes different.
+    /// Of a volume with one plex from the requests' own pages, where the kernel has them; of one with several as [`Copy`]: a
+    /// page that its owner changes while it is written would leave the plexes different, and one that was lent to a plex that
+    /// hangs cannot be given back.
+    ///
+    /// [`Copy`]: Self::Copy
     #[default]
     Auto,
     /// Through memory of the daemon, which can give a request back although a plex has not answered.

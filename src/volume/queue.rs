@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 
 use crate::base::museum::{self, Exhibit};
 use crate::base::{ByteRange, Errno, FaultPoint, Uuid};
-use crate::device::{BlockDevice, Buffer, Clock, Geometry, Host, OwnedBuffer, Request, Space};
+use crate::device::{
+    BlockDevice, Buffer, Clock, Direction, Geometry, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
+};
 
 use super::fault::{Report, Verdict};
 use super::legs::{Failures, Reading};
@@ -29,6 +31,30 @@ struct View<H: Host> {
     devices: Vec<Rc<H::Device>>,
     /// Whether every plex reads zero after a discard: else discards go out as zeroes (ordering rule 9).
     discard_zeroes: bool,
+    /// Whether every plex takes memory that is aligned as the volume promises: else requests' own pages may not do.
+    takes_pages: bool,
+}
+
+/// Memory of ours in place of a request's own pages, until this is dropped.
+struct StandIn<'a, H: Host> {
+    host: &'a H,
+    direction: Direction,
+    /// There until the drop.
+    memory: Option<OwnedBuffer>,
+}
+
+impl<H: Host> StandIn<'_, H> {
+    const fn memory(&self) -> &OwnedBuffer {
+        self.memory.as_ref().expect("it goes with the drop")
+    }
+}
+
+impl<H: Host> Drop for StandIn<'_, H> {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.host.give_back(memory, self.direction);
+        }
+    }
 }
 
 /// What came of a read.
@@ -68,7 +94,7 @@ impl<H: Host> VolumeQueue<H> {
     /// A way into `volume` for the thread of `host`; `None` when all lanes of its gate are taken.
     pub fn new(host: H, volume: Arc<Volume<H::Medium>>) -> Option<Self> {
         let lane = volume.gate.take_lane()?;
-        let view = Rc::new(RefCell::new(Rc::new(open_view(&host, volume.route(), None))));
+        let view = Rc::new(RefCell::new(Rc::new(open_view(&host, &volume, volume.route(), None))));
         let ended = Rc::new(Notify::new());
         host.spawn(keep_fresh(host.clone(), Arc::clone(&volume), Rc::downgrade(&view), Rc::clone(&ended)));
         let patience = Patience::new(host.clone(), Arc::clone(&volume));
@@ -114,9 +140,20 @@ impl<H: Host> VolumeQueue<H> {
     async fn read(&self, offset: u64, buffer: Buffer) -> Result<(), Errno> {
         let _in_flight = self.enter().await;
         let range = ByteRange::new(offset, buffer.len() as u64);
+        match buffer {
+            Buffer::Registered(pages) if !(pages.in_table && self.lends_to_read()) => {
+                let stand_in = self.stand_in(pages).await;
+                self.read_into(range, &stand_in.memory().clone().into()).await?;
+                self.host.deliver(pages, stand_in.memory())
+            }
+            buffer => self.read_into(range, &buffer).await,
+        }
+    }
+
+    async fn read_into(&self, range: ByteRange, buffer: &Buffer) -> Result<(), Errno> {
         loop {
             let view = self.view();
-            let failed = match self.read_any(&view, range, &buffer).await {
+            let failed = match self.read_any(&view, range, buffer).await {
                 Served::Yes => return Ok(()),
                 Served::No => return Err(Errno::IO),
                 Served::ByNobodyYet(failed) => failed,
@@ -230,6 +267,7 @@ impl<H: Host> VolumeQueue<H> {
         match outcome {
             Ok(()) => Served::Yes,
             Err(failed) if behind() => Served::ByNobodyYet(Some(failed)),
+            Err((_, Errno::CANCELED)) => Served::No,
             Err((plex, errno)) => {
                 self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
                 Served::No
@@ -263,6 +301,9 @@ impl<H: Host> VolumeQueue<H> {
 
     /// A plex failed a read, and another is asked in its place.
     fn tell_fallback(&self, plex: Uuid, range: ByteRange, errno: Errno) {
+        if errno == Errno::CANCELED {
+            return;
+        }
         self.volume.counters.read_fallbacks.fetch_add(1, Ordering::Relaxed);
         self.volume.faults.tell(Report::Read { plex, range, errno, last: false });
     }
@@ -283,6 +324,15 @@ impl<H: Host> VolumeQueue<H> {
             self.volume.intent.cover(range).await?;
         }
         FaultPoint::WriteCovered.reached();
+        // Waited for before the route is looked at: what it leads to is submitted to at once.
+        let stand_in = match &request {
+            Request::Write { buffer: Buffer::Registered(pages), .. }
+                if !self.lends_to_write(&self.view(), *pages) =>
+            {
+                Some(self.stand_in(*pages).await)
+            }
+            _ => None,
+        };
         let view = self.view();
         // Ordering rule 5: in memory, before anything is submitted.
         if KEEPS_MAPS && !museum::shows(Exhibit::MarkedAfterWrite) {
@@ -300,17 +350,14 @@ impl<H: Host> VolumeQueue<H> {
             }
             other => other,
         };
-        let (request, fetched) = self.hold_still(&view, request).await?;
+        let request = self.held_still(request, stand_in.as_ref())?;
         #[cfg(feature = "museum")]
         self.scribble(&request);
         if museum::shows(Exhibit::FlushCoversOneQueue) {
             museum::note(self.lane);
         }
         let failed = self.fan_out(&view, &request).await;
-        drop(request);
-        if let Some(memory) = fetched {
-            self.host.give_back(memory);
-        }
+        drop((request, stand_in));
         FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
@@ -323,22 +370,38 @@ impl<H: Host> VolumeQueue<H> {
         self.settle(&view, range, failed).await
     }
 
-    /// The request as every plex can be given it: a write to several from memory of ours, unless the pages may be shared.
-    /// The memory is told beside it.
-    async fn hold_still(
-        &self,
-        view: &View<H>,
-        request: Request,
-    ) -> Result<(Request, Option<OwnedBuffer>), Errno> {
-        match request {
-            Request::Write { offset, buffer: Buffer::Registered(pages), durability }
-                if view.devices.len() > 1 && !self.volume.shares_pages.load(Ordering::Relaxed) =>
-            {
-                let memory = self.host.fetch(pages).await?;
-                let request = Request::Write { offset, buffer: memory.clone().into(), durability };
-                Ok((request, Some(memory)))
+    /// Memory in place of `pages`.
+    async fn stand_in(&self, pages: RegisteredBuffer) -> StandIn<'_, H> {
+        let memory = self.host.memory(pages.len as usize, pages.direction).await;
+        StandIn { host: &self.host, direction: pages.direction, memory: Some(memory) }
+    }
+
+    /// Whether a read may have its own pages filled by a plex. They cannot be given back before that plex has answered; so
+    /// not where another could answer in its place.
+    fn lends_to_read(&self) -> bool {
+        let view = self.view();
+        let alone = view.route.readable().nth(1).is_none();
+        view.takes_pages && (alone || self.volume.shares_pages.load(Ordering::Relaxed))
+    }
+
+    /// Whether a write's own pages may go to the plexes of `view`: to one; to several, which then are all waited for, where
+    /// that is asked for, but never to one that is not waited for (ordering rule 6).
+    fn lends_to_write(&self, view: &View<H>, pages: RegisteredBuffer) -> bool {
+        let shares = || {
+            let all_read = view.route.plexes.iter().all(|plex| plex.role == Role::ReadWrite);
+            all_read && self.volume.shares_pages.load(Ordering::Relaxed)
+        };
+        pages.in_table && view.takes_pages && (view.devices.len() == 1 || shares())
+    }
+
+    /// The request as every plex can be given it: a write whose pages are not lent from the memory that stands in for them.
+    fn held_still(&self, request: Request, stand_in: Option<&StandIn<'_, H>>) -> Result<Request, Errno> {
+        match (request, stand_in) {
+            (Request::Write { offset, buffer: Buffer::Registered(pages), durability }, Some(stand_in)) => {
+                self.host.fetch(pages, stand_in.memory())?;
+                Ok(Request::Write { offset, buffer: stand_in.memory().clone().into(), durability })
             }
-            other => Ok((other, None)),
+            (other, _) => Ok(other),
         }
     }
 
@@ -463,7 +526,12 @@ impl<H: Host> VolumeQueue<H> {
     }
 }
 
-fn open_view<H: Host>(host: &H, route: Arc<Route<H::Medium>>, before: Option<&View<H>>) -> View<H> {
+fn open_view<H: Host>(
+    host: &H,
+    volume: &Volume<H::Medium>,
+    route: Arc<Route<H::Medium>>,
+    before: Option<&View<H>>,
+) -> View<H> {
     let known = |uuid: Uuid| {
         let before = before?;
         before.route.plexes.iter().position(|plex| plex.uuid == uuid).map(|at| Rc::clone(&before.devices[at]))
@@ -474,7 +542,10 @@ fn open_view<H: Host>(host: &H, route: Arc<Route<H::Medium>>, before: Option<&Vi
         .map(|plex| known(plex.uuid).unwrap_or_else(|| Rc::new(host.open(&plex.medium))))
         .collect();
     let discard_zeroes = devices.iter().all(|device| device.geometry().discard_zeroes);
-    View { route, devices, discard_zeroes }
+    let promised = volume.shape.geometry.memory_alignment;
+    let takes_pages = devices.iter().all(|device| device.geometry().memory_alignment <= promised);
+    host.reserve();
+    View { route, devices, discard_zeroes, takes_pages }
 }
 
 impl<H: Host> BlockDevice for VolumeQueue<H> {
@@ -511,7 +582,7 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
 /// Look at the route in force; handles of plexes that are not in it any more are dropped.
 fn refresh<H: Host>(host: &H, volume: &Volume<H::Medium>, view: &RefCell<Rc<View<H>>>) {
     if view.borrow().route.version != volume.route_version() {
-        let next = open_view(host, volume.route(), Some(&view.borrow()));
+        let next = open_view(host, volume, volume.route(), Some(&view.borrow()));
         *view.borrow_mut() = Rc::new(next);
     }
 }

@@ -5,6 +5,7 @@ mod maps;
 mod oracle;
 mod pattern;
 
+mod pages;
 mod plexes;
 mod random;
 mod recovery;

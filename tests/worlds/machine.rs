@@ -174,6 +174,10 @@ impl Shown for Served {
     fn keeps_pages_still(&self) -> bool {
         true
     }
+    fn lent(&self) -> u32 {
+        0
+    }
+    fn cut_off(&self) {}
 }
 
 /// Everything that outlives the daemon.

@@ -13,8 +13,9 @@ use clap::Args;
 /// The words of `force-stop`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Whoever uses the volume gets EIO within half a minute, also where no daemon serves it. Nothing that was \
-                  acknowledged is lost; the record says that the volume was not stopped in good order, and its next start \
+    after_help = "Whoever uses the volume gets EIO within half a minute, also where no daemon serves it; but a request \
+                  whose own pages were lent to a disk that hangs (data=zero, or one plex) waits until that disk answers. \
+                  Nothing that was acknowledged is lost; the record says that the volume was not stopped in good order, and its next start \
                   makes its plexes equal. A mounted file system has to be unmounted and checked afterwards."
 )]
 pub struct ForceStopArgs {

@@ -32,7 +32,7 @@ pub struct MakeArgs {
     /// How the plexes become equal: sync copies the first one, zero zeroes all, active believes that they are
     #[arg(long, value_name = "HOW", default_value = "sync", value_parser = ["sync", "zero", "active"])]
     init: String,
-    /// How data travel: auto, copy through the daemon's memory, zero from the requests' own pages; see cleave set --help
+    /// How data travel: auto, copy through memory of the daemon, or zero, from the requests' own pages; see cleave set --help
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = ["auto", "copy", "zero"])]
     data: String,
 }

@@ -14,19 +14,18 @@ use clap::Args;
 #[command(after_help = "\
 plex-timeout=SECONDS  how long a plex may leave a request unanswered while others answer; then it
                       goes STALE and the volume runs on without it. none waits for ever.
-                      A request whose bytes the daemon has copied goes on without the plex at once,
-                      as all do with data=copy; one that is served from its own pages waits until
-                      the medium answers: they cannot be taken back from it. The last complete
-                      plex is always waited for. [default: 30]
+                      With data=zero, requests already under way wait until its medium answers:
+                      their pages cannot be taken back from it. The last complete plex is always
+                      waited for. [default: 30]
 dirty-extents=N       extents of 4 MiB that may count as dirty at once: what is read of
                       each plex after a crash of the machine, to make them equal.
                       [default: 1024]
-data=auto|copy|zero   how data travel. auto: from the requests' own pages, where the kernel lends
-                      them (from Linux 6.16 on); what is written to several plexes is copied once
-                      before. copy: through the daemon's memory. zero: from the requests' own
-                      pages to all plexes; these differ wherever an application changes a page
-                      while it is being written. Between copy and the others a volume that runs
-                      changes at its next start. [default: auto]")]
+data=auto|copy|zero   how data travel. copy: through memory of the daemon. zero: from the requests'
+                      own pages, where the kernel lends them (from Linux 6.16 on), to all plexes;
+                      these differ wherever an application changes a page while it is being
+                      written. auto: zero for a volume of one plex, copy for one of several.
+                      Between copy and zero a volume that runs changes at its next start.
+                      [default: auto]")]
 pub struct SetArgs {
     /// The volume
     volume: String,

@@ -61,7 +61,7 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     ];
     let prefer = volume.preferred_plex.as_ref().map(|plex| format!(" {plex}")).unwrap_or_default();
     lines.push(format!("reads    {}{prefer}", volume.read_policy));
-    lines.push(format!("data     {}", data(volume.data, volume.data_path)));
+    lines.push(format!("data     {}", data(volume.data, volume.data_path, plexes.len() > 1)));
     lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data, volume.data_path)));
     lines.push(format!("dirty    at most {} extents of 4 MiB at once", volume.dirty_extents));
     if let Some(from) = &volume.snapshot {
@@ -80,17 +80,17 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     lines.join("\n") + "\n"
 }
 
-/// How data travel, and what was asked for.
-fn data(asked: DataPath, used: Option<DataPath>) -> String {
+/// How data travel, and what was asked for, of a volume that has `several` plexes or one.
+fn data(asked: DataPath, used: Option<DataPath>, several: bool) -> String {
+    let Some(used) = used else { return asked.word().to_owned() };
     let way = match (used, asked) {
-        (None, _) => return asked.word().to_owned(),
-        (Some(DataPath::Zero), DataPath::Zero) => "zero copy",
-        (Some(DataPath::Zero), DataPath::Auto) => "zero copy, but what goes to several plexes is copied once",
-        (Some(_), DataPath::Copy) if used == Some(DataPath::Zero) => {
-            "from its next start on copied; until then only what goes to several plexes is"
-        }
-        (Some(_), DataPath::Copy) => "copied",
-        (Some(_), DataPath::Auto | DataPath::Zero) => "copied, as zero copy cannot be had here",
+        (DataPath::Zero, DataPath::Zero) => "zero copy",
+        (DataPath::Zero, DataPath::Auto) if !several => "zero copy",
+        (_, DataPath::Auto) if several => "copied, as it has several plexes",
+        (DataPath::Zero, _) if several => "copied",
+        (DataPath::Zero, _) => "zero copy; copied from its next start on",
+        (_, DataPath::Copy) => "copied",
+        (_, _) => "copied; zero copy from its next start on, where this host has it",
     };
     format!("{asked}: {way}")
 }
@@ -99,7 +99,6 @@ fn data(asked: DataPath, used: Option<DataPath>) -> String {
 fn patience(seconds: u32, asked: DataPath, used: Option<DataPath>) -> String {
     let after = match (used, asked) {
         (Some(DataPath::Zero), DataPath::Zero) => "; requests under way wait for its medium",
-        (Some(DataPath::Zero), _) => "; reads under way wait for its medium, writes go on without it",
         (_, _) => ", then goes on without it",
     };
     match seconds {

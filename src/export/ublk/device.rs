@@ -478,6 +478,18 @@ impl UblkDevice {
         })
     }
 
+    /// How many operations at media have pages of its requests. While there are some, it does not end: [`stop`](Self::stop)
+    /// would wait in the kernel for a medium that hangs, and nothing ends a process with a thread there.
+    #[must_use]
+    pub fn lent(&self) -> u32 {
+        self.shared.lent()
+    }
+
+    /// Fail the requests in hand, as far as no medium has their pages, and all that come.
+    pub fn cut_off(&self) {
+        self.shared.cut_off();
+    }
+
     /// Drain, stop and delete the device. Who has it open or mounted is not asked: requests in hand are finished, later
     /// ones fail. Requests that are not finished within `limit` fail too, with EIO; the device works on for them, unheard.
     ///

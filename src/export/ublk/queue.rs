@@ -4,13 +4,11 @@ use io_uring::{IoUring, opcode, types};
 use libublk::ctrl::UblkCtrl;
 use libublk::io::{UblkDev, UblkQueue};
 use libublk::{UblkError, sys, ublk_init_task_ring, with_task_io_ring_mut};
-use rustix::mm::{Advice, madvise};
 use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 use super::QueueHost;
 use super::control::errno;
@@ -18,15 +16,12 @@ use super::device::DataMode;
 use crate::base::limits::SECTOR_BYTES;
 use crate::base::{ByteRange, Errno};
 use crate::device::{
-    BlockDevice, Buffer, Clock, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
+    BlockDevice, Buffer, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
 };
 use crate::ring::{
     AbortOnPanic, Engine, Held, RequestPages, RingAccess, RingHandle, Submitter, TableUse, block_signals,
+    populate,
 };
-
-/// Between two pieces of memory that are made present, and how many of these pass before the first.
-const POPULATE_NAP: Duration = Duration::from_millis(5);
-const POPULATE_AFTER_NAPS: usize = 100;
 
 /// What the threads of one device share.
 pub(super) struct Shared {
@@ -40,18 +35,21 @@ pub(super) struct Shared {
     cut_off: AtomicBool,
     /// The threads that serve.
     handles: Mutex<Vec<RingHandle>>,
+    /// Operations at media that have pages of requests: these do not end before.
+    lent: Arc<AtomicU32>,
     /// The first error of a command before the device was started; 0 is none.
     pub(super) fault: AtomicI32,
 }
 
 impl Shared {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             live: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             quit: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             handles: Mutex::new(Vec::new()),
+            lent: Arc::default(),
             fault: AtomicI32::new(0),
         }
     }
@@ -68,6 +66,11 @@ impl Shared {
     pub(super) fn cut_off(&self) {
         self.cut_off.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// How many operations at media have pages of requests.
+    pub(super) fn lent(&self) -> u32 {
+        self.lent.load(Ordering::Acquire)
     }
 
     fn wake(&self) {
@@ -107,15 +110,17 @@ impl Queue {
     }
 
     /// Where the character device has the bytes of the queue's requests, as `linux/ublk_cmd.h` lays them out.
-    fn request_pages(&self) -> std::io::Result<RequestPages> {
+    fn request_pages(&self, lent: &Arc<AtomicU32>) -> std::io::Result<RequestPages> {
         let queue = u64::from(self.library.get_qid());
         // SAFETY: the device keeps its descriptor open for as long as it lives.
         let character = unsafe { BorrowedFd::borrow_raw(self.device.tgt.fds[0]) };
-        Ok(RequestPages {
-            file: character.try_clone_to_owned()?,
-            first: u64::from(sys::UBLKSRV_IO_BUF_OFFSET) + (queue << sys::UBLK_QID_OFF),
-            stride: 1 << sys::UBLK_TAG_OFF,
-        })
+        let first = u64::from(sys::UBLKSRV_IO_BUF_OFFSET) + (queue << sys::UBLK_QID_OFF);
+        Ok(RequestPages::new(
+            character.try_clone_to_owned()?,
+            first,
+            1 << sys::UBLK_TAG_OFF,
+            Arc::clone(lent),
+        ))
     }
 
     /// The request that the kernel put into `tag`'s descriptor.
@@ -232,18 +237,20 @@ impl<D: BlockDevice> Tag<D> {
         let bytes = unsafe { std::mem::transmute::<sys::ublksrv_io_cmd, [u8; 16]>(command) };
         let mut entry = opcode::UringCmd16::new(types::Fixed(0), operation).cmd(bytes);
         if self.mode == DataMode::Zero {
-            // `struct ublk_auto_buf_reg` in the entry's address: the slot, no flags.
-            entry = entry.addr(Some(u64::from(self.number)));
+            // `struct ublk_auto_buf_reg` in the entry's address: the slot, then the flags. A request whose pages cannot be
+            // put there comes all the same, and says so.
+            let flags = u64::from(sys::UBLK_AUTO_BUF_REG_FALLBACK) << 16;
+            entry = entry.addr(Some(u64::from(self.number) | flags));
         }
-        let held = Held { buffer: self.memory.clone(), medium: None };
+        let held = Held { buffer: self.memory.clone(), ..Held::default() };
         // SAFETY: the descriptor is slot 0 of the ring's table, the ublk character device; the memory is held.
         unsafe { self.host.submitter().submit(entry.build(), held) }.await
     }
 
-    fn buffer(&self, len: u32, direction: Direction) -> Option<Buffer> {
+    fn buffer(&self, len: u32, direction: Direction, in_table: bool) -> Option<Buffer> {
         match &self.memory {
             None => {
-                let part = RegisteredBuffer { slot: self.number, offset: 0, len, direction };
+                let part = RegisteredBuffer { slot: self.number, offset: 0, len, direction, in_table };
                 Some(Buffer::Registered(part))
             }
             Some(memory) => {
@@ -279,13 +286,19 @@ impl<D: BlockDevice> Tag<D> {
             Durability::Durable
         };
         let count = i32::try_from(bytes).ok()?;
+        let in_table = descriptor.op_flags & sys::UBLK_IO_F_NEED_REG_BUF == 0;
         Some(match operation {
             sys::UBLK_IO_OP_READ => {
-                (Request::Read { offset, buffer: self.buffer(bytes, Direction::Fill)? }, count)
+                (Request::Read { offset, buffer: self.buffer(bytes, Direction::Fill, in_table)? }, count)
             }
-            sys::UBLK_IO_OP_WRITE => {
-                (Request::Write { offset, buffer: self.buffer(bytes, Direction::Drain)?, durability }, count)
-            }
+            sys::UBLK_IO_OP_WRITE => (
+                Request::Write {
+                    offset,
+                    buffer: self.buffer(bytes, Direction::Drain, in_table)?,
+                    durability,
+                },
+                count,
+            ),
             sys::UBLK_IO_OP_DISCARD => (Request::Discard { range }, 0),
             sys::UBLK_IO_OP_WRITE_ZEROES => {
                 let keep = descriptor.op_flags & sys::UBLK_IO_F_NOUNMAP != 0;
@@ -338,7 +351,7 @@ pub(super) fn run<D: BlockDevice + 'static>(
         }
     };
     let table = match mode {
-        DataMode::Zero => queue.request_pages().map(TableUse::Requests),
+        DataMode::Zero => queue.request_pages(&shared.lent).map(TableUse::Requests),
         DataMode::Copy => Ok(TableUse::Nobody),
     };
     let engine = match table.and_then(|table| Engine::new(Box::new(LibraryRing), table)) {
@@ -372,7 +385,9 @@ pub(super) fn run<D: BlockDevice + 'static>(
         engine.host().spawn(tag.serve());
     }
     if mode == DataMode::Copy {
-        engine.host().spawn(populate(engine.host(), Arc::clone(shared), memories));
+        let (clock, shared) = (engine.host().clock().clone(), Arc::clone(shared));
+        let ended = move || shared.stopping.load(Ordering::SeqCst) || shared.quit.load(Ordering::SeqCst);
+        engine.host().spawn(populate(clock, memories, ended));
     }
     drop(target);
     // A refused fetch comes back at once; its task leaves the reason.
@@ -389,6 +404,7 @@ pub(super) fn run<D: BlockDevice + 'static>(
                 let turn = &tags.turns[usize::from(number)];
                 if turn.get() == Turn::Device {
                     turn.set(Turn::CutOff);
+                    engine.host().retire(number);
                     engine.host().spawn(tag(number, None::<Rc<D>>).fail());
                 }
             }
@@ -404,25 +420,6 @@ pub(super) fn run<D: BlockDevice + 'static>(
     }
     engine.end();
     drop(queue);
-}
-
-/// Have the kernel give the tags their `memories`, addresses with lengths, before their first requests need them: one that
-/// is sent because memory is short must not wait for some. Not at once, because a take-over is waited for.
-async fn populate(host: QueueHost, shared: Arc<Shared>, memories: Vec<(usize, usize)>) {
-    let naps = std::iter::repeat_n(None, POPULATE_AFTER_NAPS);
-    for memory in naps.chain(memories.into_iter().map(Some)) {
-        host.clock().sleep(POPULATE_NAP).await;
-        if shared.stopping.load(Ordering::SeqCst) || shared.quit.load(Ordering::SeqCst) {
-            return;
-        }
-        let Some((at, len)) = memory else { continue };
-        // SAFETY: the advice changes no byte. Should a tag have other memory by now, pages of ours are made present in vain,
-        // or none are.
-        let given = unsafe { madvise(at as *mut libc::c_void, len, Advice::LinuxPopulateWrite) };
-        if let Err(error) = given {
-            tracing::debug!(%error, "request memory is not made present");
-        }
-    }
 }
 
 /// Names what `Queue` holds for its own sake.
