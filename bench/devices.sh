@@ -30,6 +30,34 @@ md_mirror() {
     at_exit mdadm --stop --quiet "$device"
 }
 
+# dm_mirror DISK DISK: sets `device` to a mirror by the device mapper, which notes what is dirty in memory only.
+dm_mirror() {
+    local name=cleave_bench sectors
+    need_module dm_mirror
+    sectors=$(blockdev --getsz "$1")
+    # There may be no udev to wait for.
+    step 60 dmsetup create --noudevsync --noudevrules "$name" \
+        --table "0 $sectors mirror core 2 1024 nosync 2 $1 0 $2 0 1 handle_errors"
+    at_exit dmsetup remove --noudevsync --noudevrules --retry "$name"
+    dmsetup mknodes "$name"
+    device=/dev/mapper/$name
+}
+
+# rublk_loop DISK [OPTION]...: sets `device` to a device of rublk's loop target; the program is named by CLEAVE_RUBLK.
+rublk_loop() {
+    local number=900
+    need_module ublk_drv
+    while [[ -e /dev/ublkb$number ]]; do number=$((number + 1)); done
+    device=/dev/ublkb$number
+    "$CLEAVE_RUBLK" add loop --number $number --queue 1 --depth 128 --foreground --file "$@" >/dev/null &
+    # Asked to delete a device that it serves, it takes longer than the clock of a slow guest allows.
+    # shellcheck disable=SC2016 # Its own arguments.
+    at_exit bash -c 'kill -9 "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.05; done; "$2" del --number "$3"' - \
+        $! "$CLEAVE_RUBLK" $number
+    disown $!
+    wait_for 30 test -b "$device"
+}
+
 # cleave_volume CLEAVED STATE SIZE DISK... [OPTION]...: sets `device` to a new volume v of the group bench with a plex on each disk,
 # served by that daemon, which keeps its state in the directory STATE. An OPTION of `cleave make` has a value of its own.
 cleave_volume() {
