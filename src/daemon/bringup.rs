@@ -176,10 +176,10 @@ impl<M: Machine> Owner<M> {
             stopping: Cell::new(false),
         });
         put_in_force(&live, record.settings());
-        self.live.borrow_mut().insert(uuid, Rc::clone(&live));
+        self.came(&live);
         FaultPoint::StartKept.reached();
         if let Err(refused) = self.show(group, &live, record, face).await {
-            self.live.borrow_mut().remove(&uuid);
+            self.went(uuid);
             // The run ends as a crash would end it: its bits stay.
             live.volume.intent().pin();
             let _ = live.keeper.stop(None).await;
@@ -569,7 +569,7 @@ impl<M: Machine> Owner<M> {
             }
         };
         FaultPoint::StopKeeperEnded.reached();
-        self.live.borrow_mut().remove(&live.volume.shape().uuid);
+        self.went(live.volume.shape().uuid);
         ended.map_err(|errno| {
             Refusal::new(
                 Kind::Io,

@@ -109,6 +109,9 @@ pub enum Standing {
 
 /// What the daemon stands on. Cheap to clone; clones are the same one.
 pub trait Machine: Clone + 'static {
+/// Between two looks at files that cannot be watched. One that was cut off is found by the next read or write of it anyway.
+pub const UNWATCHED: Duration = Duration::from_secs(5);
+
     /// A ring thread.
     type Ring: Ring<Host: Host<Medium = Self::Medium>>;
     /// An open medium.
@@ -126,6 +129,11 @@ pub trait Machine: Clone + 'static {
     fn sleep(&self, span: Duration) -> impl Future<Output = ()>;
     /// The clock on the wall.
     fn wall(&self) -> SystemTime;
+    /// Be told of what happens to `files` from the moment on at which this completes: its outcome completes when one of them may
+    /// have another name or another end. Where they cannot be watched it does so after [`UNWATCHED`].
+    fn watch(&self, _files: Vec<PathBuf>) -> impl Future<Output = impl Future<Output = ()>> {
+        std::future::ready(self.sleep(UNWATCHED))
+    }
     /// Run `task` on the owner's thread beside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// Run `work`, which may block on files, off the owner's thread.

@@ -55,5 +55,6 @@ pub mod this_host;
 pub mod upgrade;
 mod vigil;
 mod waiting;
+mod watch;
 
 pub use startup::{Options, run};

@@ -137,6 +137,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub events: Rc<Events>,
     pub(super) groups: RefCell<BTreeMap<Name, Rc<GroupHandle<M>>>>,
     pub(super) live: RefCell<BTreeMap<Uuid, Rc<Live<M>>>>,
+    /// Told when a volume comes to `live` or goes, and when a schedule changes.
+    pub(super) stirred: tokio::sync::Notify,
     /// Open media of plexes, by plex. A medium is opened once (ordering rule 20).
     pub(super) media: RefCell<BTreeMap<Uuid, M::Medium>>,
     /// What is to be done to the labels of plexes, while anything is.
@@ -228,6 +230,7 @@ impl<M: Machine> Owner<M> {
             waiting: WaitingGroups::default(),
             recovery: Recovery::default(),
             ending: tokio::sync::Notify::new(),
+            stirred: tokio::sync::Notify::new(),
             machine,
         };
         let told = Rc::clone(&owner.events);
@@ -315,6 +318,18 @@ impl<M: Machine> Owner<M> {
     #[must_use]
     pub fn live(&self, volume: Uuid) -> Option<Rc<Live<M>>> {
         self.live.borrow().get(&volume).cloned()
+    }
+
+    /// `live` is started.
+    pub(super) fn came(&self, live: &Rc<Live<M>>) {
+        self.live.borrow_mut().insert(live.volume.shape().uuid, Rc::clone(live));
+        self.stirred.notify_waiters();
+    }
+
+    /// `volume` is started no longer.
+    pub(super) fn went(&self, volume: Uuid) {
+        self.live.borrow_mut().remove(&volume);
+        self.stirred.notify_waiters();
     }
 
     /// The change map, if it is in memory.

@@ -173,6 +173,7 @@ impl<M: Machine> Owner<M> {
         let uuid = volume.uuid();
         let (name, now) = (request.volume.as_str(), self.unix_seconds());
         self.transact_quietly(&group, |group| change::scrub_schedule(group, name, schedule, now)).await?;
+        self.stirred.notify_waiters();
         self.answer_volume(&group, uuid, answer).await;
         Ok(Reply::Changed(Changed { changed: true }))
     }
@@ -428,7 +429,14 @@ impl<M: Machine> Owner<M> {
         let mut held = BTreeSet::new();
         let mut refused: BTreeMap<Uuid, Moment> = BTreeMap::new();
         loop {
-            self.machine.sleep(LOOK).await;
+            // Where there is no schedule nothing is looked at before one is set or a volume comes.
+            let stirred = self.stirred.notified();
+            if self.has_scrub_schedules() {
+                self.machine.sleep(LOOK).await;
+            } else {
+                stirred.await;
+                continue;
+            }
             for group in self.all_groups() {
                 for volume in group.record().volumes() {
                     let Some(live) = self.live(volume.uuid()).filter(|live| !live.stopping.get()) else {
@@ -438,6 +446,13 @@ impl<M: Machine> Owner<M> {
                 }
             }
         }
+    }
+
+    /// Whether a started volume is scrubbed by itself.
+    fn has_scrub_schedules(&self) -> bool {
+        let scheduled =
+            |volume: &Record| volume.scrub().schedule.is_some() && self.live(volume.uuid()).is_some();
+        self.all_groups().iter().any(|group| group.record().volumes().iter().any(scheduled))
     }
 
     async fn keep_schedule(

@@ -377,7 +377,7 @@ impl<M: Machine> Owner<M> {
                 "a medium hangs: what was written and not flushed on it is made equal later".to_owned(),
             );
         }
-        self.live.borrow_mut().remove(&live.volume.shape().uuid);
+        self.went(live.volume.shape().uuid);
         Ok(())
     }
 }

@@ -24,10 +24,10 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED};
 use super::owner::system;
 use super::startup::RUN_DIRECTORY;
-use super::{links, mounts};
+use super::{links, mounts, watch};
 
 /// Where nodes and links are.
 const DEV: &str = "/dev";
@@ -169,6 +169,19 @@ impl Machine for ThisHost {
 
     fn wall(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    async fn watch(&self, files: Vec<PathBuf>) -> impl Future<Output = ()> {
+        let watch = worker(move || watch::begin(&files)).await;
+        async move {
+            let told = match watch {
+                Ok(watch) => watch::told(watch).await,
+                Err(error) => Err(error),
+            };
+            if told.is_err() {
+                tokio::time::sleep(UNWATCHED).await;
+            }
+        }
     }
 
     async fn zero_copy(&self) -> bool {

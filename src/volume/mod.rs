@@ -108,7 +108,7 @@ pub struct Volume<M> {
     /// Hand-overs to the heir of a lost resync source that are under way.
     handing_over: AtomicU32,
     /// Tells the queues that the route was swapped.
-    swapped: Notify,
+    swapped: Arc<Notify>,
 }
 
 impl<M: Clone + Send + Sync + 'static> Volume<M> {
@@ -128,7 +128,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             flushes: Mutex::default(),
             shares_pages: AtomicBool::new(false),
             handing_over: AtomicU32::new(0),
-            swapped: Notify::new(),
+            swapped: Arc::default(),
         })
     }
 
@@ -195,6 +195,11 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub fn route(&self) -> Arc<Route<M>> {
         Arc::clone(&self.route.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Completes with the next swap of the route. It keeps nothing of the volume in memory.
+    pub fn rerouted(&self) -> tokio::sync::futures::OwnedNotified {
+        Arc::clone(&self.swapped).notified_owned()
     }
 
     /// Version of the route in force: what a queue compares its cached route with.
