@@ -1,6 +1,6 @@
 //! The commands from end to end: words to requests, answers of a scripted daemon to texts, JSON and exit codes.
 
-use cleave::base::{Kind, Name, Refusal, Uuid};
+use cleave::base::{Affinity, Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::control::event::Event;
 use cleave::control::reply::{
@@ -170,6 +170,8 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         plex_timeout_s: 30,
         dirty_extents: 1024,
         data: DataPath::Auto,
+        queues: 0,
+        affinity: Affinity::Auto,
         preferred_plex: None,
         device: Some("/dev/ublkb0".into()),
         links: vec![
@@ -179,6 +181,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         ],
         snapshot: None,
         data_path: Some(DataPath::Copy),
+        device_queues: Some(1),
         scrub: None,
         notes: Vec::new(),
     }
@@ -294,6 +297,8 @@ cleave plex replace v-02 --media m1,m2 --sparse
 cleave set v plex-timeout=10
 cleave set v plex-timeout=90s dirty-extents=256
 cleave set v plex-timeout=none
+cleave set v queues=2 affinity=0,2-3
+cleave set v queues=auto affinity=any
 cleave start v w
 cleave start v --source v-02
 cleave start --all -g dg

@@ -2,7 +2,7 @@
 //! `scripts/guest run --payload target/debug/deps/ublk_guest-HASH:ublk_guest -- /cleave/payload/ublk_guest
 //! --test-threads=1` boots a kernel that has it.
 
-use cleave::base::{ByteRange, Errno, Uuid};
+use cleave::base::{Affinity, ByteRange, Errno, Uuid};
 use cleave::device::{BlockDevice, Buffer, Clock, Geometry, Host, OwnedBuffer, Request};
 use cleave::export::ublk::{
     self, DataMode, DeviceMark, DeviceOptions, DeviceState, ExportFault, QueueHost, QueueSubmitter, Stopped,
@@ -56,6 +56,7 @@ fn options(length: u64, data: DataMode) -> DeviceOptions {
         logical_block_size: 512,
         physical_block_size: 4096,
         queues: 1,
+        affinity: Affinity::Auto,
         depth: 32,
         max_request_bytes: 512 << 10,
         max_discard_bytes: 32 << 20,
@@ -466,7 +467,7 @@ fn a_part_of_another_test() {
         "recover" => {
             let media = vec![open("one"), open("two")];
             let id = std::env::var("CLEAVE_TEST_ID").unwrap().parse().unwrap();
-            let device = ublk::recover(id, LIMIT, Mirror::maker(media)).unwrap();
+            let device = ublk::recover(id, LIMIT, Affinity::Auto, Mirror::maker(media)).unwrap();
             assert_eq!(device.data(), data, "the mode is the device's");
             serve(&device);
         }
@@ -595,7 +596,8 @@ fn killed_and_succeeded(data: &str) {
     let number: u32 = id.parse().unwrap();
 
     // While it is served nobody else gets it, and it stays served.
-    let error = ublk::recover(number, Duration::from_millis(50), Mirror::maker(Vec::new())).unwrap_err();
+    let error = ublk::recover(number, Duration::from_millis(50), Affinity::Auto, Mirror::maker(Vec::new()))
+        .unwrap_err();
     assert!(
         matches!(error.fault, ExportFault::Served { pid } if pid == server.child.id().cast_signed()),
         "{error}"
@@ -656,7 +658,7 @@ fn what_is_no_device_is_refused() {
     let maker = || Mirror::maker(medium.clone());
     let odd = DeviceOptions { length: 16 * MIB + 100, ..options(16 * MIB, DataMode::Copy) };
     assert!(matches!(ublk::add(&odd, maker()).unwrap_err().fault, ExportFault::BadOption { .. }));
-    let error = ublk::recover(4321, Duration::ZERO, maker()).unwrap_err();
+    let error = ublk::recover(4321, Duration::ZERO, Affinity::Auto, maker()).unwrap_err();
     assert_eq!(error.to_string(), "/dev/ublkb4321: there is no such ublk device; start the volume again");
     assert_eq!(ublk::delete(4321, LIMIT).unwrap_err().fault, ExportFault::NoSuchDevice);
 

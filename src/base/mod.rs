@@ -3,6 +3,7 @@
 //! Promises: no I/O, no clock, no random numbers; nothing here knows what a volume is for.
 
 pub mod checksum;
+pub mod cpus;
 pub mod error;
 pub mod fault_point;
 pub mod id;
@@ -12,6 +13,7 @@ pub mod name;
 pub mod units;
 pub mod zero;
 
+pub use cpus::{Affinity, Cpus};
 pub use error::{Errno, Kind, Refusal, Refused, one_line};
 pub use fault_point::FaultPoint;
 pub use id::{GenerationId, Uuid};

@@ -1,7 +1,7 @@
 //! What can be asked of the daemon: one struct a verb.
 
 use super::words::{Consistency, DataPath, Init};
-use crate::base::{Name, RegionSize};
+use crate::base::{Affinity, Name, RegionSize};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -385,6 +385,12 @@ pub struct Set {
     /// How data travel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataPath>,
+    /// Queues of the device; 0 for as many as the host's processors ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+    /// Which processors the threads of the queues run on: `auto`, `any`, or a list as `0,2-3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
 }
 
 /// See [`Request::Start`].

@@ -4,7 +4,7 @@ use super::happening::Happening;
 use super::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
 };
-use crate::base::{Name, Refusal, Uuid};
+use crate::base::{Affinity, Name, Refusal, Uuid};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -115,6 +115,12 @@ pub struct VolumeRow {
     /// How its data shall travel.
     #[serde(default)]
     pub data: DataPath,
+    /// Queues that its device shall have; 0 for as many as the host's processors ask for.
+    #[serde(default)]
+    pub queues: u16,
+    /// Which processors their threads shall run on: `auto`, `any`, or a list as `0,2-3`.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// The plex preferred by [`ReadPolicy::Prefer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_plex: Option<Name>,
@@ -130,6 +136,9 @@ pub struct VolumeRow {
     /// How data travel, as read back from the device: `copy` or `zero`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_path: Option<DataPath>,
+    /// Queues that the device has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_queues: Option<u16>,
     /// Its scrubs, where there is a schedule, one under way, or a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrub: Option<ScrubRow>,

@@ -480,7 +480,9 @@ impl<M: Machine> Owner<M> {
                 let options = options(record, wanted, self.data_mode(record).await);
                 self.machine.add(options, volume).await?
             }
-            Face::TakeOver(number) => self.machine.recover(number, FENCE_LIMIT, volume).await?,
+            Face::TakeOver(number) => {
+                self.machine.recover(number, FENCE_LIMIT, record.settings().affinity, volume).await?
+            }
         };
         let number = device.id();
         *live.device.borrow_mut() = Some(device);
@@ -606,7 +608,8 @@ fn options(record: &Record, id: Option<u32>, data: DataMode) -> DeviceOptions {
         length: record.length(),
         logical_block_size: record.block_size(),
         physical_block_size: PAGE_BYTES as u32,
-        queues: 1,
+        queues: record.settings().queues,
+        affinity: record.settings().affinity,
         depth: QUEUE_DEPTH,
         max_request_bytes: MAX_REQUEST_BYTES,
         max_discard_bytes: MAX_DISCARD_BYTES,

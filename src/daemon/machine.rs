@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused, Uuid};
+use crate::base::{Affinity, Errno, Name, Refused, Uuid};
 use crate::bitmap::SharedWords;
 use crate::catalog::StateFiles;
 use crate::device::{Flushes, Host, Moment, SharedFlushes};
@@ -75,6 +75,8 @@ pub trait Shown: 'static {
     fn id(&self) -> u32;
     /// How its data travel.
     fn data(&self) -> DataMode;
+    /// How many queues it has.
+    fn queues(&self) -> u16;
     /// Whether file systems on it leave pages alone while they are written.
     fn keeps_pages_still(&self) -> bool;
     /// How many operations at media have pages of its requests.
@@ -107,11 +109,11 @@ pub enum Standing {
     Other,
 }
 
-/// What the daemon stands on. Cheap to clone; clones are the same one.
-pub trait Machine: Clone + 'static {
 /// Between two looks at files that cannot be watched. One that was cut off is found by the next read or write of it anyway.
 pub const UNWATCHED: Duration = Duration::from_secs(5);
 
+/// What the daemon stands on. Cheap to clone; clones are the same one.
+pub trait Machine: Clone + 'static {
     /// A ring thread.
     type Ring: Ring<Host: Host<Medium = Self::Medium>>;
     /// An open medium.
@@ -127,13 +129,13 @@ pub const UNWATCHED: Duration = Duration::from_secs(5);
     fn now(&self) -> Moment;
     /// Completes after `span`.
     fn sleep(&self, span: Duration) -> impl Future<Output = ()>;
-    /// The clock on the wall.
-    fn wall(&self) -> SystemTime;
     /// Be told of what happens to `files` from the moment on at which this completes: its outcome completes when one of them may
     /// have another name or another end. Where they cannot be watched it does so after [`UNWATCHED`].
     fn watch(&self, _files: Vec<PathBuf>) -> impl Future<Output = impl Future<Output = ()>> {
         std::future::ready(self.sleep(UNWATCHED))
     }
+    /// The clock on the wall.
+    fn wall(&self) -> SystemTime;
     /// Run `task` on the owner's thread beside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// Run `work`, which may block on files, off the owner's thread.
@@ -256,7 +258,8 @@ pub const UNWATCHED: Duration = Duration::from_secs(5);
         options: DeviceOptions,
         volume: Arc<Volume<Self::Medium>>,
     ) -> impl Future<Output = Result<Self::Device, Refused>>;
-    /// Serve the device `number` of a daemon that is gone, waiting at most `patience` for the last of what that one did.
+    /// Serve the device `number` of a daemon that is gone, waiting at most `patience` for the last of what that one did, on queue
+    /// threads with `affinity`.
     ///
     /// # Errors
     /// What keeps it from serving; it goes on waiting for a daemon.
@@ -264,6 +267,7 @@ pub const UNWATCHED: Duration = Duration::from_secs(5);
         &self,
         number: u32,
         patience: Duration,
+        affinity: Affinity,
         volume: Arc<Volume<Self::Medium>>,
     ) -> impl Future<Output = Result<Self::Device, Refused>>;
     /// End a device, with requests that take longer than `limit` failed.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::base::{ByteRange, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Affinity, ByteRange, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::Directory;
 use crate::device::Moment;
 use crate::export::ublk::{DataMode, DeviceOptions};
@@ -194,6 +194,9 @@ impl Shown for Hidden {
         DataMode::Copy
     }
 
+    fn queues(&self) -> u16 {
+        1
+    }
     fn keeps_pages_still(&self) -> bool {
         false
     }
@@ -299,7 +302,13 @@ impl Machine for Deviceless {
         Ok(Hidden(options.id.unwrap_or(next)))
     }
 
-    async fn recover(&self, number: u32, _: Duration, _: Arc<Volume<Medium>>) -> Result<Hidden, Refused> {
+    async fn recover(
+        &self,
+        number: u32,
+        _: Duration,
+        _: Affinity,
+        _: Arc<Volume<Medium>>,
+    ) -> Result<Hidden, Refused> {
         Ok(Hidden(number))
     }
 

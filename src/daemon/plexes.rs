@@ -279,6 +279,8 @@ impl<M: Machine> Owner<M> {
             plex_timeout_s: request.plex_timeout_s,
             dirty_extents: request.dirty_extents,
             data: request.data.map(rows::data_setting),
+            queues: request.queues,
+            affinity: request.affinity,
         };
         self.refuse_data_path(&request.volume, change.data).await?;
         let name = request.volume.as_str();

@@ -22,6 +22,8 @@ pub struct LiveFacts {
     pub device: Option<u32>,
     /// How data travel, as read back from the device.
     pub data_path: Option<words::DataPath>,
+    /// Queues that the device has.
+    pub queues: Option<u16>,
     /// Set bits of the maps that are in memory, by map.
     pub dirty_regions: HashMap<Uuid, u64>,
     /// Things the administrator should know.
@@ -131,11 +133,14 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         plex_timeout_s: volume.settings().plex_timeout_s,
         dirty_extents: volume.settings().dirty_extents,
         data: data_word(volume.settings().data),
+        queues: volume.settings().queues,
+        affinity: volume.settings().affinity,
         preferred_plex: preferred,
         device: facts.device.map(|number| links::node(dev, number)),
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),
         snapshot: snapshot_of(record, volume, facts),
         data_path: facts.data_path,
+        device_queues: facts.queues,
         scrub: scrub(volume),
         notes: notes(volume).into_iter().chain(facts.notes.iter().cloned()).collect(),
     }
@@ -466,6 +471,7 @@ mod tests {
         let mut facts = LiveFacts {
             device: Some(7),
             data_path: Some(words::DataPath::Copy),
+            queues: Some(2),
             dirty_regions: HashMap::from([(mirror.map().unwrap(), 12)]),
             notes: vec!["waits".to_owned()],
         };

@@ -114,9 +114,9 @@ impl<M: Machine> Owner<M> {
     /// Live facts of a volume for its rows.
     pub(super) fn facts(self: &Rc<Self>, volume: &crate::state::Volume) -> LiveFacts {
         let live = self.live(volume.uuid());
-        let data_path = live
-            .as_ref()
-            .and_then(|live| live.device.borrow().as_ref().map(|device| rows::data_path(device.data())));
+        let of_device = live.as_ref().and_then(|live| {
+            live.device.borrow().as_ref().map(|device| (rows::data_path(device.data()), device.queues()))
+        });
         let hanging = live.iter().flat_map(|live| {
             let hangs = volume.plexes().iter().filter(|plex| live.volume.hangs(plex.uuid()));
             hangs.map(|plex| format!("plex {} does not answer", plex.name()))
@@ -134,7 +134,8 @@ impl<M: Machine> Owner<M> {
         let maps = self.maps.borrow();
         LiveFacts {
             device: live.as_ref().and_then(|live| live.number.get()),
-            data_path,
+            data_path: of_device.map(|(path, _)| path),
+            queues: of_device.map(|(_, queues)| queues),
             dirty_regions: maps.iter().map(|(map, bits)| (*map, bits.dirty_regions())).collect(),
             notes: self.notes_of(volume).into_iter().chain(found).collect(),
         }

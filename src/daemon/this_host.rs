@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::base::{Errno, Name, Refused, Uuid};
+use crate::base::{Affinity, Errno, Name, Refused, Uuid};
 use crate::bitmap::SharedWords;
 use crate::catalog::Directory;
 use crate::device::{Moment, SharedFlushes};
@@ -121,6 +121,10 @@ impl Shown for UblkDevice {
         Self::data(self)
     }
 
+    fn queues(&self) -> u16 {
+        u16::try_from(Self::queues(self).count()).unwrap_or(u16::MAX)
+    }
+
     fn keeps_pages_still(&self) -> bool {
         self.stable_writes()
     }
@@ -167,10 +171,6 @@ impl Machine for ThisHost {
         tokio::time::sleep(span).await;
     }
 
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
     async fn watch(&self, files: Vec<PathBuf>) -> impl Future<Output = ()> {
         let watch = worker(move || watch::begin(&files)).await;
         async move {
@@ -182,6 +182,10 @@ impl Machine for ThisHost {
                 tokio::time::sleep(UNWATCHED).await;
             }
         }
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     async fn zero_copy(&self) -> bool {
@@ -380,10 +384,11 @@ impl Machine for ThisHost {
         &self,
         number: u32,
         patience: Duration,
+        affinity: Affinity,
         volume: Arc<Volume<Medium>>,
     ) -> Result<UblkDevice, Refused> {
         let make = queue_of(volume);
-        worker(move || ublk::recover(number, patience, make)).await.map_err(Refused::from)
+        worker(move || ublk::recover(number, patience, affinity, make)).await.map_err(Refused::from)
     }
 
     async fn stop(&self, device: UblkDevice, limit: Duration) -> Result<(), Refused> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::refuse;
-use crate::base::{Name, Refused};
+use crate::base::{Affinity, Name, Refused};
 
 /// Seconds that a plex is waited for while others answer, unless set: what the drivers of disks give a command before they
 /// end it with an error themselves.
@@ -22,6 +22,9 @@ pub const MIN_DIRTY_EXTENTS: u32 = 64;
 
 /// The most: the extents of the largest intent map that is worth its name, 64 TiB of dirty data.
 pub const MAX_DIRTY_EXTENTS: u32 = 1 << 24;
+
+/// The most queues of a device: each is a thread with a lane of the volume's gate, of which others need some too.
+pub const MAX_QUEUES: u16 = 32;
 
 /// How the data of a volume's requests travel between the kernel and the plexes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -58,6 +61,17 @@ pub struct Settings {
     /// How its data travel. Of a volume that runs, whether they are copied is decided anew at its next start.
     #[serde(skip_serializing_if = "DataPath::is_auto")]
     pub data: DataPath,
+    /// Queues of its device, each with a thread, from its next start on; 0: as many as this host's processors ask for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub queues: u16,
+    /// Which processors the threads of its queues run on, from its next start on.
+    #[serde(skip_serializing_if = "Affinity::is_auto")]
+    pub affinity: Affinity,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 impl Default for Settings {
@@ -66,6 +80,8 @@ impl Default for Settings {
             plex_timeout_s: DEFAULT_PLEX_TIMEOUT_S,
             dirty_extents: DEFAULT_DIRTY_EXTENTS,
             data: DataPath::Auto,
+            queues: 0,
+            affinity: Affinity::Auto,
         }
     }
 }
@@ -90,6 +106,10 @@ impl Settings {
             let range = format!("{MIN_DIRTY_EXTENTS} to {MAX_DIRTY_EXTENTS} extents");
             return Err(refuse::setting_range(volume, "dirty-extents", self.dirty_extents, &range));
         }
+        if self.queues > MAX_QUEUES {
+            let range = format!("1 to {MAX_QUEUES}, or auto");
+            return Err(refuse::setting_range(volume, "queues", self.queues.into(), &range));
+        }
         Ok(())
     }
 }
@@ -103,6 +123,10 @@ pub struct SettingsChange {
     pub dirty_extents: Option<u32>,
     /// See [`Settings::data`].
     pub data: Option<DataPath>,
+    /// See [`Settings::queues`].
+    pub queues: Option<u16>,
+    /// See [`Settings::affinity`].
+    pub affinity: Option<Affinity>,
 }
 
 impl SettingsChange {
@@ -113,6 +137,8 @@ impl SettingsChange {
             plex_timeout_s: self.plex_timeout_s.unwrap_or(settings.plex_timeout_s),
             dirty_extents: self.dirty_extents.unwrap_or(settings.dirty_extents),
             data: self.data.unwrap_or(settings.data),
+            queues: self.queues.unwrap_or(settings.queues),
+            affinity: self.affinity.unwrap_or(settings.affinity),
         }
     }
 }
@@ -142,11 +168,25 @@ mod tests {
     }
 
     #[test]
+    fn more_queues_than_a_volume_can_have_are_refused() {
+        let name = Name::new("v").unwrap();
+        let with = |queues| Settings { queues, ..Settings::default() }.check(&name);
+        assert!(with(0).is_ok() && with(MAX_QUEUES).is_ok());
+        assert_eq!(with(33).unwrap_err().to_string(), "v: queues cannot be 33; choose 1 to 32, or auto");
+    }
+
+    #[test]
     fn a_change_leaves_the_rest_alone() {
         let change = SettingsChange { dirty_extents: Some(100), ..SettingsChange::default() };
-        let settings =
-            change.applied_to(Settings { plex_timeout_s: 7, dirty_extents: 9, data: DataPath::Copy });
-        assert_eq!(settings, Settings { plex_timeout_s: 7, dirty_extents: 100, data: DataPath::Copy });
+        let before = Settings {
+            plex_timeout_s: 7,
+            dirty_extents: 9,
+            data: DataPath::Copy,
+            queues: 3,
+            affinity: Affinity::Any,
+        };
+        let settings = change.applied_to(before);
+        assert_eq!(settings, Settings { dirty_extents: 100, ..before });
         assert!(!settings.is_default() && Settings::default().is_default());
     }
 }

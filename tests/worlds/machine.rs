@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-use cleave::base::{ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
+use cleave::base::{Affinity, ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::bitmap::SharedWords;
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
 use cleave::device::{
@@ -170,6 +170,9 @@ impl Shown for Served {
     }
     fn data(&self) -> DataMode {
         DataMode::Copy
+    }
+    fn queues(&self) -> u16 {
+        1
     }
     fn keeps_pages_still(&self) -> bool {
         true
@@ -702,6 +705,7 @@ impl Machine for SimMachine {
         &self,
         number: u32,
         _patience: Duration,
+        _affinity: Affinity,
         volume: Arc<Volume<SimMedium>>,
     ) -> Result<Served, Refused> {
         self.pause().await;

@@ -1,7 +1,8 @@
 //! `cleave set`: changes settings of a volume.
 
 use super::group::changed;
-use crate::base::{Kind, Refusal, Refused};
+use crate::base::cpus::NoCpus;
+use crate::base::{Affinity, Kind, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
 use crate::cli::words;
 use crate::control::Request;
@@ -25,7 +26,15 @@ data=auto|copy|zero   how data travel. copy: through memory of the daemon. zero:
                       these differ wherever an application changes a page while it is being
                       written. auto: zero for a volume of one plex, copy for one of several.
                       Between copy and zero a volume that runs changes at its next start.
-                      [default: auto]")]
+                      [default: auto]
+queues=auto|N         queues of the device, each with a thread that serves it, from its next start
+                      on: at most 32, and no more than there are processors. Where data are copied,
+                      each takes 32 MiB of memory. auto: one for four processors, at most four.
+                      [default: auto]
+affinity=auto|any|CPUS
+                      which processors these threads run on, from the volume's next start on, as
+                      0,2-3. auto: of several queues each where its requests come from, a single one
+                      anywhere. [default: auto]")]
 pub struct SetArgs {
     /// The volume
     volume: String,
@@ -38,17 +47,27 @@ impl SetArgs {
     /// What the words ask for.
     ///
     /// # Errors
-    /// Those of names; `setting.unknown`, `setting.twice`, `setting.not-a-number`.
+    /// Those of names; `setting.unknown`, `setting.twice`, `setting.not-a-number`, `setting.not-a-way`,
+    /// `setting.not-cpus`.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let volume = words::name(&self.volume)?;
-        let mut request =
-            Set { group: options.group(), volume, plex_timeout_s: None, dirty_extents: None, data: None };
+        let mut request = Set {
+            group: options.group(),
+            volume,
+            plex_timeout_s: None,
+            dirty_extents: None,
+            data: None,
+            queues: None,
+            affinity: None,
+        };
         for word in &self.settings {
             let (setting, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
             let is_twice = match setting {
                 "plex-timeout" => request.plex_timeout_s.replace(seconds(word, value)?).is_some(),
                 "dirty-extents" => request.dirty_extents.replace(number(word, value)?).is_some(),
                 "data" => request.data.replace(data(word, value)?).is_some(),
+                "queues" => request.queues.replace(queues(word, value)?).is_some(),
+                "affinity" => request.affinity.replace(affinity(word, value)?).is_some(),
                 _ => return Err(unknown(word)),
             };
             if is_twice {
@@ -73,7 +92,7 @@ fn unknown(word: &str) -> Refused {
         "setting.unknown",
         words::clip(word),
         "is no setting of a volume",
-        "write plex-timeout=SECONDS, dirty-extents=N or data=auto|copy|zero",
+        "write plex-timeout=SECONDS, dirty-extents=N, data=auto|copy|zero, queues=auto|N or affinity=auto|any|CPUS",
     )
 }
 
@@ -104,14 +123,61 @@ fn seconds(word: &str, value: &str) -> Result<u32, Refused> {
     }
 }
 
-fn number(word: &str, value: &str) -> Result<u32, Refused> {
+/// A number of queues; `auto` is 0.
+fn queues(word: &str, value: &str) -> Result<u16, Refused> {
+    match value {
+        "auto" => Ok(0),
+        "0" => Err(Refusal::new(
+            Kind::Usage,
+            "setting.not-a-number",
+            words::clip(word),
+            "nothing is served without a queue",
+            "write queues=auto to have the number chosen",
+        )),
+        _ => number(word, value),
+    }
+}
+
+fn affinity(word: &str, value: &str) -> Result<Affinity, Refused> {
+    value.parse().map_err(|error: NoCpus| {
+        Refusal::new(
+            Kind::Syntax,
+            "setting.not-cpus",
+            words::clip(word),
+            error,
+            "write affinity=auto, affinity=any or affinity=0,2-3",
+        )
+    })
+}
+
+fn number<N: std::str::FromStr>(word: &str, value: &str) -> Result<N, Refused> {
     value.parse().map_err(|_| {
         Refusal::new(
             Kind::Syntax,
             "setting.not-a-number",
             words::clip(word),
             "its value is not a number",
-            "write plex-timeout=SECONDS or dirty-extents=N",
+            "write plex-timeout=SECONDS, dirty-extents=N or queues=N",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_setting_can_be_is_refused_with_what_it_can_be() {
+        let id = |refused: Result<u16, Refused>| refused.unwrap_err().id.clone();
+        assert_eq!(queues("queues=auto", "auto"), Ok(0));
+        assert_eq!(queues("queues=2", "2"), Ok(2));
+        for bad in ["0", "", "-1", "many", "65536"] {
+            assert_eq!(id(queues(bad, bad)), "setting.not-a-number", "{bad}");
+        }
+        let refused = affinity("affinity=3-1", "3-1").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "affinity=3-1: is no list of processors below 1024, as 0,2-3; write affinity=auto, affinity=any or affinity=0,2-3"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! `cleave show`: all about volumes.
 
-use crate::base::Refused;
 use crate::base::units::human_bytes;
+use crate::base::{Affinity, Refused};
 use crate::cli::answer::{Answer, VolumeWithPlexes, clean, to_json, volume_json, volumes};
 use crate::cli::plan::{Action, Options};
 use crate::cli::progress::Step;
@@ -64,6 +64,7 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     lines.push(format!("data     {}", data(volume.data, volume.data_path, plexes.len() > 1)));
     lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data, volume.data_path)));
     lines.push(format!("dirty    at most {} extents of 4 MiB at once", volume.dirty_extents));
+    lines.push(format!("queues   {}", queues(volume.queues, volume.device_queues, volume.affinity)));
     if let Some(from) = &volume.snapshot {
         let changed = human_bytes(from.dirty_regions.saturating_mul(volume.region_bytes));
         lines.push(format!("taken    of {}, grade {}, {changed} changed since", from.source, from.grade));
@@ -93,6 +94,18 @@ fn data(asked: DataPath, used: Option<DataPath>, several: bool) -> String {
         (_, _) => "copied; zero copy from its next start on, where this host has it",
     };
     format!("{asked}: {way}")
+}
+
+/// How many queues were asked for and are there, and where their threads run.
+fn queues(asked: u16, there: Option<u16>, affinity: Affinity) -> String {
+    let asked = if asked == 0 { "auto".to_owned() } else { asked.to_string() };
+    let there = there.map(|there| format!(": {there} in use")).unwrap_or_default();
+    let place = match affinity {
+        Affinity::Auto => String::new(),
+        Affinity::Any => ", on any processor".to_owned(),
+        Affinity::On(cpus) => format!(", on processors {cpus}"),
+    };
+    asked + &there + &place
 }
 
 /// How long a plex that does not answer is waited for, and what that frees.

@@ -4,7 +4,7 @@
 //! ring belongs to a thread. A thread whose command is held when the limit passes is left to its fate.
 
 use io_uring::{IoUring, opcode, types};
-use libublk::ctrl::{UblkCtrl, ublk_init_ctrl_task_ring, with_ctrl_ring_mut};
+use libublk::ctrl::{UblkCtrl, UblkQueueAffinity, ublk_init_ctrl_task_ring, with_ctrl_ring_mut};
 use libublk::{UblkError, sys};
 use std::io::Write;
 use std::mem::offset_of;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{ExportError, ExportFault};
 use crate::base::limits::SECTOR_BYTES;
-use crate::base::{Errno, Uuid};
+use crate::base::{Cpus, Errno, Uuid};
 use crate::ring::block_signals;
 
 /// The driver's control node.
@@ -485,6 +485,17 @@ fn delete_command(id: u32, number: i32, limit: Duration) -> Result<(), ExportErr
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// The processors whose requests come to queue `number` of device `id`; none where the kernel names none.
+pub(super) fn queue_cpus(id: u32, number: u16) -> Result<Option<Cpus>, ExportError> {
+    let device = id_for_library(id)?;
+    limited(&node(id), "ask where a queue's requests come from", COMMAND_LIMIT, move || {
+        let control = UblkCtrl::new_simple(device).map_err(|error| errno(&error))?;
+        let mut found = UblkQueueAffinity::new();
+        outcome(control.get_queue_affinity(u32::from(number), &mut found))?;
+        Ok(Cpus::new(found.to_bits_vec()))
+    })
 }
 
 /// Stop device `id`: the kernel lets its requests end, takes the disk away and gives all commands back.

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use super::QueueHost;
 use super::control::{
     COMMAND_LIMIT, DeviceMark, DeviceState, Parameters, ZERO_COPY, delete_device, describe, errno, exists,
-    features, leave_run_file, limited, node, occupancy, outcome, set_parameters, start_device, stop_device,
+    features, leave_run_file, limited, node, occupancy, outcome, queue_cpus, set_parameters, start_device,
+    stop_device,
 };
 use super::error::{ExportError, ExportFault};
 use super::queue::{self, Report, Shared};
-use crate::base::Errno;
 use crate::base::limits::{PAGE_BYTES, SECTOR_BYTES};
 use crate::base::museum::{self, Exhibit};
+use crate::base::{Affinity, Errno};
 use crate::device::BlockDevice;
 use crate::ring::RingHandle;
 
@@ -64,8 +65,10 @@ pub struct DeviceOptions {
     pub mark: DeviceMark,
     /// Bytes: a power of two, at least the logical one.
     pub physical_block_size: u32,
-    /// Queues, each with a thread.
+    /// Queues, each with a thread, no more than the host has processors; 0: as many as these ask for.
     pub queues: u16,
+    /// Which processors the threads run on.
+    pub affinity: Affinity,
     /// Requests in flight on a queue: up to 4096.
     pub depth: u16,
     /// Bytes of the largest read or write: a multiple of a page, up to 32 MiB.
@@ -96,8 +99,8 @@ impl DeviceOptions {
         if self.length == 0 || !self.length.is_multiple_of(u64::from(logical)) {
             return bad("the length is not a multiple of the logical block size");
         }
-        if self.queues == 0 || self.depth == 0 || u32::from(self.depth) > sys::UBLK_MAX_QUEUE_DEPTH {
-            return bad("the number of queues or their depth is out of range");
+        if self.depth == 0 || u32::from(self.depth) > sys::UBLK_MAX_QUEUE_DEPTH {
+            return bad("the depth of the queues is out of range");
         }
         if self.max_request_bytes == 0
             || !self.max_request_bytes.is_multiple_of(page)
@@ -224,7 +227,7 @@ where
         }
         let device = open_device(&control, info.dev_id, options.length)?;
         set_parameters(info.dev_id, options.parameters())?;
-        serve(device, false, info.flags, options.data, &Arc::new(Shared::new()), make)
+        serve(device, false, info.flags, options.data, options.affinity, &Arc::new(Shared::new()), make)
     })();
     served.inspect_err(|_| {
         // Stopping gives the queue threads their commands back, and they end. The first error is the one to tell; what
@@ -243,7 +246,7 @@ fn add_device(options: &DeviceOptions) -> Result<Arc<UblkCtrl>, ExportError> {
         let control = UblkCtrlBuilder::default()
             .name("cleave")
             .id(number)
-            .nr_queues(copy.queues)
+            .nr_queues(queues_for(copy.queues, processors()))
             .depth(copy.depth)
             .io_buf_bytes(copy.max_request_bytes)
             .ctrl_flags(copy.flags())
@@ -288,6 +291,7 @@ fn serve<F, D>(
     taken_over: bool,
     flags: u64,
     data: DataMode,
+    affinity: Affinity,
     shared: &Arc<Shared>,
     make: F,
 ) -> Result<UblkDevice, ExportError>
@@ -296,7 +300,7 @@ where
     D: BlockDevice + 'static,
 {
     let id = device.dev_info.dev_id;
-    let queues = start_queues(&device, data, make, shared)?;
+    let queues = start_queues(&device, data, affinity, make, shared)?;
     start_device(id, taken_over, START_LIMIT)
         // The kernel may be reading through the device, and would wait for ever.
         .inspect_err(|_| shared.cut_off())?;
@@ -305,9 +309,24 @@ where
     Ok(UblkDevice { id, flags, data, stable_writes, device, shared: Arc::clone(shared), queues })
 }
 
+/// Processors of this host that this process may use.
+fn processors() -> u16 {
+    std::thread::available_parallelism().map_or(1, |count| u16::try_from(count.get()).unwrap_or(u16::MAX))
+}
+
+/// How many queues a device gets of which `asked` are asked for, 0 for as many as `processors` ask for: one thread serves what
+/// about four processors ask of it, and more than four threads of one volume wait for its media.
+fn queues_for(asked: u16, processors: u16) -> u16 {
+    match asked {
+        0 => processors.div_ceil(4).clamp(1, 4),
+        asked => asked.min(processors.max(1)),
+    }
+}
+
 fn start_queues<F, D>(
     device: &Arc<UblkDev>,
     data: DataMode,
+    affinity: Affinity,
     make: F,
     shared: &Arc<Shared>,
 ) -> Result<Vec<QueueThread>, ExportError>
@@ -319,12 +338,20 @@ where
     let make = Arc::new(make);
     let mut started = Vec::new();
     let deadline = Instant::now() + QUEUES_LIMIT;
-    for number in 0..device.dev_info.nr_hw_queues {
+    let count = device.dev_info.nr_hw_queues;
+    for number in 0..count {
+        let cpus = match affinity {
+            // A queue's requests are answered where they come from: what they touch is in that processor's caches. One that
+            // cannot be placed so serves from anywhere.
+            Affinity::Auto if count > 1 => queue_cpus(id, number).ok().flatten(),
+            Affinity::Auto | Affinity::Any => None,
+            Affinity::On(cpus) => Some(cpus),
+        };
         let (report, reported) = mpsc::channel::<Report>();
         let (device, make, shared) = (Arc::clone(device), Arc::clone(&make), Arc::clone(shared));
         let thread = std::thread::Builder::new()
             .name(format!("ublk{id}q{number}"))
-            .spawn(move || queue::run(device, number, data, &*make, &shared, &report))
+            .spawn(move || queue::run(device, number, data, cpus, &*make, &shared, &report))
             .map_err(|error| ExportError::system(node(id), "start a thread", Errno::from(error)));
         started.push((thread, reported));
     }
@@ -362,7 +389,12 @@ fn set_stable_writes(id: u32) -> bool {
 /// # Errors
 /// There is no such device, it is served by a living process, or it was not made to be taken over. After an error the
 /// device is as it was: it waits.
-pub fn recover<F, D>(id: u32, patience: Duration, make: F) -> Result<UblkDevice, ExportError>
+pub fn recover<F, D>(
+    id: u32,
+    patience: Duration,
+    affinity: Affinity,
+    make: F,
+) -> Result<UblkDevice, ExportError>
 where
     F: Fn(QueueHost) -> D + Send + Sync + 'static,
     D: BlockDevice + 'static,
@@ -403,7 +435,7 @@ where
     })?;
     let device = open_device(&control, id, found.length)?;
     let shared = Arc::new(Shared::new());
-    serve(device, true, found.flags, data, &shared, make).inspect_err(|_| shared.quit())
+    serve(device, true, found.flags, data, affinity, &shared, make).inspect_err(|_| shared.quit())
 }
 
 /// The data mode of a device with `flags`, if Cleave uses it.
@@ -536,6 +568,16 @@ impl UblkDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_go_by_the_processors_unless_asked_for() {
+        let auto = [1, 2, 4, 5, 8, 9, 16, 17, 256].map(|processors| queues_for(0, processors));
+        assert_eq!(auto, [1, 1, 1, 2, 2, 3, 4, 4, 4]);
+        assert_eq!(
+            [(1, 2), (2, 2), (9, 2), (3, 0)].map(|(asked, cpus)| queues_for(asked, cpus)),
+            [1, 2, 2, 1]
+        );
+    }
     use crate::base::Uuid;
 
     #[test]
@@ -548,6 +590,7 @@ mod tests {
             logical_block_size: 512,
             physical_block_size: 4096,
             queues: 1,
+            affinity: Affinity::Auto,
             depth: 64,
             max_request_bytes: 1 << 20,
             max_discard_bytes: 2 << 20,

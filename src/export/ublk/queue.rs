@@ -14,7 +14,7 @@ use super::QueueHost;
 use super::control::errno;
 use super::device::DataMode;
 use crate::base::limits::SECTOR_BYTES;
-use crate::base::{ByteRange, Errno};
+use crate::base::{ByteRange, Cpus, Errno};
 use crate::device::{
     BlockDevice, Buffer, Direction, Durability, Host, OwnedBuffer, RegisteredBuffer, Request, Space,
 };
@@ -327,11 +327,19 @@ fn ring_for(depth: u16) -> Result<(), UblkError> {
     })
 }
 
+/// Have the calling thread run on `cpus` alone.
+fn place(cpus: &Cpus) -> std::io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    cpus.numbers().for_each(|number| set.set(number));
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
 /// The body of a queue thread: set up, report, serve until the kernel has taken every command back.
 pub(super) fn run<D: BlockDevice + 'static>(
     device: Arc<UblkDev>,
     number: u16,
     mode: DataMode,
+    cpus: Option<Cpus>,
     make: &dyn Fn(QueueHost) -> D,
     shared: &Arc<Shared>,
     report: &mpsc::Sender<Report>,
@@ -340,6 +348,14 @@ pub(super) fn run<D: BlockDevice + 'static>(
     block_signals();
     // Also makes the thread an I/O flusher, so that memory it asks for is never found by writing through itself.
     UblkCtrl::init_queue_thread();
+    if let Some(cpus) = cpus
+        && let Err(error) = place(&cpus)
+    {
+        let id = device.dev_info.dev_id;
+        tracing::warn!(
+            "queue {number} of /dev/ublkb{id} cannot run on processors {cpus}: {error}; it runs on any"
+        );
+    }
     let depth = device.dev_info.queue_depth;
     let bytes = device.dev_info.max_io_buf_bytes as usize;
     let set_up = ring_for(depth).and_then(|()| Queue::new(number, device));

@@ -187,7 +187,11 @@ fn what_is_no_mirror_is_not_replaced() {
 #[test]
 fn settings_are_changed_one_by_one_and_kept() {
     let group = pair();
-    let change = |plex_timeout_s, dirty_extents| SettingsChange { plex_timeout_s, dirty_extents, data: None };
+    let change = |plex_timeout_s, dirty_extents| SettingsChange {
+        plex_timeout_s,
+        dirty_extents,
+        ..SettingsChange::default()
+    };
     let next = set(&group, "v", change(Some(0), None)).unwrap().group;
     let next = set(&next, "v", change(None, Some(100))).unwrap().group;
     assert_eq!(

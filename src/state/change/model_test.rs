@@ -319,7 +319,7 @@ impl Run {
                 }
                 _ => {
                     let settings =
-                        SettingsChange { plex_timeout_s: Some(a.into()), dirty_extents: None, data: None };
+                        SettingsChange { plex_timeout_s: Some(a.into()), ..SettingsChange::default() };
                     self.apply(set(&group, name, settings));
                 }
             },
