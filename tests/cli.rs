@@ -1,6 +1,6 @@
 //! The commands from end to end: words to requests, answers of a scripted daemon to texts, JSON and exit codes.
 
-use cleave::base::{Affinity, Kind, Name, Refusal, Uuid};
+use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::control::event::Event;
 use cleave::control::reply::{
@@ -171,7 +171,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         dirty_extents: 1024,
         data: DataPath::Auto,
         queues: 0,
-        affinity: Affinity::Auto,
+        affinity: Box::default(),
         preferred_plex: None,
         device: Some("/dev/ublkb0".into()),
         links: vec![

@@ -120,7 +120,7 @@ pub struct VolumeRow {
     pub queues: u16,
     /// Which processors their threads shall run on: `auto`, `any`, or a list as `0,2-3`.
     #[serde(default)]
-    pub affinity: Affinity,
+    pub affinity: Box<Affinity>,
     /// The plex preferred by [`ReadPolicy::Prefer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_plex: Option<Name>,

@@ -134,7 +134,7 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         dirty_extents: volume.settings().dirty_extents,
         data: data_word(volume.settings().data),
         queues: volume.settings().queues,
-        affinity: volume.settings().affinity,
+        affinity: Box::new(volume.settings().affinity),
         preferred_plex: preferred,
         device: facts.device.map(|number| links::node(dev, number)),
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),

@@ -61,7 +61,7 @@ mod tests {
         let file = directory.path().join("plex");
         fs::write(&file, [0; 4096]).unwrap();
         let mut ours = OpenOptions::new().write(true).open(&file).unwrap();
-        let watch = begin(&[file.clone()]).unwrap();
+        let watch = begin(std::slice::from_ref(&file)).unwrap();
         ours.write_all(&[1; 4096]).unwrap();
         change(&file);
         tokio::time::timeout(Duration::from_millis(200), told(watch)).await.is_ok()
