@@ -32,4 +32,4 @@ pub use medium::{Access, Allocation, Identity, MediaKind, Medium, Name, Opening}
 pub use peer::peer_groups;
 pub use requests::{Lease, RequestPages, populate};
 pub use submit::{Held, RingSubmitter, Submitter};
-pub use thread::{AbortOnPanic, RingHandle, RingThread, block_signals};
+pub use thread::{AbortOnPanic, RingHandle, RingThread, block_signals, ring_for_this_thread};

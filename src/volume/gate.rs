@@ -47,7 +47,7 @@ struct Waiter {
 }
 
 struct Entry {
-    ticket: u64,
+    ticket: usize,
     range: ByteRange,
     /// Absent when nothing stood in the way on arrival.
     waiter: Option<Arc<Waiter>>,
@@ -66,7 +66,8 @@ pub struct Gate {
     lanes: Box<[Lane]>,
     parked: Mutex<Vec<Waker>>,
     shards: Box<[Mutex<Shard>]>,
-    ticket: Mutex<u64>,
+    /// The last one given out; only their difference counts.
+    ticket: AtomicUsize,
 }
 
 impl Default for Gate {
@@ -86,7 +87,7 @@ impl Gate {
             lanes: (0..LANES).map(|_| lane()).collect(),
             parked: Mutex::new(Vec::new()),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
-            ticket: Mutex::new(0),
+            ticket: AtomicUsize::new(0),
         }
     }
 
@@ -215,16 +216,14 @@ impl Gate {
             return None;
         }
         let ticket = self.next_ticket();
-        for shard in &mut shards {
+        for shard in shards.iter_mut() {
             shard.entries.push(Entry { ticket, range, waiter: None });
         }
         Some(Held { gate: Arc::clone(self), ticket, range })
     }
 
-    fn next_ticket(&self) -> u64 {
-        let mut ticket = lock(&self.ticket);
-        *ticket += 1;
-        *ticket
+    fn next_ticket(&self) -> usize {
+        self.ticket.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The shards of `range`, locked in ascending order of their index, which every taker keeps to.
@@ -234,9 +233,9 @@ impl Gate {
         let at = |chunk: u64| (chunk % SHARDS as u64) as usize;
         match count {
             _ if museum::shows(Exhibit::SpanningWriteCountedOnce) => {
-                Shards::One(lock(&self.shards[at(first)]))
+                Shards::One([lock(&self.shards[at(first)])])
             }
-            1 => Shards::One(lock(&self.shards[at(first)])),
+            1 => Shards::One([lock(&self.shards[at(first)])]),
             n if n >= SHARDS as u64 => Shards::Many(self.shards.iter().map(lock).collect()),
             n => {
                 let mut indices: Vec<usize> = (first..first + n).map(at).collect();
@@ -246,7 +245,7 @@ impl Gate {
         }
     }
 
-    fn insert(&self, range: ByteRange) -> (u64, Option<Arc<Waiter>>) {
+    fn insert(&self, range: ByteRange) -> (usize, Option<Arc<Waiter>>) {
         let mut shards = self.lock_shards(range);
         let ticket = self.next_ticket();
         let blockers: usize = shards
@@ -255,16 +254,16 @@ impl Gate {
             .sum();
         let waiter = (blockers > 0)
             .then(|| Arc::new(Waiter { blockers: AtomicUsize::new(blockers), waker: Mutex::new(None) }));
-        for shard in &mut shards {
+        for shard in shards.iter_mut() {
             shard.entries.push(Entry { ticket, range, waiter: waiter.clone() });
         }
         (ticket, waiter)
     }
 
-    fn remove(&self, ticket: u64, range: ByteRange) {
+    fn remove(&self, ticket: usize, range: ByteRange) {
         let mut woken = Vec::new();
         let mut shards = self.lock_shards(range);
-        for shard in &mut shards {
+        for shard in shards.iter_mut() {
             let at = shard.entries.iter().position(|entry| entry.ticket == ticket);
             let at = at.expect("an entry stands in all its shards until it is removed");
             shard.entries.remove(at);
@@ -286,35 +285,33 @@ impl Gate {
 }
 
 enum Shards<'a> {
-    One(MutexGuard<'a, Shard>),
+    /// As nearly always: no allocation.
+    One([MutexGuard<'a, Shard>; 1]),
     Many(Vec<MutexGuard<'a, Shard>>),
 }
 
-impl Shards<'_> {
+impl<'a> Shards<'a> {
     fn iter(&self) -> impl Iterator<Item = &Shard> {
-        match self {
-            Self::One(shard) => std::slice::from_ref(shard).iter(),
-            Self::Many(shards) => shards.iter(),
-        }
-        .map(|guard| &**guard)
+        let guards: &[MutexGuard<'a, Shard>] = match self {
+            Self::One(guard) => guard,
+            Self::Many(guards) => guards,
+        };
+        guards.iter().map(|guard| &**guard)
     }
-}
 
-impl<'s> IntoIterator for &'s mut Shards<'_> {
-    type Item = &'s mut Shard;
-    type IntoIter = Box<dyn Iterator<Item = &'s mut Shard> + 's>;
-    fn into_iter(self) -> Self::IntoIter {
-        match self {
-            Shards::One(shard) => Box::new(std::iter::once(&mut **shard)),
-            Shards::Many(shards) => Box::new(shards.iter_mut().map(|guard| &mut **guard)),
-        }
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
+        let guards: &mut [MutexGuard<'a, Shard>] = match self {
+            Self::One(guard) => guard,
+            Self::Many(guards) => guards,
+        };
+        guards.iter_mut().map(|guard| &mut **guard)
     }
 }
 
 /// A range that is held; dropping it lets the next in line go on.
 pub struct Held {
     gate: Arc<Gate>,
-    ticket: u64,
+    ticket: usize,
     range: ByteRange,
 }
 

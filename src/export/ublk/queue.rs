@@ -20,7 +20,7 @@ use crate::device::{
 };
 use crate::ring::{
     AbortOnPanic, Engine, Held, RequestPages, RingAccess, RingHandle, Submitter, TableUse, block_signals,
-    populate,
+    populate, ring_for_this_thread,
 };
 
 /// What the threads of one device share.
@@ -314,15 +314,7 @@ fn ring_for(depth: u16) -> Result<(), UblkError> {
     // The queue's commands and three operations for each request; more go to the kernel early.
     let entries = u32::from(depth).max(16) * 4;
     ublk_init_task_ring(|cell| {
-        let completions = entries * 4;
-        let ring = IoUring::builder()
-            .setup_cqsize(completions)
-            .setup_coop_taskrun()
-            .setup_single_issuer()
-            .build(entries)
-            // Kernels before 6.0 know neither flag.
-            .or_else(|_| IoUring::builder().setup_cqsize(completions).build(entries))
-            .map_err(UblkError::IOError)?;
+        let ring = ring_for_this_thread(entries).map_err(UblkError::IOError)?;
         cell.set(RefCell::new(ring)).map_err(|_| UblkError::OtherError(-libc::EEXIST))
     })
 }
