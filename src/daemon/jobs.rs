@@ -108,7 +108,12 @@ impl<M: Machine> Owner<M> {
             };
             let plan = Plan {
                 target: target.clone(),
-                target_zero: if purpose.fresh && made { TargetZero::Known } else { TargetZero::Unknown },
+                target_zero: match purpose.kind {
+                    _ if purpose.fresh && made => TargetZero::Known,
+                    // One that is STALE may be so because its flush has failed.
+                    TaskKind::Recover if !in_doubt => TargetZero::WhereHoles,
+                    _ => TargetZero::Unknown,
+                },
                 compare_first: purpose.kind == TaskKind::Recover && !in_doubt,
                 space,
             };

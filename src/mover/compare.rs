@@ -9,7 +9,7 @@ use crate::device::{BlockDevice, Clock, OwnedBuffer, Request};
 
 use super::control::Control;
 use super::error::{Ended, MoverError};
-use super::holes::DataAhead;
+use super::holes::{DataAhead, hole_before, take_on};
 use super::slots::{Job, Tuning, Work};
 use super::windows::Windows;
 use super::zero::differences;
@@ -104,17 +104,38 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
             let window = self.plan.windows.claim(piece).await;
             let compared = self.piece(&buffers, piece).await;
             drop(window);
-            if let Err(fault) = compared {
-                return self.job.fail(fault);
-            }
+            let unread = match compared {
+                Ok(unread) => unread,
+                Err(fault) => return self.job.fail(fault),
+            };
             self.compared.set(self.compared.get() + piece.length);
             self.job.count(piece.length, 0);
+            if unread && let Err(fault) = self.take_on().await {
+                return self.job.fail(fault);
+            }
         }
     }
 
-    async fn piece(&self, buffers: &[OwnedBuffer], piece: ByteRange) -> Result<(), MoverError> {
+    /// Take on what comes next as far as it is a hole on all devices.
+    async fn take_on(&self) -> Result<(), MoverError> {
+        let free = async |range: ByteRange| {
+            let mut length = range.length;
+            for (index, device) in self.plan.devices.iter().enumerate() {
+                let range = ByteRange::new(range.offset, length);
+                let hole = hole_before(device, range, device.geometry().block_size.into()).await;
+                length = hole.map_err(|errno| MoverError::Read { device: index, range, errno })?;
+            }
+            Ok(length)
+        };
+        let done = |range: ByteRange| self.compared.set(self.compared.get() + range.length);
+        take_on(&self.job, self.plan.windows, free, done).await
+    }
+
+    /// Whether `piece` was found equal unread.
+    async fn piece(&self, buffers: &[OwnedBuffer], piece: ByteRange) -> Result<bool, MoverError> {
         if self.plan.trust_holes && self.all_holes(piece).await? {
-            return Ok(());
+            self.job.unspent(piece.length);
+            return Ok(true);
         }
         let buffers: Vec<_> = buffers.iter().map(|buffer| buffer.slice(0, piece.length as usize)).collect();
         let reads = self.plan.devices.iter().zip(&buffers).map(|(device, buffer)| {
@@ -131,7 +152,7 @@ impl<D: BlockDevice, W: Windows, C: Clock> Run<'_, D, W, C> {
                 self.report(Difference { device: index + 1, range });
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether all devices say that `piece` reads as zero.

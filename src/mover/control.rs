@@ -199,6 +199,15 @@ impl Pacer {
             clock.sleep_until(free_at.min(now.after(NAP))).await;
         }
     }
+
+    /// Let `bytes` that had their turn count for nothing.
+    pub(super) fn refund(&self, bytes: u64, control: &Control) {
+        if let Some(rate) = control.rate_limit() {
+            let time = time_for(bytes, rate).as_nanos();
+            let time = u64::try_from(time).unwrap_or(u64::MAX);
+            self.free_at.set(Moment(self.free_at.get().0.saturating_sub(time)));
+        }
+    }
 }
 
 fn time_for(bytes: u64, rate: NonZeroU64) -> Duration {
@@ -209,6 +218,7 @@ fn time_for(bytes: u64, rate: NonZeroU64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     #[test]
     fn an_abort_is_final_and_the_rest_may_come_in_any_order() {
@@ -228,6 +238,17 @@ mod tests {
         other.pause();
         assert_eq!(control.rate_limit().map(NonZeroU64::get), Some(7));
         assert_eq!(control.wanted(), Wanted::Pause);
+    }
+
+    #[test]
+    fn what_had_its_turn_and_was_not_moved_delays_nobody() {
+        let (pacer, clock) = (Pacer::default(), super::super::testing::TestClock::default());
+        let control = Control::new(NonZeroU64::new(1 << 20));
+        let turn = || pacer.turn(1 << 20, &control, &clock).now_or_never();
+        assert_eq!(turn(), Some(true));
+        assert_eq!(turn(), None, "it is a second too early");
+        pacer.refund(1 << 20, &control);
+        assert_eq!(turn(), Some(true));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! each slot:   take a piece -> claim its window -> where is data? -> read, look for zeroes -> write -> release -> done
+//!              it ended in a hole, and all behind it needs nothing done? -> claim a wide window -> still so? -> release -> done
 //! now and then, and at the end:   take what is done -> flush the target -> clear its bits -> no failure meanwhile?
 //! ```
 //! The bits of a region are cleared only by the second line, and only when all its pieces are done. They are cleared first
@@ -21,7 +22,7 @@ use crate::device::{BlockDevice, Clock, Durability, Moment, OwnedBuffer, Request
 
 use super::control::Control;
 use super::error::{Ended, MoverError};
-use super::holes::DataAhead;
+use super::holes::{DataAhead, hole_before, take_on};
 use super::slots::{Job, Tuning, Work};
 use super::windows::Windows;
 use super::zero::{Part, differences, parts};
@@ -31,6 +32,9 @@ use super::zero::{Part, differences, parts};
 pub enum TargetZero {
     /// Anything may stand there: zeroes are written.
     Unknown,
+    /// Anything may stand there, but where the target says that it has holes, it reads as zero: they are left alone. Never for
+    /// one whose flush has failed.
+    WhereHoles,
     /// They read as zero, and every write of the volume since went to the target too: zeroes are left out.
     Known,
 }
@@ -95,6 +99,7 @@ pub async fn copy<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock>(
     let length = map.length();
     assert!(source.length >= length && target.length >= length, "a map longer than its devices");
     let run = Run {
+        block: u64::from(source.block_size.max(target.block_size)),
         data: DataAhead::new(u64::from(source.block_size.max(target.block_size))),
         job: Job::new(Work::Marked(map), plan.tuning, control, clock),
         done: RefCell::default(),
@@ -125,6 +130,8 @@ pub(super) const TARGET: usize = 1;
 
 struct Run<'a, S, T, W, C> {
     plan: CopyPlan<'a, S, T, W>,
+    /// Bytes in which both can be read and written.
+    block: u64,
     data: DataAhead,
     job: Job<'a, C>,
     /// Pieces that are on the target but not settled.
@@ -137,6 +144,15 @@ struct Run<'a, S, T, W, C> {
     written: Cell<u64>,
     zeroed: Cell<u64>,
     left: Cell<u64>,
+}
+
+/// How a piece ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// In a hole that needed nothing done.
+    Free,
+    /// In something else.
+    Work,
 }
 
 struct Buffers {
@@ -161,9 +177,17 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
             let moved = self.piece(&buffers, piece).await;
             drop(window);
             match moved {
-                Ok(()) => self.done.borrow_mut().push(piece),
+                Ok(ended) => {
+                    self.done.borrow_mut().push(piece);
+                    if ended == Tail::Free
+                        && let Err(fault) = self.take_on().await
+                    {
+                        return self.fail(fault);
+                    }
+                }
                 Err(fault) => return self.fail(fault),
             }
+            // What cost nothing is no loss to do again.
             self.unsettled.set(self.unsettled.get() + piece.length);
             let waited = self.job.now().since(self.settled_at.get());
             let is_due = self.unsettled.get() >= self.plan.flush_every_bytes || waited >= FLUSH_EVERY;
@@ -184,21 +208,23 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
     }
 
     /// Bring the target's `piece` to what the source holds there; the window is held.
-    async fn piece(&self, buffers: &Buffers, piece: ByteRange) -> Result<(), MoverError> {
+    async fn piece(&self, buffers: &Buffers, piece: ByteRange) -> Result<Tail, MoverError> {
         let mut at = piece.offset;
+        let mut tail = Tail::Work;
         while at < piece.end() {
             let rest = ByteRange::new(at, piece.end() - at);
             let data = self.next_data(rest).await?;
             if data.offset > at {
-                self.hole(buffers, ByteRange::new(at, data.offset - at)).await?;
+                tail = self.hole(buffers, ByteRange::new(at, data.offset - at)).await?;
             }
             if !data.is_empty() {
                 self.data(buffers, data).await?;
+                tail = Tail::Work;
             }
             at = data.end();
         }
         self.job.count(piece.length, 0);
-        Ok(())
+        Ok(tail)
     }
 
     /// The first part of `rest` that may hold data, in whole blocks; empty at its end when there is none.
@@ -208,21 +234,50 @@ impl<S: BlockDevice, T: BlockDevice, W: Windows, C: Clock> Run<'_, S, T, W, C> {
         Ok(found.unwrap_or(ByteRange::new(rest.end(), 0)))
     }
 
-    /// A range that reads as zero on the source.
-    async fn hole(&self, buffers: &Buffers, range: ByteRange) -> Result<(), MoverError> {
-        if self.plan.target_zero == TargetZero::Known {
-            self.leave(range.length);
-            return Ok(());
+    /// A range that reads as zero on the source: whether nothing had to be done about its end.
+    async fn hole(&self, buffers: &Buffers, range: ByteRange) -> Result<Tail, MoverError> {
+        let free = self.free_on_target(range).await?;
+        self.leave(free);
+        self.job.unspent(free);
+        if free == range.length {
+            return Ok(Tail::Free);
         }
+        let range = ByteRange::new(range.offset + free, range.length - free);
         if let Some(theirs) = &buffers.theirs {
             let theirs = theirs.slice(0, range.length as usize);
             self.read(self.plan.target, TARGET, range, &theirs).await?;
             if theirs.with_bytes(is_zero) {
                 self.leave(range.length);
-                return Ok(());
+                return Ok(Tail::Work);
             }
         }
-        self.write_zeroes(range).await
+        self.write_zeroes(range).await?;
+        Ok(Tail::Work)
+    }
+
+    /// Take on what comes next as far as it reads as zero on both sides.
+    async fn take_on(&self) -> Result<(), MoverError> {
+        let free = async |range: ByteRange| {
+            let hole = hole_before(self.plan.source, range, self.block).await;
+            let length = hole.map_err(|errno| MoverError::Read { device: SOURCE, range, errno })?;
+            self.free_on_target(ByteRange::new(range.offset, length)).await
+        };
+        take_on(&self.job, self.plan.windows, free, |range| {
+            self.leave(range.length);
+            self.done.borrow_mut().push(range);
+        })
+        .await
+    }
+
+    /// How many bytes at the beginning of `range` are known to read as zero on the target.
+    async fn free_on_target(&self, range: ByteRange) -> Result<u64, MoverError> {
+        match self.plan.target_zero {
+            TargetZero::Known => Ok(range.length),
+            TargetZero::Unknown => Ok(0),
+            TargetZero::WhereHoles => hole_before(self.plan.target, range, self.block)
+                .await
+                .map_err(|errno| MoverError::Read { device: TARGET, range, errno }),
+        }
     }
 
     /// A range that may hold data on the source.

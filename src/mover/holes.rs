@@ -1,10 +1,14 @@
-//! Where a device has data, asked for as seldom as can be.
+//! Where a device has data, asked for as seldom as can be; holes are passed over in long strides.
 
 use std::cell::Cell;
 
 use crate::base::limits::MIB;
 use crate::base::{ByteRange, Errno};
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, Clock};
+
+use super::error::MoverError;
+use super::slots::Job;
+use super::windows::Windows;
 
 /// How far ahead a device is asked for data: its answer may say what it knows up to there.
 const AHEAD_BYTES: u64 = 1024 * MIB;
@@ -48,4 +52,53 @@ impl DataAhead {
         let data = data.intersection(rest);
         Ok((!data.is_empty()).then_some(data))
     }
+}
+
+/// The widest window over a hole. It is held for as long as a device is asked where its data begin, and for the writes in it
+/// that were under way.
+const WIDEST_STRIDE: u64 = 64 * AHEAD_BYTES;
+
+/// How many bytes at the beginning of `range` read as zero, in whole blocks of `block` bytes or up to its end. Worth
+/// something only while a window over them is held.
+pub(super) async fn hole_before<D: BlockDevice>(
+    device: &D,
+    range: ByteRange,
+    block: u64,
+) -> Result<u64, Errno> {
+    let data = device.next_data(range).await?;
+    Ok(data.map_or(range.length, |data| data.widen(block, range.end()).offset.saturating_sub(range.offset)))
+}
+
+/// Go on from a piece that ended in a hole: take on what comes next as far as it needs nothing done, in windows as wide as
+/// the hole. `free` says how many bytes at the beginning of a range need nothing done; it is asked first without a window,
+/// for how wide a one to claim, and what it says inside the window counts (ordering rule 7). `done` gets what was dealt with.
+pub(super) async fn take_on<W: Windows, C: Clock>(
+    job: &Job<'_, C>,
+    windows: &W,
+    free: impl AsyncFn(ByteRange) -> Result<u64, MoverError>,
+    done: impl Fn(ByteRange),
+) -> Result<(), MoverError> {
+    let mut stride = AHEAD_BYTES;
+    while let Some(ahead) = job.ahead(stride) {
+        let ahead = ByteRange::new(ahead.offset, ahead.length.min(stride));
+        let hole = ByteRange::new(ahead.offset, free(ahead).await?);
+        // Not worth a window of its own.
+        if hole.length <= job.chunk_bytes() && hole.length < ahead.length {
+            return Ok(());
+        }
+        let Some(taken) = job.take_on(hole) else { return Ok(()) };
+        let window = windows.claim(taken).await;
+        let sure = ByteRange::new(taken.offset, free(taken).await?);
+        drop(window);
+        job.give_back(ByteRange::new(sure.end(), taken.end() - sure.end()));
+        if !sure.is_empty() {
+            job.count_free(sure.length);
+            done(sure);
+        }
+        if sure != ahead {
+            return Ok(());
+        }
+        stride = (2 * stride).min(WIDEST_STRIDE);
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// Bytes dealt with in a second, of late.
+    /// Bytes dealt with in a second, of late, without those that cost nothing.
     pub bytes_per_second: u64,
     /// Time to the end at this rate; `None` before there is a rate.
     pub remaining: Option<Duration>,
@@ -39,10 +39,25 @@ impl Meter {
 
     /// `done` more bytes dealt with, `written` of them written; the progress to show, if it is time for it.
     pub(super) fn add(&mut self, done: u64, written: u64, now: Moment) -> Option<Progress> {
-        self.progress.done_bytes += done;
         self.progress.written_bytes += written;
+        self.done(done);
+        self.measure(now)
+    }
+
+    /// `done` more bytes dealt with at no cost. The rate does not know of them: the rest would look too near.
+    pub(super) fn add_free(&mut self, done: u64, now: Moment) -> Option<Progress> {
+        self.done(done);
+        self.measured_bytes += done;
+        self.measure(now)
+    }
+
+    fn done(&mut self, bytes: u64) {
+        self.progress.done_bytes += bytes;
         // The work can turn out larger than it was when the job began.
         self.progress.total_bytes = self.progress.total_bytes.max(self.progress.done_bytes);
+    }
+
+    fn measure(&mut self, now: Moment) -> Option<Progress> {
         let period = now.since(self.measured_at);
         if period < PERIOD {
             return None;
@@ -88,6 +103,18 @@ mod tests {
         assert_eq!(second.remaining, Some(Duration::from_secs(4)));
         let end = meter.end();
         assert!(end.ended && end.remaining.is_none());
+    }
+
+    #[test]
+    fn what_costs_nothing_makes_the_rest_no_nearer() {
+        let at = |seconds: u64| Moment(seconds * 1_000_000_000);
+        let mut meter = Meter::new(2000, at(0));
+        let first = meter.add(100, 0, at(1)).unwrap();
+        let second = meter.add_free(1000, at(2)).unwrap();
+        assert_eq!(second.done_bytes, 1100);
+        assert!(second.bytes_per_second <= first.bytes_per_second, "{second:?}");
+        let third = meter.add(100, 0, at(3)).unwrap();
+        assert!(third.bytes_per_second <= 100, "{third:?}");
     }
 
     #[test]

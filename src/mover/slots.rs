@@ -8,7 +8,7 @@ use crate::base::ByteRange;
 use crate::bitmap::ChangeMap;
 use crate::device::{Clock, Moment};
 
-use super::control::{Control, Pacer};
+use super::control::{Control, Pacer, Wanted};
 use super::error::{Ended, MoverError};
 use super::meter::Meter;
 use super::zero::SCAN_BYTES;
@@ -94,6 +94,8 @@ pub(super) struct Job<'a, C> {
     pacer: Pacer,
     at: Cell<u64>,
     run: Cell<ByteRange>,
+    /// What was taken on and given back; it comes before the run.
+    back: RefCell<Vec<ByteRange>>,
     given_up: Cell<bool>,
     fault: Cell<Option<MoverError>>,
     meter: RefCell<Meter>,
@@ -111,6 +113,7 @@ impl<'a, C: Clock> Job<'a, C> {
             pacer: Pacer::default(),
             at: Cell::new(0),
             run: Cell::new(ByteRange::new(0, 0)),
+            back: RefCell::default(),
             given_up: Cell::new(false),
             fault: Cell::new(None),
             meter: RefCell::new(meter),
@@ -141,14 +144,66 @@ impl<'a, C: Clock> Job<'a, C> {
     /// The next piece of the run at hand; a region longer than a chunk is several pieces.
     fn cut(&self) -> Option<ByteRange> {
         let chunk = self.tuning.chunk_bytes as u64;
-        let mut run = self.run.get();
+        let mut run = match self.back.borrow().last() {
+            Some(back) => *back,
+            None => self.run.get(),
+        };
         if run.is_empty() {
             run = self.work.next(self.at.get(), chunk)?;
-            self.at.set(run.end());
         }
         let piece = ByteRange::new(run.offset, run.length.min(chunk));
-        self.run.set(ByteRange::new(piece.end(), run.length - piece.length));
+        self.take(run, piece.end());
         Some(piece)
+    }
+
+    /// What comes next, about `max` bytes of it, without taking it; `None` when there is nothing, or the job shall not go on.
+    pub(super) fn ahead(&self, max: u64) -> Option<ByteRange> {
+        if self.fault.get().is_some() || self.control.wanted() != Wanted::Run {
+            return None;
+        }
+        if let Some(back) = self.back.borrow().last() {
+            return Some(*back);
+        }
+        let run = self.run.get();
+        let more = self.work.next(self.at.get(), max);
+        if run.is_empty() {
+            return more;
+        }
+        let joined = more.filter(|more| more.offset == run.end());
+        Some(ByteRange::new(run.offset, run.length + joined.map_or(0, |more| more.length)))
+    }
+
+    /// Take what comes next as far as it lies in `range`, without a turn: for what costs nothing. `None` when another slot
+    /// has taken it all.
+    pub(super) fn take_on(&self, range: ByteRange) -> Option<ByteRange> {
+        let ahead = self.ahead(range.length)?;
+        let taken = ahead.intersection(range);
+        (!taken.is_empty() && taken.offset == ahead.offset).then(|| {
+            self.take(ahead, taken.end());
+            taken
+        })
+    }
+
+    /// Let others have what was taken on and is not dealt with.
+    pub(super) fn give_back(&self, rest: ByteRange) {
+        if !rest.is_empty() {
+            self.back.borrow_mut().push(rest);
+        }
+    }
+
+    /// Take what comes next, which is `run`, up to `end`.
+    fn take(&self, run: ByteRange, end: u64) {
+        let rest = ByteRange::new(end, run.end() - end);
+        if self.back.borrow_mut().pop().is_some() {
+            return self.give_back(rest);
+        }
+        self.at.set(self.at.get().max(run.end()));
+        self.run.set(rest);
+    }
+
+    /// Bytes of a piece at most.
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        self.tuning.chunk_bytes as u64
     }
 
     /// The time by the job's clock.
@@ -161,6 +216,18 @@ impl<'a, C: Clock> Job<'a, C> {
         if let Some(progress) = self.meter.borrow_mut().add(done, written, self.clock.now()) {
             self.control.publish(progress);
         }
+    }
+
+    /// Note that `bytes` are dealt with at no cost: they say nothing about the pace.
+    pub(super) fn count_free(&self, bytes: u64) {
+        if let Some(progress) = self.meter.borrow_mut().add_free(bytes, self.clock.now()) {
+            self.control.publish(progress);
+        }
+    }
+
+    /// Let `bytes` that had their turn and were not moved count for nothing.
+    pub(super) fn unspent(&self, bytes: u64) {
+        self.pacer.refund(bytes, self.control);
     }
 
     /// Let the job end with `fault`, unless an earlier one came first.
@@ -203,6 +270,35 @@ mod tests {
         assert_eq!(work.next(12, 1), Some(ByteRange::new(12, 3)));
         assert_eq!(work.next(15, 1), Some(ByteRange::new(30, 1)));
         assert_eq!(work.next(31, 1), None);
+    }
+
+    #[test]
+    fn what_is_taken_on_and_what_is_given_back_is_dealt_with_once() {
+        const MIB: u64 = 1 << 20;
+        let map = ChangeMap::new(64 * MIB, RegionSize::new(64 << 10).unwrap());
+        map.mark(ByteRange::new(0, 40 * MIB));
+        map.mark(ByteRange::new(50 * MIB, 14 * MIB));
+        let (control, clock) = (Control::default(), super::super::testing::TestClock::default());
+        let job = Job::new(Work::Marked(&map), Tuning::default(), &control, &clock);
+        let first = job.cut().unwrap();
+        let half = 512 << 10;
+        assert_eq!(job.ahead(8 * MIB), Some(ByteRange::new(half, 8 * MIB)));
+        // Another slot was faster.
+        assert_eq!(job.cut(), Some(ByteRange::new(half, half)));
+        let taken = job.take_on(ByteRange::new(half, 8 * MIB)).unwrap();
+        assert_eq!(taken, ByteRange::new(MIB, 8 * MIB - half));
+        assert_eq!(job.take_on(ByteRange::new(half, MIB)), None);
+        job.give_back(ByteRange::new(3 * MIB, taken.end() - 3 * MIB));
+        assert_eq!(job.take_on(ByteRange::new(3 * MIB, MIB)), Some(ByteRange::new(3 * MIB, MIB)));
+        assert_eq!(job.cut(), Some(ByteRange::new(4 * MIB, half)));
+        // Behind the end of a run the next one begins.
+        let mut dealt = vec![first, ByteRange::new(half, half), ByteRange::new(MIB, 3 * MIB + half)];
+        while let Some(piece) = job.take_on(ByteRange::new(0, 64 * MIB)).or_else(|| job.cut()) {
+            dealt.push(piece);
+        }
+        dealt.sort_unstable();
+        assert!(dealt.windows(2).all(|pair| !pair[0].overlaps(pair[1])), "{dealt:?}");
+        assert_eq!(dealt.iter().map(|piece| piece.length).sum::<u64>(), 54 * MIB);
     }
 
     #[test]

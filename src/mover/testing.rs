@@ -191,6 +191,8 @@ impl BlockDevice for Disk {
 pub(super) struct Table {
     held: Rc<RefCell<Vec<ByteRange>>>,
     writes: Rc<RefCell<Vec<ByteRange>>>,
+    /// How many windows there have been.
+    pub claims: Cell<u64>,
 }
 
 pub(super) struct Held {
@@ -240,6 +242,7 @@ impl Windows for Table {
     type Guard = Held;
     async fn claim(&self, range: ByteRange) -> Held {
         assert!(!self.held.borrow().iter().any(|held| held.overlaps(range)), "windows overlap");
+        self.claims.set(self.claims.get() + 1);
         let held = Held::new(&self.held, range);
         wait_for(&self.writes, range).await;
         held

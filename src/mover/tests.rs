@@ -11,7 +11,8 @@ use super::testing::{Dice, Disk, Faults, Table, TestClock, run};
 use super::*;
 use crate::base::{ByteRange, Errno, RegionSize};
 use crate::bitmap::ChangeMap;
-use crate::device::{BlockDevice, Buffer, Clock, Durability, OwnedBuffer, Request, Space};
+use crate::device::{BlockDevice, Buffer, Clock, Durability, Memory, Moment, OwnedBuffer, Request, Space};
+use futures_util::FutureExt;
 
 const REGION: u64 = 16 << 10;
 /// 40 regions and a short one.
@@ -41,12 +42,7 @@ fn content(dice: &Dice) -> Vec<u8> {
 
 type Others<'a> = Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>;
 
-fn plan<'a, W>(
-    source: &'a Disk,
-    target: &'a Disk,
-    windows: &'a W,
-    map: &'a ChangeMap,
-) -> CopyPlan<'a, Disk, Disk, W> {
+fn plan<'a, D, W>(source: &'a D, target: &'a D, windows: &'a W, map: &'a ChangeMap) -> CopyPlan<'a, D, D, W> {
     CopyPlan {
         source,
         target,
@@ -104,17 +100,30 @@ async fn writer(source: &Disk, target: &Disk, table: Option<&Table>, dice: Dice)
     }
 }
 
+/// Make a hole somewhere, up to half of it all.
+fn dig(bytes: &mut [u8], dice: &Dice) {
+    let from = dice.roll(LENGTH / 4096) * 4096;
+    let length = (dice.roll(LENGTH / 8192) * 4096).min(LENGTH - from);
+    bytes[from as usize..(from + length) as usize].fill(0);
+}
+
 /// Copy everything while three writers race; whether the disks ended equal.
 fn race(seed: u64, region: u64, compare_first: bool, zero_target: bool, windows: bool) -> bool {
     let dice = Dice::new(seed);
     let source = Disk::new(content(&dice), &dice);
     let stale = if zero_target { vec![0; LENGTH as usize] } else { content(&dice) };
     let target = Disk::new(stale, &dice);
+    dig(&mut source.bytes.borrow_mut(), &dice);
+    dig(&mut target.bytes.borrow_mut(), &dice);
     source.tells_holes.set(dice.roll(2) == 0);
     let (table, map) = (Table::default(), map(region));
     map.mark_all();
     let (control, clock) = (Control::default(), TestClock::default());
-    let target_zero = if zero_target { TargetZero::Known } else { TargetZero::Unknown };
+    let target_zero = match zero_target {
+        true => TargetZero::Known,
+        false if dice.roll(2) == 0 => TargetZero::WhereHoles,
+        false => TargetZero::Unknown,
+    };
     let gate = windows.then_some(&table);
     let others: Others =
         (0..3).map(|_| Box::pin(writer(&source, &target, gate, dice.clone())) as _).collect();
@@ -396,6 +405,117 @@ fn a_read_error_names_the_range_and_what_had_arrived_is_settled() {
         let at = clear.offset as usize..clear.end() as usize;
         assert_eq!(source.bytes.borrow()[at.clone()], target.durable.borrow()[at]);
     }
+}
+
+const GIB: u64 = 1 << 30;
+
+/// 1 TiB with a page of data at each of `pages`; a map of it, all marked.
+fn sparse(pages: &[u64]) -> (Memory, ChangeMap) {
+    let disk = Memory::new(1024 * GIB, 512);
+    pages.iter().for_each(|at| disk.poke(*at, &[7; 4096]));
+    let map = ChangeMap::new(1024 * GIB, RegionSize::DEFAULT);
+    map.mark_all();
+    (disk, map)
+}
+
+fn content_of(disk: &Memory, at: u64) -> Vec<u8> {
+    disk.peek(ByteRange::new(at - 4096, 3 * 4096))
+}
+
+/// Rule 7.
+#[test]
+fn a_wide_hole_is_dealt_with_in_few_steps_and_at_no_rate() {
+    let places = [3 * GIB + 8192, 200 * GIB, 200 * GIB + (300 << 10), 777 * GIB + 4096];
+    for target_zero in [TargetZero::Known, TargetZero::WhereHoles] {
+        let ((source, map), (target, _)) = (sparse(&places), sparse(&[]));
+        let stale = 500 * GIB + 12288;
+        if target_zero == TargetZero::WhereHoles {
+            target.poke(stale, &[9; 4096]);
+        }
+        let (dice, table, clock) = (Dice::new(13), Table::default(), TestClock::default());
+        let control = Control::new(NonZeroU64::new(1 << 20));
+        let plan = CopyPlan { target_zero, ..plan(&source, &target, &table, &map) };
+        let report = run(&dice, copy(plan, &control, &clock), Vec::new(), |_| ());
+        assert_eq!((report.ended, report.regions_left), (Ended::Complete, 0));
+        for at in places.into_iter().chain([stale]) {
+            assert!(content_of(&source, at) == content_of(&target, at), "{target_zero:?}, at {at}");
+        }
+        assert_eq!(report.written_bytes, 4096 * places.len() as u64);
+        assert_eq!(report.written_bytes + report.zeroed_bytes + report.left_bytes, 1024 * GIB);
+        let progress = control.progress();
+        assert_eq!((progress.done_bytes, progress.total_bytes), (1024 * GIB, 1024 * GIB));
+        assert!(table.claims.get() < 200, "{target_zero:?}: {} windows", table.claims.get());
+        // The pieces that hold data alone take more than a second.
+        assert!(clock.now() < Moment(1_000_000_000), "{target_zero:?}: {:?}", clock.now());
+    }
+}
+
+/// Rule 7: what is not known of the target is written, however wide the hole.
+#[test]
+fn a_wide_hole_is_written_to_a_target_that_nothing_is_known_of() {
+    const SMALL: u64 = 64 << 20;
+    let (source, target) = (Memory::new(SMALL, 512), Memory::new(SMALL, 512));
+    target.poke(SMALL / 2, &[9; 4096]);
+    let map = ChangeMap::new(SMALL, RegionSize::DEFAULT);
+    map.mark_all();
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = plan(&source, &target, &NoWindows, &map);
+    let report = run(&Dice::new(14), copy(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!((report.ended, report.zeroed_bytes), (Ended::Complete, SMALL));
+    assert!(content_of(&target, SMALL / 2).iter().all(|byte| *byte == 0));
+}
+
+/// Rule 7: the source is written in the very hole that is passed over, as its window is claimed.
+#[test]
+fn a_write_into_a_wide_hole_is_not_lost() {
+    /// Lets a write of the volume through in front of each wide window.
+    struct Late<'a>([&'a Memory; 2], Cell<u64>);
+    impl Windows for Late<'_> {
+        type Guard = ();
+        async fn claim(&self, range: ByteRange) {
+            if range.length > GIB / 2 {
+                let at = range.offset + range.length / 2;
+                // Of the source alone: nothing but the copy brings it to the target.
+                self.0[0].poke(at - at % 4096, &[5; 4096]);
+                self.1.set(self.1.get() + 1);
+            }
+        }
+    }
+    let ((source, map), (target, _)) = (sparse(&[]), sparse(&[]));
+    let windows = Late([&source, &target], Cell::new(0));
+    let (control, clock) = (Control::default(), TestClock::default());
+    let plan = CopyPlan { target_zero: TargetZero::Known, ..plan(&source, &target, &windows, &map) };
+    let report = run(&Dice::new(15), copy(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!((report.ended, report.regions_left), (Ended::Complete, 0));
+    assert!(windows.1.get() > 3, "{} wide windows", windows.1.get());
+    let mut at = 0;
+    while let Some(data) =
+        source.next_data(ByteRange::new(at, 1024 * GIB - at)).now_or_never().unwrap().unwrap()
+    {
+        assert!(source.peek(data) == target.peek(data), "{data} is lost");
+        at = data.end();
+    }
+    assert_eq!(report.written_bytes, 4096 * windows.1.get());
+}
+
+#[test]
+fn holes_that_are_trusted_are_compared_in_few_steps() {
+    let disks = [sparse(&[5 * GIB]).0, sparse(&[5 * GIB, 600 * GIB]).0];
+    let table = Table::default();
+    let plan = ComparePlan {
+        devices: &disks[..],
+        windows: &table,
+        work: Work::Ranges(&[const { ByteRange::new(0, 1024 * GIB) }]),
+        trust_holes: true,
+        mark: None,
+        list_at_most: 2,
+        tuning: tuning(),
+    };
+    let (control, clock) = (Control::default(), TestClock::default());
+    let report = run(&Dice::new(16), compare(plan, &control, &clock), Vec::new(), |_| ());
+    assert_eq!((report.ended, report.compared_bytes), (Ended::Complete, 1024 * GIB));
+    assert_eq!(report.differences, [Difference { device: 1, range: ByteRange::new(600 * GIB, 4096) }]);
+    assert!(table.claims.get() < 200, "{} windows", table.claims.get());
 }
 
 /// Rule 7.
