@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::control::What;
 use crate::control::words::TaskKind;
-use crate::device::{Host, Space};
+use crate::device::{BlockDevice, Host, Space};
 use crate::mover::{
     self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError,
     TargetZero, Tuning, Work,
@@ -158,6 +158,7 @@ impl<M: Machine> Owner<M> {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
             let uuid = plan.target.uuid;
             let device = PlexDevice::new(&host, Arc::clone(&volume), uuid, &plan.target.medium);
+            let in_memory = source.is_in_memory() && device.is_in_memory();
             let copy = CopyPlan {
                 source: &source,
                 target: &device,
@@ -168,7 +169,7 @@ impl<M: Machine> Owner<M> {
                 space: plan.space,
                 flush_every_bytes: FLUSH_EVERY_BYTES,
                 target_failed: &|| volume.route().plex(uuid).is_none(),
-                tuning: Tuning::default(),
+                tuning: Tuning::for_media(in_memory),
             };
             Some(mover::copy(copy, &control, host.clock()).await)
         });
@@ -491,7 +492,7 @@ impl<M: Machine> Owner<M> {
                 trust_holes: false,
                 mark: None,
                 list_at_most: DIFFERENCES_LISTED,
-                tuning: Tuning::default(),
+                tuning: Tuning::for_media(devices.iter().all(BlockDevice::is_in_memory)),
             };
             mover::compare(plan, &control, host.clock()).await
         });

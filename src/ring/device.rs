@@ -325,6 +325,10 @@ impl<S: Submitter> BlockDevice for RingDevice<S> {
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
         self.medium.next_data(span)
     }
+
+    fn is_in_memory(&self) -> bool {
+        self.medium.is_in_memory()
+    }
 }
 
 #[cfg(test)]
@@ -355,6 +359,18 @@ mod tests {
         }
         fn turn(&self) -> u64 {
             self.1.replace(self.1.get() + 1)
+        }
+    }
+
+    #[test]
+    fn a_file_of_tmpfs_is_in_memory_and_one_of_a_disk_is_not() {
+        let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        for (place, expected) in [(std::path::Path::new("/dev/shm"), true), (&place, false)] {
+            let _ = std::fs::create_dir_all(place);
+            let directory = tempfile::tempdir_in(place).unwrap();
+            let medium = Medium::create_file(&directory.path().join("m"), MIB, Allocation::Sparse).unwrap();
+            let device = std::rc::Rc::new(RingDevice::new(medium, Recorder::default()));
+            assert_eq!(device.is_in_memory(), expected, "{}", directory.path().display());
         }
     }
 
