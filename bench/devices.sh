@@ -58,22 +58,32 @@ rublk_loop() {
     wait_for 30 test -b "$device"
 }
 
-# cleave_volume CLEAVED STATE SIZE DISK... [OPTION]...: sets `device` to a new volume v of the group bench with a plex on each disk,
-# served by that daemon, which keeps its state in the directory STATE. An OPTION of `cleave make` has a value of its own.
-cleave_volume() {
-    local cleaved=$1 state=$2 size=$3 plexes=() daemon
-    shift 3
+# cleave_daemon CLEAVED STATE: starts that daemon, which keeps its state in the directory STATE, with a group called bench; sets
+# `daemon` to its process.
+cleave_daemon() {
     need_module ublk_drv
-    while (($#)) && [[ $1 != --* ]]; do plexes+=("--plex=$1") && shift; done
-    export CLEAVE_SOCKET=$work/socket CLEAVE_STATE=$state
-    CLEAVE_LOG=${CLEAVE_LOG:-warn} "$cleaved" --state "$state" >&2 &
+    export CLEAVE_SOCKET=$work/socket CLEAVE_STATE=$2
+    CLEAVE_LOG=${CLEAVE_LOG:-warn} "$1" --state "$2" >&2 &
     daemon=$!
     at_exit bash -c "kill $daemon; for _ in {1..200}; do kill -0 $daemon || exit 0; sleep 0.05; done; kill -9 $daemon"
     wait_for 60 cleave daemon status
     step 30 cleave --quiet group create bench
+}
+
+# cleave_make SIZE DISK... [OPTION]...: sets `device` to a new volume v with a plex on each disk.
+cleave_make() {
+    local size=$1 plexes=()
+    shift
+    while (($#)) && [[ $1 != --* ]]; do plexes+=("--plex=$1") && shift; done
     step 60 cleave --quiet make --group bench --init active "${plexes[@]}" "$@" v "$size"
     at_exit cleave --quiet rm --group bench --force v
     device=$(cleave --json show --group bench v | jq -er '.volumes[0].device')
+}
+
+# cleave_volume CLEAVED STATE SIZE DISK... [OPTION]...: both.
+cleave_volume() {
+    cleave_daemon "$1" "$2"
+    cleave_make "${@:3}"
 }
 
 # need_disks: the driver of the disks in memory.
