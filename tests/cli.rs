@@ -221,6 +221,7 @@ fn task(done_bytes: u64, state: TaskState) -> TaskRow {
         eta_ms: Some(1_500),
         elapsed_ms: 900,
         limit_bytes: None,
+        limit_latency_us: None,
         fault: None,
     }
 }
@@ -311,6 +312,7 @@ cleave show v
 cleave print
 cleave snapstart v
 cleave snapstart v -b -n 2
+cleave snapstart v --latency 5ms --rate 50m
 cleave snapwait v -n 2
 cleave snapshot v
 cleave snapshot v tmp
@@ -324,6 +326,7 @@ cleave rm v w -f
 cleave verify v
 cleave scrub v
 cleave scrub v --repair --rate 50m -b
+cleave scrub v --every 7d --latency 500us
 cleave scrub v --source v-02
 cleave scrub v --every 7d --hours 1-5 --repair
 cleave scrub v --every never
@@ -337,6 +340,8 @@ cleave task resume 7
 cleave task abort 7
 cleave task throttle 7 50m
 cleave task throttle 7 none
+cleave task throttle 7 --latency 5ms
+cleave task throttle 7 none --latency none
 cleave daemon status
 cleave daemon stop --volumes
 vxassist make v 1g
@@ -440,6 +445,9 @@ cleave task pause
 cleave task pause v
 cleave task watch -g x a/b
 cleave task throttle 7 0
+cleave task throttle 7
+cleave task throttle 7 --latency 5
+cleave snapstart v --latency 0ms
 cleave archive v
 cleave archive v f --level 99
 cleave vx

@@ -5,6 +5,7 @@ use crate::base::name::NameError;
 use crate::base::units::{SizeError, parse_size};
 use crate::base::{Kind, Name, Refusal, Refused, RegionSize};
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// The arguments as text.
@@ -71,6 +72,32 @@ pub fn size(text: &str) -> Result<u64, Refused> {
             SizeError::TooLarge => (Kind::Usage, "size.too-large", "is larger than a volume can be (1 EiB)"),
         };
         Refusal::new(kind, id, clip(text), reason, "write a number with s (sectors), k, m, g, t or p, as 10g")
+    })
+}
+
+/// `text` as a time that a request may take, in microseconds.
+///
+/// # Errors
+/// [`Kind::Syntax`] for what is no time from 1us to 1000s.
+pub fn latency(text: &str) -> Result<NonZeroU64, Refused> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        _ => 0,
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|c| c.is_ascii_digit()));
+    let micros = number.and_then(|number| number.checked_mul(unit)).filter(|micros| *micros <= 1_000_000_000);
+    micros.and_then(NonZeroU64::new).ok_or_else(|| {
+        let way_out = "write a number with us, ms or s, as 5ms";
+        Refusal::new(
+            Kind::Syntax,
+            "latency.no-time",
+            clip(text),
+            "is no time that a request may take",
+            way_out,
+        )
     })
 }
 
@@ -204,6 +231,19 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_requests_are_told_from_nonsense() {
+        let micros = |text| latency(text).map(NonZeroU64::get).map_err(|refused| refused.id);
+        for (text, expected) in [("500us", 500), ("5ms", 5000), ("1s", 1_000_000), ("1000s", 1_000_000_000)] {
+            assert_eq!(micros(text), Ok(expected), "{text}");
+        }
+        for text in
+            ["", "5", "ms", "0ms", "-1ms", "+1ms", "1.5ms", "5m", "5MS", "1001s", "99999999999999999999us"]
+        {
+            assert!(micros(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_nearest_word_is_near() {

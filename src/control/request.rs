@@ -87,6 +87,8 @@ pub enum Request {
     TaskAbort(TaskRef),
     /// Limits the rate of a task. Answer: its row, [`Changed`](super::Reply::Changed).
     TaskThrottle(TaskThrottle),
+    /// Has a task go slower while the application's requests take too long. Answer: its row, [`Changed`](super::Reply::Changed).
+    TaskLatency(TaskLatency),
     /// How everything is. Answer: volume, plex, health, task and happened rows, [`Overview`](super::Reply::Overview).
     Overview(Overview),
     /// Ends a volume whatever hangs: what waits for it fails. Answer: [`Forced`](super::Reply::Forced).
@@ -139,6 +141,7 @@ impl Request {
             Self::TaskResume(_) => "task-resume",
             Self::TaskAbort(_) => "task-abort",
             Self::TaskThrottle(_) => "task-throttle",
+            Self::TaskLatency(_) => "task-latency",
             Self::Overview(_) => "overview",
             Self::ForceStop(_) => "force-stop",
             Self::Upgrade(_) => "upgrade",
@@ -189,6 +192,7 @@ impl Request {
             | Self::TaskResume(_)
             | Self::TaskAbort(_)
             | Self::TaskThrottle(_)
+            | Self::TaskLatency(_)
             | Self::ForceStop(_)
             | Self::Upgrade(_)
             | Self::Shutdown(_) => Access::Change,
@@ -300,6 +304,10 @@ pub struct Mirror {
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -340,6 +348,10 @@ pub struct PlexAttach {
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
 }
@@ -362,6 +374,10 @@ pub struct PlexReplace {
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -451,6 +467,10 @@ pub struct SnapStart {
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
     /// Whether a device that carries a foreign file system may be used.
@@ -523,6 +543,10 @@ pub struct SnapBack {
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
 }
@@ -576,6 +600,10 @@ pub struct Scrub {
     /// The most bytes a second that it may go through; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as it has begun.
     pub background: bool,
 }
@@ -599,6 +627,10 @@ pub struct ScrubSchedule {
     /// The most bytes a second that it may go through; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
+    /// take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
 }
 
 /// See [`Request::GroupImport`].
@@ -649,6 +681,17 @@ pub struct TaskThrottle {
     /// The most bytes a second that it may copy; without limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+}
+
+/// See [`Request::TaskLatency`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskLatency {
+    /// The number that `task list` shows.
+    pub task: u64,
+    /// What the application's requests may take on average, in microseconds; whatever they take when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<NonZeroU64>,
 }
 
 /// See [`Request::Overview`].
@@ -714,7 +757,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 39] = [
+    const ALL: [(&str, Access); 40] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -764,6 +807,7 @@ mod tests {
         (r#"{"task-resume":{"task":1}}"#, Access::Change),
         (r#"{"task-abort":{"task":1}}"#, Access::Change),
         (r#"{"task-throttle":{"task":1}}"#, Access::Change),
+        (r#"{"task-latency":{"task":1,"latency_us":5000}}"#, Access::Change),
         (r#""status""#, Access::Read),
         (r#"{"overview":{"events":1}}"#, Access::Read),
         (r#"{"force-stop":{"group":"g","volume":"v"}}"#, Access::Change),

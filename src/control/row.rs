@@ -268,6 +268,9 @@ pub struct TaskRow {
     /// The limit in bytes a second, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,
+    /// What the application's requests may take on average before it goes slower, in microseconds, when that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_latency_us: Option<u64>,
     /// Why it failed, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Refusal>,

@@ -17,6 +17,7 @@ use crate::base::{Errno, Uuid};
 use crate::control::words::TaskKind;
 use crate::device::flushes::Open;
 use crate::device::{Flushes, SharedFlushes};
+use crate::mover::Limits;
 use crate::state::change;
 use crate::state::{Volume as Record, VolumeState};
 use crate::volume::{Role, Volume};
@@ -206,7 +207,7 @@ impl<M: Machine> Owner<M> {
         }
         // While it is made equal every bit of the crash is kept.
         live.volume.intent().mark_unflushed(&plex.behind);
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, limits: Limits::default() };
         self.copy_to(group, live, source, purpose).map_err(|refused| tracing::warn!("{refused}")).ok()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -13,8 +14,8 @@ use crate::control::What;
 use crate::control::words::TaskKind;
 use crate::device::{BlockDevice, Host, Space};
 use crate::mover::{
-    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, MoverError,
-    TargetZero, Tuning, Work,
+    self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, Limits,
+    MoverError, TargetZero, Tuning, Work,
 };
 use crate::state::change::{self, Loss};
 use crate::state::{Group, MediumKind, Plex, PlexState};
@@ -59,8 +60,8 @@ pub struct Purpose {
     pub kind: TaskKind,
     /// The target was made just now and reads as zero.
     pub fresh: bool,
-    /// The most bytes a second, as who asked for it wants it.
-    pub rate: Option<NonZeroU64>,
+    /// How much it may get in the way, as who asked for it wants it.
+    pub limits: Limits,
 }
 
 impl<M: Machine> Owner<M> {
@@ -82,7 +83,7 @@ impl<M: Machine> Owner<M> {
         let target = route.plex(plex).cloned().ok_or_else(|| plex_gone(plex))?;
         let made = plex_record.medium().kind == MediumKind::Made;
         let space = if plex_record.medium().sparse { Space::Release } else { Space::Keep };
-        let control = Control::new(purpose.rate);
+        let control = Control::within(purpose.limits, live.volume.latency());
         let total = target.behind.dirty_bytes();
         let name = plex_record.name().clone();
         let task = self.tasks.start(
@@ -155,7 +156,7 @@ impl<M: Machine> Owner<M> {
         control: Control,
     ) -> Result<CopyReport, Refused> {
         let report = self.movers.run(move |host| async move {
-            let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?;
+            let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?.for_mover();
             let uuid = plan.target.uuid;
             let device = PlexDevice::new(&host, Arc::clone(&volume), uuid, &plan.target.medium);
             let in_memory = source.is_in_memory() && device.is_in_memory();
@@ -346,7 +347,7 @@ impl<M: Machine> Owner<M> {
         if live.stopping.get() || live.is_at_work_on(plex) {
             return;
         }
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, limits: Limits::default() };
         if let Err(refused) = self.copy_to(&group, &live, plex, purpose) {
             tracing::warn!("{refused}");
         }
@@ -365,7 +366,7 @@ impl<M: Machine> Owner<M> {
         let at_work = live.at_work(plex, Control::new(None));
         let shared = Arc::clone(&live.volume);
         let mended = self.movers.run(move |host| async move {
-            let source = VolumeQueue::new(host.clone(), Arc::clone(&shared))?.avoiding(plex);
+            let source = VolumeQueue::new(host.clone(), Arc::clone(&shared))?.for_mover().avoiding(plex);
             let device = PlexDevice::new(&host, Arc::clone(&shared), plex, &target.medium);
             Some(mover::repair(&source, &device, &shared, range).await)
         });
@@ -442,7 +443,7 @@ impl<M: Machine> Owner<M> {
         live: &Rc<Live<M>>,
         tried: &mut BTreeSet<Uuid>,
     ) -> Option<Job> {
-        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, rate: None };
+        let purpose = Purpose { kind: TaskKind::Recover, fresh: false, limits: Limits::default() };
         loop {
             let relied = relied_on(&group.record(), &live.volume.route());
             let plex = live.volume.next_unequal(|plex| relied.contains(&plex) && !tried.contains(&plex))?;
@@ -464,7 +465,7 @@ impl<M: Machine> Owner<M> {
         plexes: Vec<RoutePlex<M::Medium>>,
     ) -> Result<(CompareReport, u64), Refused> {
         live.check_stays()?;
-        let control = Control::new(None);
+        let control = Control::within(Limits::default(), live.volume.latency());
         let length = live.volume.shape().geometry.length;
         let uuid = live.volume.shape().uuid;
         let task = self.tasks.start(
@@ -555,4 +556,9 @@ fn relied_on<D: Clone>(record: &Group, route: &Route<D>) -> Vec<Uuid> {
 
 fn plex_gone(plex: Uuid) -> Refused {
     Refusal::new(Kind::Changed, "plex.gone", plex, "left the volume meanwhile", "look at it: cleave show")
+}
+
+/// The limits that a request names.
+pub(super) fn limits(rate: Option<NonZeroU64>, latency_us: Option<NonZeroU64>) -> Limits {
+    Limits { rate, latency: latency_us.map(|micros| Duration::from_micros(micros.get())) }
 }

@@ -1,6 +1,5 @@
 //! Verbs that make and remove: groups, volumes, mirrors.
 
-use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
@@ -8,12 +7,13 @@ use crate::control::reply::{Attached, Changed, Made as MadeReply, Removed};
 use crate::control::words::{Init, TaskKind};
 use crate::control::{Reply, Row, request};
 use crate::device::Moment;
+use crate::mover::Limits;
 use crate::ring::Opening;
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs};
 use crate::state::{DataPath, Group, Ids, MediumKind, Plex, PoolMedium, SettingsChange, Volume, refuse};
 
 use super::bringup::role;
-use super::jobs::{Job, Purpose};
+use super::jobs::{Job, Purpose, limits};
 use super::machine::{Machine, Standing};
 use super::media::{Wanted, medium_path};
 use super::owner::{Committed, GroupHandle, Owner, system};
@@ -229,7 +229,7 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         wanted: &Wanted<'_>,
         added: Added,
-        rate: Option<NonZeroU64>,
+        limits: Limits,
     ) -> Result<(Vec<Name>, Vec<Job>), Refused> {
         let _alone = self.alone_with(group, wanted.volume).await?;
         let sites = self.sites(group, wanted).await?;
@@ -244,7 +244,7 @@ impl<M: Machine> Owner<M> {
             Added::Mirrors => TaskKind::Mirror,
             Added::Snapshots => TaskKind::SnapStart,
         };
-        self.fill_new(group, wanted, committed, Purpose { kind, fresh: true, rate }).await
+        self.fill_new(group, wanted, committed, Purpose { kind, fresh: true, limits }).await
     }
 
     /// Make the media of plexes that a committed change has added, and begin to copy to them.
@@ -367,8 +367,9 @@ impl<M: Machine> Owner<M> {
             sparse: request.sparse,
             force: request.force,
         };
-        let (plexes, jobs) =
-            self.add_plexes(&group, &wanted, Added::Mirrors, request.bytes_per_second).await?;
+        let (plexes, jobs) = self
+            .add_plexes(&group, &wanted, Added::Mirrors, limits(request.bytes_per_second, request.latency_us))
+            .await?;
         self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 

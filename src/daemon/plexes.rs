@@ -1,6 +1,5 @@
 //! Verbs on single plexes: attach, detach, offline, online, replace; and the settings of a volume.
 
-use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,11 +10,12 @@ use crate::control::reply::Changed;
 use crate::control::words::TaskKind;
 use crate::control::{Reply, request};
 use crate::device::Host;
+use crate::mover::Limits;
 use crate::state::change::{self, Effect};
 use crate::state::{DataPath, Plex, PlexState, Settings, SettingsChange, Volume, refuse};
 
 use super::bringup;
-use super::jobs::{Job, Purpose};
+use super::jobs::{Job, Purpose, limits};
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::media::Wanted;
@@ -65,7 +65,16 @@ impl<M: Machine> Owner<M> {
         let jobs = match plex.state().is_complete() && plex.is_attached() {
             // As it should be.
             true => Vec::new(),
-            false => self.attach_again(&group, uuid, &request.plex, false, request.bytes_per_second).await?,
+            false => {
+                self.attach_again(
+                    &group,
+                    uuid,
+                    &request.plex,
+                    false,
+                    limits(request.bytes_per_second, request.latency_us),
+                )
+                .await?
+            }
         };
         drop(alone);
         self.attached(volume, vec![request.plex], jobs, request.background, began).await
@@ -80,7 +89,16 @@ impl<M: Machine> Owner<M> {
         self.transact(&group, |group, ids| change::bring_online(group, name.0, name.1, ids)).await?;
         // On a stopped volume the next start copies it.
         let jobs = match self.live(uuid).is_some() {
-            true => self.attach_again(&group, uuid, &request.plex, true, request.bytes_per_second).await?,
+            true => {
+                self.attach_again(
+                    &group,
+                    uuid,
+                    &request.plex,
+                    true,
+                    limits(request.bytes_per_second, request.latency_us),
+                )
+                .await?
+            }
             false => Vec::new(),
         };
         drop(alone);
@@ -139,7 +157,7 @@ impl<M: Machine> Owner<M> {
         volume: Uuid,
         name: &Name,
         whole: bool,
-        rate: Option<NonZeroU64>,
+        limits: Limits,
     ) -> Result<Vec<Job>, Refused> {
         let record = group.record();
         let (volume_record, plex) = record.plex(name.as_str())?;
@@ -160,7 +178,7 @@ impl<M: Machine> Owner<M> {
         self.proven.borrow_mut().insert(plex.uuid(), identity);
         let committed =
             self.transact(group, |group, ids| change::attach_plex(group, names.0, names.1, ids)).await?;
-        let purpose = Purpose { kind: TaskKind::Resync, fresh: false, rate };
+        let purpose = Purpose { kind: TaskKind::Resync, fresh: false, limits };
         self.attach_and_copy(group, committed, purpose).await
     }
 
@@ -246,7 +264,8 @@ impl<M: Machine> Owner<M> {
         let committed = self
             .transact(&group, |group, ids| change::replace_plex(group, names.0, names.1, site, ids))
             .await?;
-        let purpose = Purpose { kind: TaskKind::Mirror, fresh: true, rate: request.bytes_per_second };
+        let limits = limits(request.bytes_per_second, request.latency_us);
+        let purpose = Purpose { kind: TaskKind::Mirror, fresh: true, limits };
         let (names, jobs) = self.fill_new(&group, &wanted, committed, purpose).await?;
         drop(alone);
         self.attached(volume, names, jobs, request.background, began).await

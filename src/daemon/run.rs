@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::{FaultPoint, Name, Refused, Uuid};
 use crate::control::words::TaskKind;
+use crate::mover::Limits;
 use crate::state::change::{self, Effect};
 use crate::state::{Plex, PlexState, Volume, VolumeState, refuse};
 use crate::volume::map_file::Ending;
@@ -113,7 +114,7 @@ impl<M: Machine> Owner<M> {
                         group,
                         &live,
                         plex,
-                        Purpose { kind: TaskKind::SnapStart, fresh: false, rate: None },
+                        Purpose { kind: TaskKind::SnapStart, fresh: false, limits: Limits::default() },
                     )?);
                 }
                 Effect::StartDevice { .. } => {}
@@ -145,7 +146,7 @@ impl<M: Machine> Owner<M> {
                         .attach_and_copy(
                             group,
                             committed,
-                            Purpose { kind: TaskKind::Resync, fresh: false, rate: None },
+                            Purpose { kind: TaskKind::Resync, fresh: false, limits: Limits::default() },
                         )
                         .await
                     {

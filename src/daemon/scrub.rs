@@ -16,7 +16,7 @@ use crate::control::{Reply, Row, request};
 use crate::device::{Host, Moment};
 use crate::mover::{self, Control, Decide, Ended, Flaw, ScrubPlan, ScrubReport, Tally, Tuning};
 use crate::state::change::{self, Loss, RepairWish};
-use crate::state::scrub::{Due, Hours, Repair, Schedule, ScrubRun, ScrubTally};
+use crate::state::scrub::{Due, Hours, Limits, Repair, Schedule, ScrubRun, ScrubTally};
 use crate::state::{Group, Volume as Record, VolumeState, refuse};
 use crate::volume::{PlexDevice, RoutePlex, Volume};
 
@@ -123,7 +123,9 @@ impl<M: Machine> Owner<M> {
         let volume = record.volume(request.volume.as_str())?;
         let live = self.live(volume.uuid()).ok_or_else(|| refuse::volume_not_started(volume.name()))?;
         let repair = change::scrub_repair(volume, wish(&request.repair))?;
-        let job = self.begin_scrub(&group, &live, repair, request.bytes_per_second, false).await?;
+        let latency_us = request.latency_us.map(NonZeroU64::get);
+        let limits = Limits { rate: request.bytes_per_second, latency_us };
+        let job = self.begin_scrub(&group, &live, repair, limits, false).await?;
         let mut reply = Scrubbed {
             volume: request.volume,
             task: Some(job.task),
@@ -168,6 +170,7 @@ impl<M: Machine> Owner<M> {
                 hours: request.hours.map(|(from, to)| Hours::new(from, to)).transpose()?,
                 repair: change::scrub_repair(volume, wish(&request.repair))?,
                 rate: request.bytes_per_second,
+                latency_us: request.latency_us.map(NonZeroU64::get),
             }),
         };
         let uuid = volume.uuid();
@@ -183,13 +186,13 @@ impl<M: Machine> Owner<M> {
         group: &Rc<GroupHandle<M>>,
         live: &Rc<Live<M>>,
         repair: Repair,
-        rate: Option<u64>,
+        limits: Limits,
         scheduled: bool,
     ) -> Result<ScrubJob, Refused> {
         live.check_stays()?;
         let now = self.unix_seconds();
         let begin =
-            |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, rate, scheduled, now);
+            |group: &Group| change::scrub_begin(group, live.name.as_str(), repair, limits, scheduled, now);
         self.transact_quietly(group, begin).await?;
         FaultPoint::ScrubRecorded.reached();
         // A stop waits for the jobs that it has found.
@@ -203,7 +206,9 @@ impl<M: Machine> Owner<M> {
     fn go_on_scrubbing(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, live: &Rc<Live<M>>) -> Option<ScrubJob> {
         let uuid = live.volume.shape().uuid;
         let run = group.record().volume_by_id(uuid)?.scrub().run?;
-        let control = Control::new(run.rate.and_then(NonZeroU64::new));
+        let nonzero = |limit: Option<u64>| limit.and_then(NonZeroU64::new);
+        let limits = super::jobs::limits(nonzero(run.rate), nonzero(run.latency_us));
+        let control = Control::within(limits, live.volume.latency());
         let length = live.volume.shape().geometry.length;
         let handle = Box::new(control.clone());
         let task = self.tasks.start(
@@ -479,7 +484,8 @@ impl<M: Machine> Owner<M> {
                 if refused.get(&uuid).is_some_and(|since| self.machine.now().since(*since) < RETRY) {
                     return;
                 }
-                match self.begin_scrub(group, live, schedule.repair, schedule.rate, true).await {
+                let limits = Limits { rate: schedule.rate, latency_us: schedule.latency_us };
+                match self.begin_scrub(group, live, schedule.repair, limits, true).await {
                     Ok(job) => {
                         tracing::info!(volume = %live.name, task = job.task, "its scrub is due and begins")
                     }

@@ -1,6 +1,7 @@
 //! Requests to verbs: the one table of what the daemon can be asked, and the verbs that only look.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 
@@ -78,6 +79,10 @@ impl<M: Machine> Service for Owner<M> {
                     owner.tasks.throttle(request.task, request.bytes_per_second)
                 })
                 .await
+            }
+            Request::TaskLatency(request) => {
+                let target = request.latency_us.map(|micros| Duration::from_micros(micros.get()));
+                self.task_tell(request.task, &answer, |owner| owner.tasks.heed(request.task, target)).await
             }
             Request::Overview(request) => self.overview(request, &answer).await,
             Request::ForceStop(request) => self.force_stop(request).await,

@@ -17,7 +17,7 @@ use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
 
 use super::bringup::Face;
-use super::jobs::Purpose;
+use super::jobs::{Purpose, limits};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::make::Added;
@@ -75,8 +75,14 @@ impl<M: Machine> Owner<M> {
             sparse: request.sparse,
             force: request.force,
         };
-        let (plexes, jobs) =
-            self.add_plexes(&group, &wanted, Added::Snapshots, request.bytes_per_second).await?;
+        let (plexes, jobs) = self
+            .add_plexes(
+                &group,
+                &wanted,
+                Added::Snapshots,
+                limits(request.bytes_per_second, request.latency_us),
+            )
+            .await?;
         self.attached(request.volume, plexes, jobs, request.background, began).await
     }
 
@@ -543,7 +549,8 @@ impl<M: Machine> Owner<M> {
             self.start_again(&group, &request.snapshot).await;
         }
         let shape = *live.volume.shape();
-        let purpose = Purpose { kind: TaskKind::SnapBack, fresh: false, rate: request.bytes_per_second };
+        let limits = limits(request.bytes_per_second, request.latency_us);
+        let purpose = Purpose { kind: TaskKind::SnapBack, fresh: false, limits };
         let jobs = self.attach_and_copy(&group, committed, purpose).await?;
         let mut reply = Returned {
             volume: origin_name,

@@ -68,6 +68,10 @@ pub trait TaskControl {
     fn throttle(&self, bytes_per_second: Option<u64>);
     /// The limit in force.
     fn limit(&self) -> Option<u64>;
+    /// Go slower while the application's requests take longer than this on average; `None` to go on whatever they take.
+    fn heed(&self, latency: Option<Duration>);
+    /// The latency target in force.
+    fn latency(&self) -> Option<Duration>;
     /// How far it is.
     fn progress(&self) -> Progress;
 }
@@ -85,6 +89,7 @@ struct Entry {
     progress: Progress,
     elapsed: Duration,
     limit: Option<u64>,
+    latency: Option<Duration>,
     fault: Option<Refused>,
 }
 
@@ -145,6 +150,7 @@ impl<M: Machine> Tasks<M> {
             state: TaskState::Running,
             began: self.machine.now(),
             limit: control.limit(),
+            latency: control.latency(),
             control: Some(Rc::from(control)),
             progress: Progress { total, ..Progress::default() },
             elapsed: Duration::ZERO,
@@ -290,6 +296,25 @@ impl<M: Machine> Tasks<M> {
         Ok(())
     }
 
+    /// Has a task go slower while the application's requests take longer than `latency` on average, or sets it free.
+    ///
+    /// # Errors
+    /// `task.unknown`, `task.ended`.
+    pub fn heed(&self, id: u64, latency: Option<Duration>) -> Result<(), Refused> {
+        let control = {
+            let mut entries = self.entries.borrow_mut();
+            let entry = entries.get_mut(&id).ok_or_else(|| unknown(id))?;
+            let Some(control) = entry.control.clone() else {
+                return entry.state.step(TaskEvent::Resume, id).map(drop);
+            };
+            entry.latency = latency;
+            control
+        };
+        control.heed(latency);
+        self.announce(id);
+        Ok(())
+    }
+
     fn steer(&self, id: u64, event: TaskEvent, tell: impl FnOnce(&dyn TaskControl)) -> Result<(), Refused> {
         let control = {
             let mut entries = self.entries.borrow_mut();
@@ -385,6 +410,14 @@ impl TaskControl for Control {
         self.rate_limit().map(NonZeroU64::get)
     }
 
+    fn heed(&self, latency: Option<Duration>) {
+        self.limit_latency(latency);
+    }
+
+    fn latency(&self) -> Option<Duration> {
+        self.latency_limit()
+    }
+
     fn progress(&self) -> Progress {
         let progress = Self::progress(self);
         Progress {
@@ -426,6 +459,7 @@ impl Entry {
             eta_ms: progress.eta_ms.filter(|_| !waits),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             limit_bytes: self.limit,
+            limit_latency_us: self.latency.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             fault: self.fault.as_deref().cloned(),
         }
     }
@@ -496,6 +530,12 @@ mod tests {
         fn limit(&self) -> Option<u64> {
             None
         }
+        fn heed(&self, latency: Option<Duration>) {
+            self.note(&format!("heed {latency:?}"));
+        }
+        fn latency(&self) -> Option<Duration> {
+            None
+        }
         fn progress(&self) -> Progress {
             self.0.looks.set(self.0.looks.get() + 1);
             Progress { done: self.0.looks.get() * 10, total: 0, copied: 5, rate: 3, eta_ms: Some(9) }
@@ -524,14 +564,21 @@ mod tests {
         tasks.resume(id).unwrap();
         tasks.throttle(id, Some(1 << 20)).unwrap();
         assert_eq!(tasks.throttle(id, Some(0)).unwrap_err().id, "task.limit");
+        tasks.heed(id, Some(Duration::from_millis(5))).unwrap();
         let row = tasks.row(id).unwrap();
         assert_eq!((row.state, row.limit_bytes), (words::TaskState::Running, Some(1 << 20)));
+        assert_eq!(row.limit_latency_us, Some(5000));
         assert_eq!((row.total_bytes, row.copied_bytes, row.rate_bytes, row.eta_ms), (100, 5, 3, Some(9)));
         assert_eq!((row.group, row.volume, row.plex), (name("dg"), name("v"), Some(name("v-02"))));
         tasks.abort(id).unwrap();
         assert_eq!(tasks.resume(id).unwrap_err().id, "task.state");
-        assert_eq!(*work.told.borrow(), ["pause", "resume", "throttle Some(1048576)", "abort"]);
-        for refused in [tasks.pause(99), tasks.throttle(99, None), tasks.row(99).map(drop)] {
+        assert_eq!(
+            *work.told.borrow(),
+            ["pause", "resume", "throttle Some(1048576)", "heed Some(5ms)", "abort"]
+        );
+        for refused in
+            [tasks.pause(99), tasks.throttle(99, None), tasks.heed(99, None), tasks.row(99).map(drop)]
+        {
             assert_eq!(refused.unwrap_err().id, "task.unknown");
         }
     }
@@ -561,6 +608,7 @@ mod tests {
             assert_eq!(tasks.row(id).unwrap().state, state);
             assert_eq!(tasks.abort(id).unwrap_err().id, "task.ended");
             assert_eq!(tasks.throttle(id, None).unwrap_err().id, "task.ended");
+            assert_eq!(tasks.heed(id, None).unwrap_err().id, "task.ended");
         }
         let kind = tasks.row(1).unwrap().kind;
         assert_eq!(tasks.latest(VOLUME, &[kind]).unwrap().fault.unwrap().kind, Kind::Aborted);
@@ -639,6 +687,8 @@ mod tests {
         let kind = words::TaskKind::Verify;
         let id = tasks.start(kind, &name("dg"), VOLUME, &name("v"), None, 1 << 30, Box::new(control.clone()));
         tasks.throttle(id, Some(7)).unwrap();
+        tasks.heed(id, Some(Duration::from_millis(5))).unwrap();
+        assert_eq!(control.latency_limit(), Some(Duration::from_millis(5)));
         tasks.pause(id).unwrap();
         assert_eq!(
             (control.wanted(), control.rate_limit()),

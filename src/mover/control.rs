@@ -1,11 +1,13 @@
 //! The handle of a running job: watched and steered from any thread.
 
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::device::{Clock, Moment};
+use crate::volume::{Latency, Watch};
 
 use super::meter::Progress;
 
@@ -50,22 +52,33 @@ impl Wanted {
     }
 }
 
+/// How much a job may get in the way of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// The most bytes a second.
+    pub rate: Option<NonZeroU64>,
+    /// What the application's requests may take on average: while they take longer, the job goes slower and slower.
+    pub latency: Option<Duration>,
+}
+
 #[derive(Clone, Copy)]
 struct Wish {
     wanted: Wanted,
-    bytes_per_second: Option<NonZeroU64>,
+    limits: Limits,
 }
 
 /// The handle of one job. Clones are the same handle; all methods may be called on any thread and never block.
 #[derive(Clone, Debug)]
 pub struct Control {
     wish: Arc<watch::Sender<Wish>>,
+    /// Of the volume that the job works on; none where a latency target means nothing.
+    latency: Option<Arc<Latency>>,
     progress: Arc<watch::Sender<Progress>>,
 }
 
 impl std::fmt::Debug for Wish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}, {:?} B/s", self.wanted, self.bytes_per_second)
+        write!(f, "{:?}, {:?}", self.wanted, self.limits)
     }
 }
 
@@ -82,11 +95,20 @@ impl Control {
     /// The handle of a job that shall run, at most at `bytes_per_second`.
     #[must_use]
     pub fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
-        let wish = Wish { wanted: Wanted::Run, bytes_per_second };
+        let wish = Wish { wanted: Wanted::Run, limits: Limits { rate: bytes_per_second, latency: None } };
         Self {
             wish: Arc::new(watch::Sender::new(wish)),
+            latency: None,
             progress: Arc::new(watch::Sender::new(Progress::default())),
         }
+    }
+
+    /// The handle of a job that shall run within `limits`, on a volume whose requests `latency` measures.
+    #[must_use]
+    pub fn within(limits: Limits, latency: &Arc<Latency>) -> Self {
+        let control = Self { latency: Some(Arc::clone(latency)), ..Self::new(limits.rate) };
+        control.limit_latency(limits.latency);
+        control
     }
 
     /// Give the job a command; false when it was aborted before and cannot be told otherwise.
@@ -119,7 +141,13 @@ impl Control {
 
     /// Move at most `bytes_per_second` from now on; `None` for as many as there come.
     pub fn limit_rate(&self, bytes_per_second: Option<NonZeroU64>) {
-        self.wish.send_modify(|wish| wish.bytes_per_second = bytes_per_second);
+        self.wish.send_modify(|wish| wish.limits.rate = bytes_per_second);
+    }
+
+    /// Go slower from now on while the application's requests take longer than `target` on average; `None` to go on
+    /// whatever they take.
+    pub fn limit_latency(&self, target: Option<Duration>) {
+        self.wish.send_modify(|wish| wish.limits.latency = target);
     }
 
     /// What is wanted of the job.
@@ -131,7 +159,13 @@ impl Control {
     /// The limit in force, in bytes a second.
     #[must_use]
     pub fn rate_limit(&self) -> Option<NonZeroU64> {
-        self.wish.borrow().bytes_per_second
+        self.wish.borrow().limits.rate
+    }
+
+    /// The latency target in force.
+    #[must_use]
+    pub fn latency_limit(&self) -> Option<Duration> {
+        self.wish.borrow().limits.latency
     }
 
     /// How far the job is.
@@ -173,10 +207,60 @@ impl Control {
     }
 }
 
+/// The slowest that a job becomes for the sake of the application, in bytes a second: it comes to its end all the same.
+const SLOWEST: u64 = 1 << 20;
+
+/// Steps from the slowest to full pace.
+const STEPS: u64 = 16;
+
+/// A pace that follows a latency target: halved while that is missed, raised by a fixed step while it is met. It settles
+/// where the application just does not mind.
+///
+/// ```text
+///             missed: half of what was moved         missed: half
+///  no cap ───────────────────────────────> cap ──────────────────┐
+///     ^                                    │ ^ <─────────────────┘
+///     └────────────────────────────────────┘ └── met: a step more
+///       met, as fast as it ever was
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Pace {
+    /// Bytes a second at most.
+    cap: Option<u64>,
+    /// What was moved in a second when there was no cap yet.
+    full: u64,
+}
+
+impl Pace {
+    /// The pace after a span in which the target was missed or not, and `moved` bytes a second were moved.
+    fn next(self, missed: bool, moved: u64) -> Self {
+        match (self.cap, missed) {
+            (None, false) => self,
+            (None, true) => Self { cap: Some((moved / 2).max(SLOWEST)), full: self.full.max(moved) },
+            (Some(cap), true) => Self { cap: Some((cap / 2).max(SLOWEST)), ..self },
+            (Some(cap), false) => {
+                let cap = cap.saturating_add((self.full / STEPS).max(SLOWEST));
+                Self { cap: (cap < self.full).then_some(cap), ..self }
+            }
+        }
+    }
+}
+
+/// Looks after the application while there is a latency target.
+struct Heed {
+    watch: Watch,
+    pace: Pace,
+    /// Bytes that had their turn at the last look, and when that was.
+    seen: (u64, Moment),
+}
+
 /// Spreads the bytes of a job over time.
 #[derive(Default)]
 pub(super) struct Pacer {
-    free_at: std::cell::Cell<Moment>,
+    free_at: Cell<Moment>,
+    /// Bytes that have had their turn.
+    given: Cell<u64>,
+    heed: RefCell<Option<Heed>>,
 }
 
 impl Pacer {
@@ -187,22 +271,52 @@ impl Pacer {
             if !control.may_run().await {
                 return false;
             }
-            let Some(rate) = control.rate_limit() else { return true };
             let now = clock.now();
+            let cap = self.cap(control, now);
+            let Some(rate) = control.rate_limit().into_iter().chain(cap).min() else {
+                self.given.set(self.given.get() + bytes);
+                return true;
+            };
             // One nap's worth may be caught up after a stall, not more: a limit is a promise to others.
             let earliest = Moment(now.0.saturating_sub(NAP.as_nanos() as u64));
             let free_at = self.free_at.get().max(earliest);
             if free_at <= now {
                 self.free_at.set(free_at.after(time_for(bytes, rate)));
+                self.given.set(self.given.get() + bytes);
                 return true;
             }
             clock.sleep_until(free_at.min(now.after(NAP))).await;
         }
     }
 
+    /// The most bytes a second for the sake of the latency target; looked at anew after each nap's time.
+    fn cap(&self, control: &Control, now: Moment) -> Option<NonZeroU64> {
+        let mut heed = self.heed.borrow_mut();
+        let (Some(target), Some(latency)) = (control.latency_limit(), &control.latency) else {
+            *heed = None;
+            return None;
+        };
+        let given = self.given.get();
+        let heed = heed.get_or_insert_with(|| Heed {
+            watch: latency.watch(now),
+            pace: Pace::default(),
+            seen: (given, now),
+        });
+        let span = now.since(heed.seen.1);
+        if span >= NAP {
+            let missed = heed.watch.look(now).is_some_and(|average| average > target);
+            let moved = u128::from(given.saturating_sub(heed.seen.0)) * 1_000_000_000 / span.as_nanos();
+            heed.pace = heed.pace.next(missed, u64::try_from(moved).unwrap_or(u64::MAX));
+            heed.seen = (given, now);
+        }
+        heed.pace.cap.and_then(NonZeroU64::new)
+    }
+
     /// Let `bytes` that had their turn count for nothing.
     pub(super) fn refund(&self, bytes: u64, control: &Control) {
-        if let Some(rate) = control.rate_limit() {
+        self.given.set(self.given.get().saturating_sub(bytes));
+        let cap = self.heed.borrow().as_ref().and_then(|heed| heed.pace.cap).and_then(NonZeroU64::new);
+        if let Some(rate) = control.rate_limit().into_iter().chain(cap).min() {
             let time = time_for(bytes, rate).as_nanos();
             let time = u64::try_from(time).unwrap_or(u64::MAX);
             self.free_at.set(Moment(self.free_at.get().0.saturating_sub(time)));
@@ -238,6 +352,32 @@ mod tests {
         other.pause();
         assert_eq!(control.rate_limit().map(NonZeroU64::get), Some(7));
         assert_eq!(control.wanted(), Wanted::Pause);
+    }
+
+    #[test]
+    fn a_pace_is_halved_and_comes_back_by_steps() {
+        const MIB: u64 = 1 << 20;
+        let mut pace = Pace::default().next(false, 800 * MIB);
+        assert_eq!(pace.cap, None, "nobody minds");
+        let mut caps = Vec::new();
+        for _ in 0..12 {
+            pace = pace.next(true, 800 * MIB);
+            caps.push(pace.cap.unwrap() / MIB);
+        }
+        assert_eq!(caps, [400, 200, 100, 50, 25, 12, 6, 3, 1, 1, 1, 1]);
+        for step in 1..16 {
+            pace = pace.next(false, 0);
+            assert_eq!(pace.cap, Some(MIB + step * 50 * MIB), "step {step}");
+        }
+        assert_eq!(pace.next(false, 0).cap, None, "as fast as ever");
+        assert_eq!(pace.next(true, 0).cap, Some((MIB + 750 * MIB) / 2), "by what it may, not by what it did");
+    }
+
+    #[test]
+    fn a_slow_job_has_a_pace_too() {
+        let pace = Pace::default().next(true, 0);
+        assert_eq!(pace.cap, Some(SLOWEST));
+        assert_eq!(pace.next(false, 0).cap, None, "it never was faster");
     }
 
     #[test]

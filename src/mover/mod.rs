@@ -34,7 +34,7 @@ mod windows;
 mod zero;
 
 pub use compare::{ComparePlan, CompareReport, Difference, compare};
-pub use control::{Command, Control, Wanted};
+pub use control::{Command, Control, Limits, Wanted};
 pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, SOURCE, TargetZero, copy};
 pub use error::{Ended, MoverError};
 pub use meter::Progress;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::testing::{Dice, Disk, Faults, Table, TestClock, run};
@@ -646,6 +647,45 @@ fn a_limited_job_takes_its_time_and_follows_an_abort_soon() {
     assert_eq!(report.ended, Ended::Aborted);
     assert!(end.since(aborted_at.unwrap()) < Duration::from_millis(200));
     assert!(report.regions_left > 0 && report.regions_left < 41);
+}
+
+/// The time that a copy of 16 MiB takes beside an application, each of whose requests takes 20 ms until `busy_until`.
+fn beside_an_application(latency: Option<Duration>, busy_until: Moment) -> Duration {
+    const BYTES: usize = 16 << 20;
+    let dice = Dice::new(20);
+    let (source, target) = (Disk::new(vec![1; BYTES], &dice), Disk::new(vec![2; BYTES], &dice));
+    let map = ChangeMap::new(BYTES as u64, RegionSize::DEFAULT);
+    map.mark_all();
+    let (clock, measured) = (TestClock::default(), Arc::default());
+    let control = Control::within(Limits { rate: None, latency }, &measured);
+    let application: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+        while !control.progress().ended {
+            let timed = if clock.now() < busy_until { measured.time(&clock) } else { None };
+            clock.sleep(Duration::from_millis(20)).await;
+            drop(timed);
+        }
+    });
+    let plan = plan(&source, &target, &NoWindows, &map);
+    let report = run(&dice, copy(plan, &control, &clock), vec![application], |_| ());
+    assert_eq!((report.ended, report.written_bytes), (Ended::Complete, BYTES as u64));
+    assert!(measured.time(&clock).is_none(), "nothing is measured any more");
+    Duration::from_nanos(clock.now().0)
+}
+
+#[test]
+fn a_job_yields_while_the_application_misses_its_latency() {
+    let (always, never) = (Moment(u64::MAX), Moment(0));
+    let full = beside_an_application(None, always);
+    let met = beside_an_application(Some(Duration::from_millis(30)), always);
+    assert!(met <= full + full / 10, "{met:?} where nobody minds, {full:?} without a target");
+    let idle = beside_an_application(Some(Duration::from_millis(5)), never);
+    assert!(idle <= full + full / 10, "{idle:?} where nobody is, {full:?} without a target");
+    let missed = beside_an_application(Some(Duration::from_millis(5)), always);
+    assert!(missed > 4 * full && missed > Duration::from_secs(8), "{missed:?} after {full:?}");
+    // It comes to its end all the same, and is faster as soon as it may be.
+    assert!(missed < Duration::from_secs(20), "{missed:?}");
+    let for_a_while = beside_an_application(Some(Duration::from_millis(5)), Moment(2_000_000_000));
+    assert!(for_a_while < missed / 2, "{for_a_while:?}, and {missed:?} all the time");
 }
 
 #[test]

@@ -62,6 +62,15 @@ impl Hours {
     }
 }
 
+/// How much a scrub may get in the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Bytes a second at most.
+    pub rate: Option<u64>,
+    /// What the application's requests may take on average, in microseconds.
+    pub latency_us: Option<u64>,
+}
+
 /// When a volume is scrubbed by itself, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +86,9 @@ pub struct Schedule {
     /// Bytes a second at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
 }
 
 /// What was found so far; all in bytes.
@@ -106,6 +118,9 @@ pub struct ScrubRun {
     /// Bytes a second at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
+    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
     /// How far it has come.
     pub tally: ScrubTally,
 }
@@ -189,7 +204,7 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn scrub(every_s: u64, hours: Option<Hours>, since_unix_s: i64) -> Scrub {
-        let schedule = Schedule { every_s, hours, repair: Repair::Report, rate: None };
+        let schedule = Schedule { every_s, hours, repair: Repair::Report, rate: None, latency_us: None };
         Scrub { schedule: Some(schedule), since_unix_s, run: None, last: None }
     }
 
@@ -199,9 +214,24 @@ mod tests {
             scheduled,
             repair: Repair::Report,
             rate: None,
+            latency_us: None,
             tally: ScrubTally::default(),
         };
         Scrub { run: Some(run), since_unix_s: at, ..scrub.clone() }
+    }
+
+    #[test]
+    fn records_of_before_there_was_a_latency_target_are_read() {
+        let run = r#"{"began_unix_s":1,"scheduled":true,"repair":"report","rate":5,"tally":{"position":1,"differing_bytes":0,"unreadable_bytes":0,"repaired_bytes":0}}"#;
+        let schedule = r#"{"every_s":86400,"rate":5}"#;
+        let run: ScrubRun = serde_json::from_str(run).unwrap();
+        let schedule: Schedule = serde_json::from_str(schedule).unwrap();
+        assert_eq!(
+            (run.rate, run.latency_us, schedule.rate, schedule.latency_us),
+            (Some(5), None, Some(5), None)
+        );
+        let again = serde_json::to_string(&schedule).unwrap();
+        assert!(!again.contains("latency"), "what nobody set, no older daemon has to read: {again}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod gate;
 pub mod hold;
 mod intent;
 mod keeper;
+mod latency;
 mod ledger;
 mod legs;
 pub mod map_file;
@@ -41,6 +42,7 @@ pub use gate::{Gate, Held};
 pub use hold::Hold;
 pub use intent::Intent;
 pub use keeper::{Keeper, KeeperOptions};
+pub use latency::{Latency, Timed, Watch};
 pub use ledger::{Ledger, Loss, Recorded};
 pub use map_file::MapFile;
 pub use patience::{HANGS_AFTER, PLEX_LIMIT, PlexDevice};
@@ -97,6 +99,7 @@ pub struct Volume<M> {
     version: AtomicU64,
     faults: Faults,
     counters: Counters,
+    latency: Arc<Latency>,
     /// Nanoseconds that a write waits for a write-only plex after the others completed it.
     write_only_limit: AtomicU64,
     /// Plexes that do not answer, and requests that were left behind at them.
@@ -123,6 +126,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
             route: Mutex::new(Arc::new(route)),
             faults: Faults::default(),
             counters: Counters::default(),
+            latency: Arc::default(),
             write_only_limit: AtomicU64::new(queue::WRITE_ONLY_LIMIT.as_nanos() as u64),
             waits: Waits::default(),
             flushes: Mutex::default(),
@@ -160,6 +164,12 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How long its application's requests take.
+    #[must_use]
+    pub const fn latency(&self) -> &Arc<Latency> {
+        &self.latency
     }
 
     /// Count the flushes of `plex` in `counts` from now on. What is open there when the process ends is what the next one

@@ -79,6 +79,8 @@ pub struct VolumeQueue<H: Host> {
     next_reader: Cell<usize>,
     /// Serves no read of this queue.
     avoided: Option<Uuid>,
+    /// Whether the requests are the application's, whose latency counts.
+    is_applications: bool,
 }
 
 /// A request that is counted in its lane until this is dropped.
@@ -98,7 +100,15 @@ impl<H: Host> VolumeQueue<H> {
         let ended = Rc::new(Notify::new());
         host.spawn(keep_fresh(host.clone(), Arc::clone(&volume), Rc::downgrade(&view), Rc::clone(&ended)));
         let patience = Patience::new(host.clone(), Arc::clone(&volume));
-        Some(Self { volume, host, patience, lane, view, ended, next_reader: Cell::new(0), avoided: None })
+        let (next_reader, avoided, is_applications) = (Cell::new(0), None, true);
+        Some(Self { volume, host, patience, lane, view, ended, next_reader, avoided, is_applications })
+    }
+
+    /// As this queue, for the mover: what it waits for is not what the application waits for.
+    #[must_use]
+    pub fn for_mover(mut self) -> Self {
+        self.is_applications = false;
+        self
     }
 
     /// As this queue, with no read served by `plex`: for the repair of what that plex cannot read.
@@ -556,6 +566,8 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
     async fn submit(&self, request: Request) -> Result<(), Errno> {
         self.check(&request)?;
         self.count(&request, request.range().length);
+        let counts = self.is_applications && !matches!(request, Request::Flush);
+        let _timed = counts.then(|| self.volume.latency.time(self.host.clock())).flatten();
         match request {
             Request::Read { offset, buffer } => self.read(offset, buffer).await,
             Request::Flush => self.flush().await,

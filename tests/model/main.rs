@@ -1,5 +1,6 @@
 //! Random operations on a volume of simulated disks, compared with an oracle; and one test for each ordering rule.
 
+mod latency;
 mod maps;
 #[allow(dead_code, reason = "the worlds ask it more than the model does")]
 mod oracle;

@@ -603,6 +603,7 @@ impl Play {
                     plexes: Vec::new(),
                     sparse: self.dice.coin(),
                     bytes_per_second: None,
+                    latency_us: None,
                     background,
                     force: false,
                 };
@@ -622,6 +623,7 @@ impl Play {
                     plexes: Vec::new(),
                     sparse: self.dice.coin(),
                     bytes_per_second: None,
+                    latency_us: None,
                     background,
                     force: false,
                 };
@@ -660,6 +662,7 @@ impl Play {
                     snapshot: called,
                     nmirror: None,
                     bytes_per_second: None,
+                    latency_us: None,
                     background,
                 };
                 self.ask("snapback", Request::SnapBack(request));
@@ -683,7 +686,14 @@ impl Play {
                 let repair =
                     if self.dice.coin() { request::Repair::Report } else { request::Repair::Majority };
                 let bytes_per_second = None;
-                let request = request::Scrub { group, volume: called, repair, bytes_per_second, background };
+                let request = request::Scrub {
+                    group,
+                    volume: called,
+                    repair,
+                    bytes_per_second,
+                    latency_us: None,
+                    background,
+                };
                 self.ask("scrub", Request::Scrub(request));
             }
             16 => self.ask("verify", Request::Verify(request::Verify { group, volume: called })),
@@ -716,7 +726,7 @@ impl Play {
         let all_well = !self.troubled.get();
         let back_in = || {
             let (group, plex) = (group.clone(), called.clone());
-            request::PlexAttach { group, plex, bytes_per_second: None, background }
+            request::PlexAttach { group, plex, bytes_per_second: None, latency_us: None, background }
         };
         let out = || request::PlexRef { group: group.clone(), plex: called.clone() };
         match plex.state() {
@@ -733,6 +743,7 @@ impl Play {
                     media: Vec::new(),
                     sparse: self.dice.coin(),
                     bytes_per_second: None,
+                    latency_us: None,
                     background,
                     force: false,
                 };

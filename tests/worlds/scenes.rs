@@ -539,6 +539,7 @@ fn add_mirror() -> Request {
         plexes: Vec::new(),
         sparse: false,
         bytes_per_second: None,
+        latency_us: None,
         background: true,
         force: false,
     })
@@ -554,6 +555,7 @@ fn add_snapshot_mirrors(count: u32) -> Request {
         plexes: Vec::new(),
         sparse: false,
         bytes_per_second: None,
+        latency_us: None,
         background: false,
         force: false,
     })
@@ -737,8 +739,14 @@ fn rule_16_a_snapshot_is_given_back_whole_to_an_origin_that_was_put_back() {
     let source = Some(scene.plexes()[0].name().clone());
     scene.ask(Request::Start(request::Start { source, ..start })).unwrap();
     let (group, snapshot) = (name("g"), name("s"));
-    let back =
-        request::SnapBack { group, snapshot, nmirror: None, bytes_per_second: None, background: false };
+    let back = request::SnapBack {
+        group,
+        snapshot,
+        nmirror: None,
+        bytes_per_second: None,
+        latency_us: None,
+        background: false,
+    };
     scene.ask(Request::SnapBack(back)).unwrap();
     scene.settle();
     let held: Vec<_> = scene.disks().iter().map(Scene::durable).collect();
@@ -778,6 +786,7 @@ fn rule_16_a_stopped_snapshot_is_given_back_by_its_map_unless_its_plex_was_touch
             snapshot: name("s"),
             nmirror: None,
             bytes_per_second: None,
+            latency_us: None,
             background: false,
         };
         let reply = match (scene.ask(Request::SnapBack(back)), touched) {
@@ -927,6 +936,7 @@ fn a_write_that_waits_for_a_plex_to_be_taken_out_holds_up_no_verb() {
         media: Vec::new(),
         sparse: false,
         bytes_per_second: None,
+        latency_us: None,
         background: true,
         force: false,
     };
@@ -943,6 +953,7 @@ fn a_write_that_waits_for_a_plex_to_be_taken_out_holds_up_no_verb() {
         snapshot: name("s"),
         nmirror: None,
         bytes_per_second: None,
+        latency_us: None,
         background: true,
     };
     let back = scene.launch(Request::SnapBack(back));
@@ -1098,6 +1109,7 @@ fn a_plex_that_leaves_during_a_scrub_is_unlocked_at_once() {
         volume: name("v"),
         repair: request::Repair::Report,
         bytes_per_second: Some(1 << 20),
+        latency_us: None,
         background: true,
     };
     scene.ask(Request::Scrub(scrub)).unwrap();
@@ -1126,12 +1138,14 @@ fn a_copy_keeps_to_its_rate_from_the_first_byte() {
     scene.make(1);
     let Request::Mirror(request) = add_mirror() else { unreachable!() };
     let rate = scene.record().volume("v").unwrap().length() / 100;
-    let slow = request::Mirror { bytes_per_second: NonZeroU64::new(rate), ..request };
+    let latency_us = NonZeroU64::new(5000);
+    let slow = request::Mirror { bytes_per_second: NonZeroU64::new(rate), latency_us, ..request };
     scene.ask(Request::Mirror(slow)).unwrap();
     let task = || scene.owner().tasks.list(None).pop().unwrap();
     scene.run_for(2000);
     let (now, limit) = (task(), Some(rate));
     assert!(!now.state.ended() && now.limit_bytes == limit, "{now:?}");
+    assert_eq!(now.limit_latency_us, Some(5000));
     assert!(now.done_bytes <= now.total_bytes / 2, "in 2 of 100 seconds: {now:?}");
     scene.owner().tasks.throttle(now.task, None).unwrap();
     scene.settle();
@@ -1196,6 +1210,7 @@ fn an_erased_or_missing_medium_is_not_believed_at_a_start() {
             group: name("g"),
             plex: plex.name().clone(),
             bytes_per_second: None,
+            latency_us: None,
             background: false,
         };
         let refused = scene.ask(Request::PlexAttach(attach)).unwrap_err();

@@ -43,6 +43,7 @@ impl MirrorArgs {
             plexes: placement.plexes,
             sparse: placement.sparse,
             bytes_per_second: self.copying.rate()?,
+            latency_us: self.copying.latency()?,
             background: self.copying.background,
             force: placement.force,
         };

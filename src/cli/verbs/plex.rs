@@ -75,8 +75,9 @@ impl PlexVerb {
         let again = |args: &AttachArgs| -> Result<_, Refused> {
             let plex = words::name(&args.plex)?;
             let bytes_per_second = args.copying.rate()?;
+            let latency_us = args.copying.latency()?;
             let background = args.copying.background;
-            Ok(PlexAttach { group: options.group(), plex, bytes_per_second, background })
+            Ok(PlexAttach { group: options.group(), plex, bytes_per_second, latency_us, background })
         };
         Ok(match self {
             Self::Attach(args) => {
@@ -101,6 +102,7 @@ impl PlexVerb {
                     media: words::names(&args.media)?,
                     sparse: args.sparse,
                     bytes_per_second: args.copying.rate()?,
+                    latency_us: args.copying.latency()?,
                     background: args.copying.background,
                     force: args.force,
                 };

@@ -27,6 +27,9 @@ pub struct ScrubArgs {
     /// The most bytes a second that it reads of each plex, as 50m
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
+    /// Read slower while requests of the application take longer than this on average, as 5ms
+    #[arg(long, value_name = "TIME")]
+    latency: Option<String>,
     /// Return as soon as it has begun
     #[arg(short, long, conflicts_with = "every")]
     background: bool,
@@ -51,9 +54,10 @@ impl ScrubArgs {
             (None, false) => Repair::Report,
         };
         let bytes_per_second = self.rate.as_deref().map(words::size).transpose()?;
+        let latency_us = self.latency.as_deref().map(words::latency).transpose()?;
         let Some(every) = &self.every else {
             let background = self.background;
-            let request = Scrub { group, volume, repair, bytes_per_second, background };
+            let request = Scrub { group, volume, repair, bytes_per_second, latency_us, background };
             return Ok(Action::ask(Request::Scrub(request), |answered| show(&answered)));
         };
         let every_s = interval(every)?;
@@ -62,7 +66,7 @@ impl ScrubArgs {
             Some(_) => format!("{volume}: scrubbed every {every}"),
             None => format!("{volume}: not scrubbed by itself"),
         };
-        let request = ScrubSchedule { group, volume, every_s, hours, repair, bytes_per_second };
+        let request = ScrubSchedule { group, volume, every_s, hours, repair, bytes_per_second, latency_us };
         Ok(Action::ask(Request::ScrubSchedule(request), move |answered| {
             super::group::changed(&answered, &text)
         }))

@@ -40,6 +40,7 @@ impl SnapBackArgs {
             snapshot: words::name(&self.snapshot)?,
             nmirror,
             bytes_per_second: self.copying.rate()?,
+            latency_us: self.copying.latency()?,
             background: self.copying.background,
         };
         Ok(Action::ask(Request::SnapBack(request), |answered| show(&answered)))

@@ -7,7 +7,7 @@ use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::progress::{Step, seconds};
 use crate::cli::session::Answered;
 use crate::cli::words;
-use crate::control::request::{TaskList, TaskRef, TaskThrottle, TaskWatch};
+use crate::control::request::{TaskLatency, TaskList, TaskRef, TaskThrottle, TaskWatch};
 use crate::control::row::TaskRow;
 use crate::control::words::TaskState;
 use crate::control::{Reply, Request, Row};
@@ -30,12 +30,16 @@ pub enum TaskVerb {
     Resume(TaskArg),
     /// End a task and take back what it has begun
     Abort(TaskArg),
-    /// Limit how fast a task copies
+    /// Limit how fast a task copies, or how slow it may make the application
     Throttle {
         /// The task's number
         task: String,
         /// Bytes a second, as 50m, or none
-        rate: String,
+        #[arg(required_unless_present = "latency")]
+        rate: Option<String>,
+        /// Go slower while requests of the application take longer than this on average, as 5ms, or none
+        #[arg(long, value_name = "TIME")]
+        latency: Option<String>,
     },
 }
 
@@ -75,9 +79,23 @@ impl TaskVerb {
             Self::Pause(arg) => Request::TaskPause(arg.task()?),
             Self::Resume(arg) => Request::TaskResume(arg.task()?),
             Self::Abort(arg) => Request::TaskAbort(arg.task()?),
-            Self::Throttle { task, rate } => {
-                let bytes_per_second = if rate == "none" { None } else { Some(words::size(&rate)?) };
-                Request::TaskThrottle(TaskThrottle { task: words::task(&task)?, bytes_per_second })
+            Self::Throttle { task, rate, latency } => {
+                let task = words::task(&task)?;
+                let given = |word: Option<String>| word.map(|word| (word != "none").then_some(word));
+                let mut requests = Vec::new();
+                if let Some(rate) = given(rate) {
+                    let bytes_per_second = rate.as_deref().map(words::size).transpose()?;
+                    requests.push(Request::TaskThrottle(TaskThrottle { task, bytes_per_second }));
+                }
+                if let Some(latency) = given(latency) {
+                    let latency_us = latency.as_deref().map(words::latency).transpose()?;
+                    requests.push(Request::TaskLatency(TaskLatency { task, latency_us }));
+                }
+                let show = |mut answers: Vec<Answered>| match answers.pop() {
+                    Some(last) => steered(&last),
+                    None => Err(Answered::unfitting()),
+                };
+                return Ok(Action::Ask { requests, watch: Watch::Progress, show: Box::new(show) });
             }
         };
         Ok(Action::ask(request, |answered| steered(&answered)))

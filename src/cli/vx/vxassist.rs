@@ -109,6 +109,7 @@ impl Asked<'_> {
             plexes: placement.plexes,
             sparse: placement.sparse,
             bytes_per_second: None,
+            latency_us: None,
             background: self.words.has('b'),
             force: placement.force,
         };
@@ -125,6 +126,7 @@ impl Asked<'_> {
             plexes: placement.plexes,
             sparse: placement.sparse,
             bytes_per_second: None,
+            latency_us: None,
             background: self.words.has('b'),
             force: placement.force,
         };
@@ -169,6 +171,7 @@ impl Asked<'_> {
             snapshot: name(&snapshot)?,
             nmirror: if all { None } else { Some(count.unwrap_or(1)) },
             bytes_per_second: None,
+            latency_us: None,
             background: self.words.has('b'),
         };
         Ok(Action::ask(Request::SnapBack(request), |answered| snapback::show(&answered)))

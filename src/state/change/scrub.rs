@@ -4,7 +4,7 @@ use super::super::group::{Group, Volume};
 use super::super::plex::PlexState;
 use super::super::refuse;
 use super::super::scrub::{
-    MAX_INTERVAL_S, MIN_INTERVAL_S, Repair, Schedule, Scrub, ScrubResult, ScrubRun, ScrubTally,
+    Limits, MAX_INTERVAL_S, MIN_INTERVAL_S, Repair, Schedule, Scrub, ScrubResult, ScrubRun, ScrubTally,
 };
 use super::super::volume::VolumeState;
 use super::{Change, edit};
@@ -62,7 +62,7 @@ pub fn scrub_begin(
     group: &Group,
     volume: &str,
     repair: Repair,
-    rate: Option<u64>,
+    limits: Limits,
     scheduled: bool,
     unix_s: i64,
 ) -> Result<Change, Refused> {
@@ -82,7 +82,8 @@ pub fn scrub_begin(
             return Err(refuse::scrub_source(plex));
         }
     }
-    let run = ScrubRun { began_unix_s: unix_s, scheduled, repair, rate, tally: ScrubTally::default() };
+    let (Limits { rate, latency_us }, tally) = (limits, ScrubTally::default());
+    let run = ScrubRun { began_unix_s: unix_s, scheduled, repair, rate, latency_us, tally };
     edit_scrub(group, record.uuid, |scrub| {
         scrub.run = Some(run);
         scrub.since_unix_s = unix_s;
@@ -176,7 +177,8 @@ mod tests {
     }
 
     fn begin(group: &Group, repair: Repair) -> Result<Group, Refused> {
-        scrub_begin(group, "v", repair, Some(1 << 20), false, 1000).map(|change| change.group)
+        scrub_begin(group, "v", repair, Limits { rate: Some(1 << 20), latency_us: Some(5000) }, false, 1000)
+            .map(|change| change.group)
     }
 
     fn id<T: std::fmt::Debug>(result: Result<T, Refused>) -> String {
@@ -192,7 +194,8 @@ mod tests {
         let group = scrub_progress(&group, volume, tally).unwrap().group;
         let again = started(&after_restart(&group, &[], &mut ids(5)).unwrap().group, "v");
         let run = again.volume("v").unwrap().scrub().run.unwrap();
-        assert_eq!((run.tally, run.began_unix_s, run.rate), (tally, 1000, Some(1 << 20)));
+        assert_eq!((run.tally, run.began_unix_s), (tally, 1000));
+        assert_eq!((run.rate, run.latency_us), (Some(1 << 20), Some(5000)));
         let ended = scrub_end(&group, volume, tally, Some(2), 2000).unwrap().group;
         let scrub = ended.volume("v").unwrap().scrub();
         let last = ScrubResult { began_unix_s: 1000, ended_unix_s: 2000, plexes: 2, tally };
@@ -228,7 +231,7 @@ mod tests {
             "v-02: cannot be the source of a repair: it is STALE; name an ACTIVE plex"
         );
         let scheduled = Repair::Source(source_of(&three, 1));
-        assert_eq!(id(scrub_begin(&lost, "v", scheduled, None, true, 5)), "scrub.source-unfit");
+        assert_eq!(id(scrub_begin(&lost, "v", scheduled, Limits::default(), true, 5)), "scrub.source-unfit");
         let alone = lose_plex(&lost, source_of(&three, 2), Loss::Failed, None, &mut ids(31)).unwrap().group;
         assert_eq!(id(begin(&alone, Repair::Report)), "scrub.alone");
         let stopped = after_restart(&two, &[], &mut ids(5)).unwrap().group;
@@ -243,7 +246,8 @@ mod tests {
     #[test]
     fn a_schedule_counts_from_the_last_scrub_or_from_now() {
         let group = pair();
-        let schedule = Schedule { every_s: 86_400, hours: None, repair: Repair::Report, rate: None };
+        let schedule =
+            Schedule { every_s: 86_400, hours: None, repair: Repair::Report, rate: None, latency_us: None };
         let scrub = |group: &Group| group.volume("v").unwrap().scrub().clone();
         let set = scrub_schedule(&group, "v", Some(schedule), 777).unwrap().group;
         assert_eq!((scrub(&set).schedule, scrub(&set).since_unix_s), (Some(schedule), 777));
