@@ -7,6 +7,7 @@
 //! | no core dumps, not dumpable | request data and labels stand in memory; a dump also goes to disks that may be ours |
 //! | `PR_SET_IO_FLUSHER` | memory that the kernel frees for us by writing to our own volumes would never come |
 //! | memory locked | a page of ours that must be read back to serve the disk that it is to be read through |
+//! | large memory mapped by itself | locked memory that is not used any more is given back |
 //! | `oom_score_adj` -1000 | ended for memory, we would take every file system above us along |
 //!
 //! Locked are all pages that are there when the daemon starts, its code and its data whole, and every later one from its
@@ -31,6 +32,7 @@ const NEVER: &str = "-1000";
 /// Ask for all of it. What is not granted is a warning each: the daemon serves without it, and less surely.
 pub fn protect() {
     umask(Mode::RWXG | Mode::RWXO);
+    crate::device::map_large_apart();
     for (what, outcome, without) in [
         ("core dumps off", no_core_dumps(), "a crash may leave request data in a file"),
         ("I/O flusher", configure_io_flusher_behavior(true).map_err(io::Error::from), SHORT),

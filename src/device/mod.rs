@@ -25,7 +25,7 @@ mod final_flush;
 pub mod flushes;
 pub mod memory;
 
-pub use buffer::{Buffer, Direction, OwnedBuffer, RegisteredBuffer};
+pub use buffer::{Buffer, Direction, OwnedBuffer, RegisteredBuffer, map_large_apart};
 pub use checked::Checked;
 pub use clock::{Clock, Moment, Notifier};
 pub use executor::Executor;
