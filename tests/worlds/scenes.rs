@@ -906,12 +906,14 @@ fn a_file_that_became_another_plex_outlives_the_one_that_it_was() {
 fn a_mirror_that_leaves_while_it_is_copied_leaves_no_file() {
     let scene = Scene::new(23);
     scene.make(1);
+    scene.disks()[0].poke(0, &vec![1; LENGTH as usize]);
     let Request::Mirror(mirror) = add_mirror() else { unreachable!() };
     let slowly = NonZeroU64::new(1 << 20);
     scene.ask(Request::Mirror(request::Mirror { bytes_per_second: slowly, ..mirror })).unwrap();
     let plex = scene.plexes().remove(1);
     let path = plex.medium().path.as_path();
     assert!(scene.kernel.tree.disk(path).is_some());
+    assert!(scene.owner().tasks.list(None).iter().any(|task| !task.state.ended()), "it is copied");
     let detach = request::PlexRef { group: name("g"), plex: plex.name().clone() };
     scene.ask(Request::PlexDetach(detach)).unwrap();
     scene.run_for(2000);
@@ -1136,6 +1138,8 @@ fn a_plex_that_leaves_during_a_scrub_is_unlocked_at_once() {
 fn a_copy_keeps_to_its_rate_from_the_first_byte() {
     let scene = Scene::new(8);
     scene.make(1);
+    // Holes have no rate.
+    scene.disks()[0].poke(0, &vec![1; LENGTH as usize]);
     let Request::Mirror(request) = add_mirror() else { unreachable!() };
     let rate = scene.record().volume("v").unwrap().length() / 100;
     let latency_us = NonZeroU64::new(5000);
