@@ -4,6 +4,7 @@
 //! keeps it alive. A [`RegisteredBuffer`] names pages of a ublk request in a ring's buffer table: its bytes are never
 //! seen here, it is valid on one ring, for one request, in one direction.
 
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
@@ -17,7 +18,13 @@ struct Memory {
     start: NonNull<u8>,
     allocated: NonNull<u8>,
     layout: Layout,
+    /// Whether it is a mapping of its own, rather than the allocator's.
+    mapped: bool,
 }
+
+/// From so many bytes on memory is mapped by itself, and goes back to the kernel when it is dropped. The allocator would keep it
+/// for its thread, and cannot give pages back that are locked in memory but by unmapping them.
+const MAPPED_FROM: usize = 16 << 10;
 
 /// The allocator clears memory of a greater alignment itself, byte by byte; of this one it asks the kernel for pages that
 /// are zero, and that are none until they are touched.
@@ -29,10 +36,9 @@ unsafe impl Send for Memory {}
 // SAFETY: as for `Send`; all access goes through raw-pointer copies, no reference to the bytes is ever made.
 unsafe impl Sync for Memory {}
 
-/// Have the allocator map what is large by itself, for as long as the process lives, so that it goes back to the kernel when it is
-/// freed. glibc begins like that, but raises the limit with each large piece that it gets back, up to 32 MiB: what a job of the
-/// mover or the map of a volume had would be kept for good (mallopt(3), `M_MMAP_THRESHOLD`). Other allocators are left as
-/// they are.
+/// Have the allocator map what else is large by itself too, for as long as the process lives: the maps of volumes. glibc begins
+/// like that, but raises the limit with each large piece that it gets back, up to 32 MiB (mallopt(3), `M_MMAP_THRESHOLD`).
+/// Other allocators are left as they are.
 pub fn map_large_apart() {
     const LARGE_BYTES: libc::c_int = 128 << 10;
     #[cfg(target_env = "gnu")]
@@ -44,6 +50,13 @@ pub fn map_large_apart() {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        if self.mapped {
+            // SAFETY: it was mapped in `OwnedBuffer::mapped` with exactly this size and is given back once; no clone is left.
+            let given_back = unsafe { munmap(self.allocated.as_ptr().cast(), self.layout.size()) };
+            // Whole pages that are mapped: only the limit of mappings could refuse, and then they stay.
+            debug_assert!(given_back.is_ok(), "{given_back:?}");
+            return;
+        }
         // SAFETY: it was allocated in `OwnedBuffer::allocate` with exactly this layout and is freed once.
         unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
@@ -65,6 +78,9 @@ impl OwnedBuffer {
     /// For zero bytes; when memory is exhausted the process ends, as for every allocation.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
+        if len >= MAPPED_FROM {
+            return Self::mapped(len);
+        }
         // SAFETY: `allocate` gives a layout of a size above zero.
         Self::allocate(len, LAZY_ALIGNMENT, |layout| unsafe { alloc_zeroed(layout) })
     }
@@ -80,7 +96,19 @@ impl OwnedBuffer {
         assert!(before <= spare, "memory is aligned as its layout says");
         // SAFETY: that many bytes and `len` more are in the allocation, by its layout.
         let start = unsafe { allocated.add(before) };
-        Self { memory: Arc::new(Memory { start, allocated, layout }), offset: 0, len }
+        Self { memory: Arc::new(Memory { start, allocated, layout, mapped: false }), offset: 0, len }
+    }
+
+    /// `len` zero bytes in a mapping of their own.
+    fn mapped(len: usize) -> Self {
+        let layout = Layout::from_size_align(len, PAGE_BYTES);
+        let layout = layout.expect("buffer lengths are far below isize::MAX");
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, at a place that the kernel chooses, touches no memory that is there.
+        let mapping = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE) };
+        let start = mapping.ok().and_then(|start| NonNull::new(start.cast()));
+        let Some(start) = start else { handle_alloc_error(layout) };
+        Self { memory: Arc::new(Memory { start, allocated: start, layout, mapped: true }), offset: 0, len }
     }
 
     /// A buffer that holds a copy of `bytes`.
@@ -89,6 +117,11 @@ impl OwnedBuffer {
     /// As [`OwnedBuffer::zeroed`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Self {
+        if bytes.len() >= MAPPED_FROM {
+            let buffer = Self::mapped(bytes.len());
+            buffer.fill_from(0, bytes);
+            return buffer;
+        }
         Self::allocate(bytes.len(), PAGE_BYTES, |layout| {
             // SAFETY: `allocate` gives a layout of a size above zero.
             let start = unsafe { alloc(layout) };
@@ -294,33 +327,43 @@ mod tests {
         assert_eq!(OwnedBuffer::zeroed(512).as_ptr() as usize % PAGE_BYTES, 0);
     }
 
-    /// MiB that this process has.
-    fn resident() -> usize {
-        let numbers = std::fs::read_to_string("/proc/self/statm").unwrap();
-        (numbers.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES) >> 20
-    }
-
     #[test]
     fn the_memory_of_large_ones_goes_back_when_they_are_dropped() {
-        map_large_apart();
         let filled = || {
-            let buffer = OwnedBuffer::zeroed(512 << 10);
+            let buffer = OwnedBuffer::zeroed(MAPPED_FROM);
             (0..buffer.len()).step_by(PAGE_BYTES).for_each(|at| buffer.fill_from(at, &[1]));
             // Something small that stays behind it, as there is always something.
             (buffer, vec![1_u8; 2000])
         };
-        // What the allocator has been given back once, it keeps the next time.
-        drop((0..4).map(|_| filled()).collect::<Vec<_>>());
-        let before = resident();
-        let (buffers, small): (Vec<_>, Vec<_>) = (0..400).map(|_| filled()).unzip();
+        let (buffers, small): (Vec<_>, Vec<_>) = (0..200).map(|_| filled()).unzip();
+        let places: Vec<usize> = buffers.iter().map(|buffer| buffer.as_ptr() as usize).collect();
         drop(buffers);
-        // They were 200 MiB; other tests run beside this one.
-        assert!(resident() < before + 100, "{} MiB after {before}", resident());
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+        let spans = maps.lines().filter_map(|line| line.split(' ').next()?.split_once('-'));
+        let spans: Vec<_> = spans.map(|(from, to)| number(from)..number(to)).collect();
+        let left = places.iter().filter(|place| spans.iter().any(|span| span.contains(*place))).count();
+        // Other tests run beside this one, and some of their memory may stand there by now.
+        assert!(left < 100, "{left} of 200 are still mapped");
         drop(small);
     }
 
     #[test]
+    fn a_large_one_is_whole_again_and_holds_what_it_was_made_of() {
+        let bytes: Vec<u8> = (0..300_001_u32).map(|i| (i % 251) as u8).collect();
+        let part = OwnedBuffer::from_slice(&bytes).slice(7, 300);
+        assert_eq!(part.to_vec(), bytes[7..307]);
+        let whole = part.whole();
+        assert_eq!((whole.len(), whole.to_vec() == bytes), (bytes.len(), true));
+        assert_eq!(whole.as_ptr() as usize % PAGE_BYTES, 0);
+    }
+
+    #[test]
     fn what_is_not_touched_of_a_large_one_takes_no_memory() {
+        let resident = || {
+            let numbers = std::fs::read_to_string("/proc/self/statm").unwrap();
+            (numbers.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES) >> 20
+        };
         let before = resident();
         let large = OwnedBuffer::zeroed(1 << 30);
         large.fill_from((1 << 30) - 1, &[1]);
