@@ -291,6 +291,21 @@ fn one_of_two_plexes_goes_back_and_the_snapshot_stays() {
 }
 
 #[test]
+fn a_plex_and_its_replacement_go_back_as_two_mirrors() {
+    let group = cut(&ready_to_cut(10), "v", Some("tmp"), 20);
+    let group = replace_plex(&group, "tmp", "v-02", below("/b"), &mut ids(30)).unwrap().group;
+    let new = group.volume("tmp").unwrap().plexes()[1].uuid();
+    let group = plex_ready(&group, &made_of(&group, new), &mut ids(31)).unwrap().group;
+    let group = synced_plex(&group, new, &mut ids(32)).unwrap().group;
+    let group = stop(&group, "tmp", &[], &mut ids(33)).unwrap().group;
+    assert_eq!(states(&group, "tmp"), "CLEAN v-02=CLEAN tmp-01=CLEAN");
+    let args = SnapbackArgs { snapshot: "tmp", plexes: None, holders: &[] };
+    let back = snapback(&group, &args, &mut ids(34)).unwrap().group;
+    assert_eq!(states(&back, "v"), "ACTIVE v-01=ACTIVE tmp-01=SNAPATT v-02=SNAPATT");
+    assert_eq!(back.plex("tmp-01").unwrap().1.replaces(), None);
+}
+
+#[test]
 fn snapabort_takes_the_least_finished_mirror() {
     let group = ready_to_cut(10);
     let group = snapstart(&group, "v", &[below("/b")], &mut ids(20)).unwrap().group;

@@ -77,6 +77,7 @@ impl Draft<'_> {
         let mut plex = record.plexes.remove(at.ok_or_else(|| refuse::plex_gone(uuid))?);
         plex.purpose = Purpose::Snapshot;
         plex.noted = None;
+        plex.replaces = None;
         self.volume(to)?.plexes.push(plex);
         self.step(to, uuid, PlexEvent::Return, Route::Live)?;
         self.give_map(to, uuid, None, MapFill::Union(maps.to_vec()))?;
