@@ -46,7 +46,7 @@ fn copied(source: &Path, target: &Path, mark: impl FnOnce(&ChangeMap) + Send + '
             space: Space::Keep,
             flush_every_bytes: FLUSH_EVERY_BYTES,
             target_failed: &|| false,
-            tuning: Tuning::for_media(source.is_in_memory() && target.is_in_memory()),
+            tuning: Tuning::default(),
         };
         copy(plan, &Control::default(), host.clock()).await
     });
@@ -94,7 +94,7 @@ fn compared(one: &Path, other: &Path) -> (u64, u64) {
             trust_holes: false,
             mark: None,
             list_at_most: 1,
-            tuning: Tuning::for_media(devices.iter().all(BlockDevice::is_in_memory)),
+            tuning: Tuning::default(),
         };
         compare(plan, &Control::default(), host.clock()).await
     });

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::base::{ByteRange, Errno, FaultPoint, Kind, Refusal, Refused, Uuid};
 use crate::control::What;
 use crate::control::words::TaskKind;
-use crate::device::{BlockDevice, Host, Space};
+use crate::device::{Host, Space};
 use crate::mover::{
     self, ComparePlan, CompareReport, Control, CopyPlan, CopyReport, Ended, FLUSH_EVERY_BYTES, Limits,
     MoverError, TargetZero, Tuning, Work,
@@ -159,7 +159,6 @@ impl<M: Machine> Owner<M> {
             let source = VolumeQueue::new(host.clone(), Arc::clone(&volume))?.for_mover();
             let uuid = plan.target.uuid;
             let device = PlexDevice::new(&host, Arc::clone(&volume), uuid, &plan.target.medium);
-            let in_memory = source.is_in_memory() && device.is_in_memory();
             let copy = CopyPlan {
                 source: &source,
                 target: &device,
@@ -170,7 +169,7 @@ impl<M: Machine> Owner<M> {
                 space: plan.space,
                 flush_every_bytes: FLUSH_EVERY_BYTES,
                 target_failed: &|| volume.route().plex(uuid).is_none(),
-                tuning: Tuning::for_media(in_memory),
+                tuning: Tuning::default(),
             };
             Some(mover::copy(copy, &control, host.clock()).await)
         });
@@ -493,7 +492,7 @@ impl<M: Machine> Owner<M> {
                 trust_holes: false,
                 mark: None,
                 list_at_most: DIFFERENCES_LISTED,
-                tuning: Tuning::for_media(devices.iter().all(BlockDevice::is_in_memory)),
+                tuning: Tuning::default(),
             };
             mover::compare(plan, &control, host.clock()).await
         });

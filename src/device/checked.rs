@@ -183,10 +183,6 @@ impl<D: BlockDevice> BlockDevice for Checked<D> {
         }
         Ok(found)
     }
-
-    fn is_in_memory(&self) -> bool {
-        self.inner.is_in_memory()
-    }
 }
 
 #[cfg(test)]

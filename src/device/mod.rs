@@ -146,11 +146,6 @@ pub trait BlockDevice {
     fn next_data(&self, span: ByteRange) -> impl Future<Output = Result<Option<ByteRange>, Errno>> {
         async move { Ok((!span.is_empty()).then_some(span)) }
     }
-
-    /// Whether all of it lies in memory, so that nothing is gained by several requests at a time.
-    fn is_in_memory(&self) -> bool {
-        false
-    }
 }
 
 impl<D: BlockDevice> BlockDevice for std::rc::Rc<D> {
@@ -162,9 +157,6 @@ impl<D: BlockDevice> BlockDevice for std::rc::Rc<D> {
     }
     fn next_data(&self, span: ByteRange) -> impl Future<Output = Result<Option<ByteRange>, Errno>> {
         (**self).next_data(span)
-    }
-    fn is_in_memory(&self) -> bool {
-        (**self).is_in_memory()
     }
 }
 

@@ -40,14 +40,6 @@ impl Tuning {
         Self { slots: slots.clamp(1, Self::MAX_SLOTS), chunk_bytes: chunk - chunk % SCAN_BYTES }
     }
 
-    /// What suits media that all lie in memory, or do not. In memory reads and writes are done at once, one after the other:
-    /// one slot does as much, and its buffers stay in the processor's cache, where those of eight do not.
-    #[must_use]
-    pub fn for_media(in_memory: bool) -> Self {
-        let default = Self::default();
-        if in_memory { Self { slots: 1, ..default } } else { default }
-    }
-
     /// Number of slots.
     #[must_use]
     pub const fn slots(self) -> usize {

@@ -523,8 +523,4 @@ impl<H: Host> BlockDevice for PlexDevice<H> {
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
         self.device()?.next_data(span).await
     }
-
-    fn is_in_memory(&self) -> bool {
-        self.device().is_ok_and(|device| device.is_in_memory())
-    }
 }

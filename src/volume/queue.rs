@@ -589,10 +589,6 @@ impl<H: Host> BlockDevice for VolumeQueue<H> {
             None => Ok((!span.is_empty()).then_some(span)),
         }
     }
-
-    fn is_in_memory(&self) -> bool {
-        self.view().devices.iter().all(|device| device.is_in_memory())
-    }
 }
 
 /// Look at the route in force; handles of plexes that are not in it any more are dropped.
