@@ -5,7 +5,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${CLEAVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cleave}
 target=${CARGO_TARGET_DIR:-$root/target}
-applets=(vxassist vxedit vxprint vxvol vxtask)
+applets=(vxassist vxdg vxedit vxmend vxplex vxprint vxrecover vxstat vxtask vxvol)
 
 # The C headers and libclang are for bindgen, which the ublk bindings run at build time.
 build_packages=(clang gcc libc6-dev libclang-dev linux-libc-dev)

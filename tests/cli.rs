@@ -8,7 +8,8 @@ use cleave::control::reply::{
     Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, TaskRow, VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, StatsRow, TaskRow,
+    VolumeRow,
 };
 use cleave::control::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
@@ -238,6 +239,8 @@ fn listing() -> (Vec<Row>, Reply) {
         taken_ms: 1_790_000_000_000,
         grade: Grade::Fs,
         dirty_regions: 64,
+        source_regions: 52,
+        own_regions: 16,
     });
     snapshot.device = Some("/dev/ublkb1".into());
     snapshot.notes = vec!["waiting for fence: SNAP-vol-01".to_owned()];
@@ -300,6 +303,12 @@ cleave set v plex-timeout=90s dirty-extents=256
 cleave set v plex-timeout=none
 cleave set v queues=2 affinity=0,2-3
 cleave set v queues=auto affinity=any
+cleave set v read=round
+cleave set v read=v-02 plex-timeout=10
+cleave plex convert v-02
+cleave snapclear tmp
+cleave snapprint
+cleave snapprint v
 cleave start v w
 cleave start v --source v-02
 cleave start --all -g dg
@@ -331,6 +340,9 @@ cleave scrub v --source v-02
 cleave scrub v --every 7d --hours 1-5 --repair
 cleave scrub v --every never
 cleave group import /dev/sda /m/v-02.img
+cleave stat
+cleave stat v w --every 5 --count 3
+cleave stat --reset
 cleave task list
 cleave task watch
 cleave task watch 7
@@ -364,6 +376,10 @@ vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
 vxassist -o allplexes snapback tmp
 vxassist snapabort v
+vxassist snapclear tmp
+vxassist -g dg snapclear v tmp_snp
+vxassist snapprint
+vxassist -g dg snapprint v
 vxassist remove volume v w
 vxassist remove mirror v
 vxassist remove mirror v v-02
@@ -376,11 +392,34 @@ vxvol start v w
 vxvol -g dg stop v
 vxvol startall
 vxvol stopall
+vxvol rdpol round v
+vxvol -g dg rdpol prefer v v-02
+vxvol rdpol select v
+vxplex att v v-02 v-03
+vxplex -g dg -b att v v-02
+vxplex det v-02
+vxplex -o rm dis v-02
+vxplex convert state=SNAPDONE v-02
+vxmend off v-02
+vxmend on v-02
+cleave recover
+cleave recover v w --start -b
+vxrecover -sb
+vxrecover -g dg v
+vxdg init dg m1=/dev/sdb /a
+vxdg list
+vxdg -q list dg
+vxdg destroy dg
+vxstat
+vxstat -g dg -i 5 -c 3 v w
+vxstat -r
 vxtask list
 vxtask -q monitor 7
 vxtask monitor v
 vxtask pause 7 8
 vxtask abort 7
+vxtask set slow=250 7
+vxtask set slow=0 7 8
 cleave vx vxedit -rf rm tmp
 ";
 
@@ -486,12 +525,45 @@ vxvol
 vxvol start
 vxvol startall v
 vxvol strat v
+vxvol rdpol
+vxvol rdpol round
+vxvol rdpol prefer v
+vxvol rdpol round v v-02
+vxvol rdpol siteread v
+vxplex
+vxplex att v
+vxplex dis v-02
+vxplex -o rm det v-02
+vxplex convert v-02
+vxplex convert state=ACTIVE v-02
+vxplex mv v-01 v-02
+vxmend
+vxmend on
+vxmend fix clean v-02
+vxassist snapclear
+vxassist snapprint v w
+cleave completions csh
+cleave manual mkae
+cleave set v read=a/b
 vxtask
+vxdg
+vxdg init
+vxdg list a b
+vxdg deport dg
+vxrecover -x v
+vxrecover a/b
+vxstat -i 0 v
+vxstat -i
+cleave stat --every soon
+cleave stat --reset --every 5
 vxtask list 7
 vxtask pause
 vxtask pause v
 vxtask monitor 7 8
 vxtask --jsn list
+vxtask set 7
+vxtask set slow=fast 7
+vxtask set slow=250
 ";
 
 #[test]
@@ -668,6 +740,23 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
     let listed = |rows: Vec<Row>| (rows.clone(), Reply::Listed(Listed { rows: rows.len() as u64 }));
     let (all, all_reply) = listing();
     let list = || (all.clone(), all_reply.clone());
+    let counted = || {
+        let row = |volume, reads, writes| {
+            Row::Stats(StatsRow {
+                group: name("default"),
+                volume: name(volume),
+                reads,
+                read_bytes: reads * 4096,
+                read_ms: reads * 3 / 2,
+                writes,
+                write_bytes: writes << 16,
+                write_ms: writes / 4,
+                flushes: writes / 100,
+                in_flight: 3,
+            })
+        };
+        listed(vec![row("v", 1_234_567, 89), row("w", 0, 0)])
+    };
     let note = Row::Note("waiting for fence: v-01".to_owned());
     let failure = *Refusal::new(
         Kind::CannotStart,
@@ -697,6 +786,10 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("snapabort v", (vec![], removed(None, 0))),
         with("snapback tmp", (vec![], returned(vec![], true))),
         with("snapback tmp -b", (vec![], returned(vec![7], false))),
+        with("plex convert v-02", (vec![], changed())),
+        with("snapclear tmp", (vec![], changed())),
+        with("snapprint", list()),
+        with("snapprint vol", list()),
         with("rm tmp", (vec![], removed(Some("tmp"), 4 << 20))),
         with("verify v", (vec![], verified(0))),
         with("verify v", (vec![difference.clone()], verified(4_096))),
@@ -712,6 +805,11 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("task pause 162", (vec![Row::Task(task(78_824 * 512, TaskState::Paused))], changed())),
         with("daemon status", (vec![note], status)),
         with("daemon stop", (vec![], changed())),
+        with("stat", counted()),
+        with("vx vxstat v", counted()),
+        with("recover", (vec![Row::Volume(volume("v", gib))], changed())),
+        with("vx vxdg list", list()),
+        with("vx vxdg -q list default", list()),
         with("vx vxtask list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
         with("vx vxtask -p list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
     ]
@@ -747,6 +845,21 @@ fn answers_read_like_this() {
 }
 
 #[test]
+fn looks_come_one_after_the_other() {
+    let (rows, reply) = answered_lines()
+        .into_iter()
+        .find_map(|(line, rows, reply)| (line == "stat").then_some((rows, reply)))
+        .unwrap();
+    let daemon = daemon_with(rows, reply);
+    let (code, out, _) = daemon.run("stat --every 1 --count 2 --json");
+    assert_eq!(code, 0);
+    let looks: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let reads: Vec<_> = looks.iter().map(|look| look["volumes"][0]["reads"].as_u64().unwrap()).collect();
+    assert_eq!(reads, [1_234_567, 0], "what came before, then what came meanwhile");
+    assert_eq!(daemon.heard.lock().unwrap().len(), 2);
+}
+
+#[test]
 fn commands_of_vxvm_are_silent_when_they_succeed() {
     for (line, rows, reply) in answered_lines() {
         let vx = match line {
@@ -756,6 +869,8 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
             "snapwait v" => "vx vxassist snapwait v",
             "snapshot v tmp" => "vx vxassist snapshot v tmp",
             "snapback tmp" => "vx vxassist snapback tmp",
+            "plex convert v-02" => "vx vxplex convert state=SNAPDONE v-02",
+            "snapclear tmp" => "vx vxassist snapclear tmp",
             "rm tmp" => "vx vxedit -rf rm tmp",
             "start v" => "vx vxvol start v",
             _ => continue,

@@ -195,6 +195,15 @@ impl Options {
     }
 }
 
+/// Prints `text`, a part of a result that comes by and by. Ends the program when it cannot be written: whoever read has seen
+/// enough.
+pub fn stream(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(i32::from(Kind::System.exit_code()));
+    }
+}
+
 /// The document of an error.
 #[must_use]
 pub fn error_json(refusal: &Refusal) -> Value {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
     version,
     max_term_width = 100,
     after_help = "Sizes are numbers with s (512-byte sectors), k, m, g, t or p; without a unit, sectors.\n\
-                  Called as vxassist, vxedit, vxprint, vxvol or vxtask (or as: cleave vx NAME) it speaks VxVM's words."
+                  Called as vxassist, vxdg, vxedit, vxmend, vxplex, vxprint, vxrecover, vxstat, vxtask or vxvol (or as: cleave vx NAME) it speaks VxVM's words."
 )]
 struct Cli {
     #[command(flatten)]
@@ -63,6 +63,8 @@ enum Verb {
     Start(verbs::start::StartArgs),
     /// Stop volumes: their devices go
     Stop(verbs::stop::StopArgs),
+    /// Have every plex that fell behind copied what it lacks
+    Recover(verbs::recover::RecoverArgs),
     /// List volumes
     List(verbs::list::ListArgs),
     /// Show all about volumes
@@ -79,12 +81,18 @@ enum Verb {
     Snapabort(verbs::snapabort::SnapAbortArgs),
     /// Give a snapshot's plex back, copying only what differs
     Snapback(verbs::snapback::SnapBackArgs),
+    /// End the relation of a snapshot to its origin: both go on as volumes of their own
+    Snapclear(verbs::snapclear::SnapClearArgs),
+    /// List snapshots, and how far they and their origins have gone apart
+    Snapprint(verbs::snapprint::SnapPrintArgs),
     /// Remove a volume with its plexes
     Rm(verbs::rm::RmArgs),
     /// Compare all plexes of a volume
     Verify(verbs::verify::VerifyArgs),
     /// Compare all plexes of a volume by and by, now or at intervals, and repair them
     Scrub(verbs::scrub::ScrubArgs),
+    /// Show what volumes are asked for, once or every few seconds
+    Stat(verbs::stat::StatArgs),
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
@@ -102,6 +110,10 @@ enum Verb {
     Archive(archive::ArchiveArgs),
     /// Read an archive back
     Unarchive(archive::UnarchiveArgs),
+    /// Print what a shell completes words by
+    Completions(verbs::completions::CompletionsArgs),
+    /// Print a page of the manual, or write all of it
+    Manual(verbs::manual::ManualArgs),
     /// Ask after the daemon, or end it
     #[command(subcommand)]
     Daemon(verbs::daemon::DaemonVerb),
@@ -118,6 +130,7 @@ impl Verb {
             Self::Set(args) => args.action(options),
             Self::Start(args) => args.action(options),
             Self::Stop(args) => args.action(options),
+            Self::Recover(args) => args.action(options),
             Self::List(args) => args.action(options),
             Self::Show(args) => args.action(options),
             Self::Print(args) => args.action(options),
@@ -126,9 +139,12 @@ impl Verb {
             Self::Snapshot(args) => args.action(options),
             Self::Snapabort(args) => args.action(options),
             Self::Snapback(args) => args.action(options),
+            Self::Snapclear(args) => args.action(options),
+            Self::Snapprint(args) => args.action(options),
             Self::Rm(args) => args.action(options),
             Self::Verify(args) => args.action(options),
             Self::Scrub(args) => args.action(options),
+            Self::Stat(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
             Self::Status(args) => args.action(options),
             Self::ForceStop(args) => args.action(options),
@@ -137,6 +153,8 @@ impl Verb {
             Self::Mount(args) => args.action(options),
             Self::Archive(args) => args.action(options),
             Self::Unarchive(args) => args.action(options),
+            Self::Completions(args) => Ok(args.action()),
+            Self::Manual(args) => args.action(),
             Self::Daemon(verb) => verb.action(),
         }
     }
@@ -174,6 +192,12 @@ pub fn plan(argv: &[String]) -> Result<Plan, (Options, Refused)> {
 /// Whether `--json` stands among the options, for errors found before all of them are known.
 pub(super) fn wants_json(argv: &[String]) -> bool {
     argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// All words of `cleave`.
+#[must_use]
+pub(super) fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// The whole help: that of the program and of every verb.

@@ -2,7 +2,7 @@
 //!
 //! A command line becomes a [`Plan`] first, without touching anything: tests read plans as values. Then the plan runs: it
 //! asks the daemon, or does by itself what needs no daemon (archives, mounting). The program answers to `cleave` and, by
-//! the name it is called with, to VxVM's `vxassist`, `vxedit`, `vxprint`, `vxvol` and `vxtask` ([`vx`]).
+//! the name it is called with, to VxVM's `vxassist`, `vxdg`, `vxedit`, `vxmend`, `vxplex`, `vxprint`, `vxrecover`, `vxstat`, `vxtask` and `vxvol` ([`vx`]).
 //!
 //! # Promises
 //! - Results go to standard output, progress and errors to standard error. With `--json` exactly one JSON document is the
@@ -84,6 +84,8 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Upgrade(work) => work.run(options),
         Action::Archive(work) => work.run(&mut progress),
         Action::Mount(work) => work.run(),
+        Action::Stat(work) => work.run(options, &mut progress),
+        Action::Manual(directory) => verbs::manual::write(&directory),
     }
 }
 

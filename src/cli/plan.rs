@@ -5,6 +5,7 @@ use super::archive::ArchiveWork;
 use super::session::Answered;
 use super::verbs::daemon::UpgradeWork;
 use super::verbs::mount::MountWork;
+use super::verbs::stat::StatWork;
 use super::vx::Applet;
 use crate::base::{Name, Refused};
 use crate::control::Request;
@@ -110,6 +111,10 @@ pub enum Action {
     Archive(ArchiveWork),
     /// Mount a volume.
     Mount(MountWork),
+    /// Look at counts, again and again.
+    Stat(StatWork),
+    /// Write the pages of the manual into this directory.
+    Manual(PathBuf),
 }
 
 impl Action {
@@ -143,7 +148,8 @@ impl Action {
             Self::Ask { requests, .. } => requests,
             Self::Anyway { request, .. } => std::slice::from_ref(request),
             Self::Upgrade(work) => std::slice::from_ref(&work.request),
-            Self::Print(_) | Self::Dump(_) | Self::Archive(_) | Self::Mount(_) => &[],
+            Self::Stat(work) => std::slice::from_ref(&work.request),
+            Self::Print(_) | Self::Dump(_) | Self::Archive(_) | Self::Mount(_) | Self::Manual(_) => &[],
         }
     }
 }
@@ -167,6 +173,8 @@ impl std::fmt::Debug for Action {
             Self::Upgrade(work) => f.debug_tuple("Upgrade").field(work).finish(),
             Self::Archive(work) => f.debug_tuple("Archive").field(work).finish(),
             Self::Mount(work) => f.debug_tuple("Mount").field(work).finish(),
+            Self::Stat(work) => f.debug_tuple("Stat").field(work).finish(),
+            Self::Manual(directory) => f.debug_tuple("Manual").field(directory).finish(),
         }
     }
 }

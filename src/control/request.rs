@@ -43,6 +43,8 @@ pub enum Request {
     PlexOnline(PlexAttach),
     /// Puts a new plex in the place of another. Answer: events, [`Attached`](super::Reply::Attached) with the new one.
     PlexReplace(PlexReplace),
+    /// Makes a mirror a snapshot mirror. Answer: [`Changed`](super::Reply::Changed).
+    PlexConvert(PlexRef),
     /// Changes settings of a volume. Answer: [`Changed`](super::Reply::Changed).
     Set(Set),
     /// Starts a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
@@ -54,6 +56,9 @@ pub enum Request {
     StartAll(StartAll),
     /// Stops every started volume of a group. Answer: as for [`StartAll`](Self::StartAll).
     StopAll(StopAll),
+    /// Has every plex that fell behind copied what it lacks. Answer: events, a row for each volume or a failure row, then
+    /// [`Changed`](super::Reply::Changed).
+    Recover(Recover),
     /// Adds snapshot mirrors and copies them. Answer: events, [`Attached`](super::Reply::Attached).
     SnapStart(SnapStart),
     /// Waits until enough snapshot mirrors are SNAPDONE. Answer: events, [`Attached`](super::Reply::Attached).
@@ -64,6 +69,8 @@ pub enum Request {
     SnapAbort(SnapAbort),
     /// Gives plexes of a snapshot volume back. Answer: events, [`Returned`](super::Reply::Returned).
     SnapBack(SnapBack),
+    /// Ends the relation of a snapshot volume to its origin. Answer: [`Changed`](super::Reply::Changed).
+    SnapClear(SnapClear),
     /// Removes a volume. Answer: [`Removed`](super::Reply::Removed).
     Remove(Remove),
     /// Compares all plexes. Answer: events, difference rows, [`Verified`](super::Reply::Verified).
@@ -97,6 +104,8 @@ pub enum Request {
     Upgrade(Upgrade),
     /// What happened. Answer: a row for each, [`Listed`](super::Reply::Listed); when it follows, no end.
     Events(Events),
+    /// What volumes were asked for. Answer: a row for each, [`Listed`](super::Reply::Listed).
+    Stats(Stats),
     /// How the daemon is. Answer: note rows, [`Status`](super::Reply::Status).
     Status,
     /// Ends the daemon. Answer: [`Changed`](super::Reply::Changed), before it ends.
@@ -120,16 +129,19 @@ impl Request {
             Self::PlexOffline(_) => "plex-offline",
             Self::PlexOnline(_) => "plex-online",
             Self::PlexReplace(_) => "plex-replace",
+            Self::PlexConvert(_) => "plex-convert",
             Self::Set(_) => "set",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::StartAll(_) => "start-all",
             Self::StopAll(_) => "stop-all",
+            Self::Recover(_) => "recover",
             Self::SnapStart(_) => "snap-start",
             Self::SnapWait(_) => "snap-wait",
             Self::Snapshot(_) => "snapshot",
             Self::SnapAbort(_) => "snap-abort",
             Self::SnapBack(_) => "snap-back",
+            Self::SnapClear(_) => "snap-clear",
             Self::Remove(_) => "remove",
             Self::Verify(_) => "verify",
             Self::Scrub(_) => "scrub",
@@ -146,6 +158,7 @@ impl Request {
             Self::ForceStop(_) => "force-stop",
             Self::Upgrade(_) => "upgrade",
             Self::Events(_) => "events",
+            Self::Stats(_) => "stats",
             Self::Status => "status",
             Self::Shutdown(_) => "shutdown",
         }
@@ -162,6 +175,7 @@ impl Request {
             | Self::TaskWatch(_)
             | Self::Events(_)
             | Self::Overview(_)
+            | Self::Stats(Stats { reset: false, .. })
             | Self::Status => Access::Read,
             // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
             Self::Verify(_) => Access::Change,
@@ -178,15 +192,18 @@ impl Request {
             | Self::PlexOffline(_)
             | Self::PlexOnline(_)
             | Self::PlexReplace(_)
+            | Self::PlexConvert(_)
             | Self::Set(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::StartAll(_)
             | Self::StopAll(_)
+            | Self::Recover(_)
             | Self::SnapStart(_)
             | Self::Snapshot(_)
             | Self::SnapAbort(_)
             | Self::SnapBack(_)
+            | Self::SnapClear(_)
             | Self::Remove(_)
             | Self::TaskPause(_)
             | Self::TaskResume(_)
@@ -194,6 +211,7 @@ impl Request {
             | Self::TaskThrottle(_)
             | Self::TaskLatency(_)
             | Self::ForceStop(_)
+            | Self::Stats(Stats { reset: true, .. })
             | Self::Upgrade(_)
             | Self::Shutdown(_) => Access::Change,
         }
@@ -343,6 +361,9 @@ pub struct PlexRef {
 pub struct PlexAttach {
     /// The group.
     pub group: Name,
+    /// The volume that the plex must be of, when that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
     /// The plex.
     pub plex: Name,
     /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
@@ -384,6 +405,18 @@ pub struct PlexReplace {
     pub force: bool,
 }
 
+/// Which plex of a volume serves reads.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadFrom {
+    /// One after the other.
+    Round,
+    /// As the volume sees fit.
+    Select,
+    /// This one, while it can.
+    Prefer(Name),
+}
+
 /// See [`Request::Set`]: what is absent stays.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -407,6 +440,40 @@ pub struct Set {
     /// Which processors the threads of the queues run on: `auto`, `any`, or a list as `0,2-3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// Which plex serves reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_from: Option<ReadFrom>,
+}
+
+impl Set {
+    /// Leaves all of `volume` as it is.
+    #[must_use]
+    pub const fn nothing(group: Name, volume: Name) -> Self {
+        Self {
+            group,
+            volume,
+            plex_timeout_s: None,
+            dirty_extents: None,
+            data: None,
+            queues: None,
+            affinity: None,
+            read_from: None,
+        }
+    }
+}
+
+/// See [`Request::Stats`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stats {
+    /// The group.
+    pub group: Name,
+    /// The volumes; all of the group when empty.
+    #[serde(default)]
+    pub volumes: Vec<Name>,
+    /// Whether they are counted anew from now on.
+    #[serde(default)]
+    pub reset: bool,
 }
 
 /// See [`Request::Start`].
@@ -446,6 +513,21 @@ pub struct StartAll {
 pub struct StopAll {
     /// The group.
     pub group: Name,
+}
+
+/// See [`Request::Recover`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// The group.
+    pub group: Name,
+    /// The volumes; all of the group when empty.
+    #[serde(default)]
+    pub volumes: Vec<Name>,
+    /// Whether volumes that are stopped are started.
+    pub start: bool,
+    /// Whether to answer as soon as the copies have begun.
+    pub background: bool,
 }
 
 /// See [`Request::SnapStart`].
@@ -549,6 +631,19 @@ pub struct SnapBack {
     pub latency_us: Option<NonZeroU64>,
     /// Whether to answer as soon as the copy has begun.
     pub background: bool,
+}
+
+/// See [`Request::SnapClear`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapClear {
+    /// The group.
+    pub group: Name,
+    /// The snapshot volume; or, when another is named, either of the two.
+    pub snapshot: Name,
+    /// The volume at the other end of the relation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Name>,
 }
 
 /// See [`Request::Remove`].
@@ -757,7 +852,7 @@ mod tests {
     use crate::control::{decode, encode};
 
     /// Every request in its smallest form, with what it asks a right to.
-    const ALL: [(&str, Access); 40] = [
+    const ALL: [(&str, Access); 44] = [
         (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
         (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
         (r#""group-list""#, Access::Read),
@@ -808,6 +903,10 @@ mod tests {
         (r#"{"task-abort":{"task":1}}"#, Access::Change),
         (r#"{"task-throttle":{"task":1}}"#, Access::Change),
         (r#"{"task-latency":{"task":1,"latency_us":5000}}"#, Access::Change),
+        (r#"{"plex-convert":{"group":"g","plex":"v-01"}}"#, Access::Change),
+        (r#"{"snap-clear":{"group":"g","snapshot":"v"}}"#, Access::Change),
+        (r#"{"recover":{"group":"g","start":true,"background":false}}"#, Access::Change),
+        (r#"{"stats":{"group":"g","reset":true}}"#, Access::Change),
         (r#""status""#, Access::Read),
         (r#"{"overview":{"events":1}}"#, Access::Read),
         (r#"{"force-stop":{"group":"g","volume":"v"}}"#, Access::Change),
@@ -826,6 +925,8 @@ mod tests {
             verbs.insert(request.verb());
         }
         assert_eq!(verbs.len(), ALL.len(), "one is there twice");
+        let looks: Request = decode(br#"{"stats":{"group":"g"}}"#).unwrap();
+        assert_eq!(looks.access(), Access::Read, "to look at counts changes nothing");
         // The parser tells the names of all variants: none is left out above.
         let names = serde_json::from_str::<Request>(r#""no-such-verb""#).unwrap_err().to_string();
         let known: std::collections::BTreeSet<_> =

@@ -22,6 +22,8 @@ pub enum Row {
     Plex(PlexRow),
     /// How the volume before it is.
     Health(HealthRow),
+    /// What a volume was asked for.
+    Stats(StatsRow),
     /// A task.
     Task(TaskRow),
     /// A snapshot volume that a cut made.
@@ -82,6 +84,12 @@ pub struct SnapshotOf {
     pub grade: Grade,
     /// Regions that differ, or may differ, since then.
     pub dirty_regions: u64,
+    /// Of these, regions that the volume it was taken from has changed.
+    #[serde(default)]
+    pub source_regions: u64,
+    /// Of these, regions that the snapshot has changed.
+    #[serde(default)]
+    pub own_regions: u64,
 }
 
 /// A volume.
@@ -233,6 +241,33 @@ pub struct HealthRow {
     pub health: Health,
     /// Why it is not [`Health::Ok`], a line each, the worst first.
     pub reasons: Vec<String>,
+}
+
+/// What a volume was asked for, as the kernel counts it at its device: since that was made, or counted anew. All zero while
+/// it is stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// Reads completed.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Milliseconds that all reads took, summed.
+    pub read_ms: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Milliseconds that all writes took, summed.
+    pub write_ms: u64,
+    /// Flushes completed.
+    pub flushes: u64,
+    /// Requests under way now.
+    pub in_flight: u64,
 }
 
 /// A task.

@@ -173,6 +173,7 @@ impl<M: Machine> Owner<M> {
             doubts: RefCell::new(doubts),
             lost: RefCell::default(),
             failed: Cell::new(None),
+            counted: Cell::default(),
             stopping: Cell::new(false),
         });
         put_in_force(&live, record.settings());
@@ -636,7 +637,7 @@ pub const fn role(state: PlexState) -> Role {
     }
 }
 
-fn read_policy(record: &Record) -> ReadPolicy {
+pub(super) fn read_policy(record: &Record) -> ReadPolicy {
     match record.read_policy() {
         crate::state::ReadPolicy::Round | crate::state::ReadPolicy::Select => ReadPolicy::Round,
         crate::state::ReadPolicy::Prefer(name) => record

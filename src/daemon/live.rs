@@ -15,7 +15,7 @@ use crate::volume::cut::{self, Swap};
 use crate::volume::{CutReport, Member, Role, Route, RoutePlex, Volume};
 
 use super::keepers::KeeperHandle;
-use super::machine::{Machine, Ring};
+use super::machine::{IoCounts, Machine, Ring, Shown};
 use super::this_host::ThisHost;
 
 /// How long a change of a route may hold requests before it backs out.
@@ -52,6 +52,8 @@ pub struct Live<M: Machine = ThisHost> {
     pub(super) lost: RefCell<BTreeMap<Uuid, Errno>>,
     /// When its last plex failed a request, if it did.
     pub failed: Cell<Option<crate::device::Moment>>,
+    /// What had been counted when it was counted anew.
+    pub counted: Cell<IoCounts>,
     /// A stop is under way: no new job is begun.
     pub stopping: Cell<bool>,
 }
@@ -85,6 +87,16 @@ impl<M: Machine> Live<M> {
             return Err(Refusal::new(Kind::Busy, "volume.stopping", &self.name, "is being stopped", ""));
         }
         Ok(())
+    }
+
+    /// What its device was asked for since it was counted anew, which it is from now on if `reset`.
+    pub fn counts(&self, reset: bool) -> IoCounts {
+        let now = self.device.borrow().as_ref().map(Shown::counts).unwrap_or_default();
+        let before = self.counted.get();
+        if reset {
+            self.counted.set(now);
+        }
+        now.since(&before)
     }
 
     /// Whether a job works on `object`.

@@ -8,19 +8,21 @@ use crate::catalog::judge::{self, Finding, Outcome, Verdict};
 use crate::catalog::labels;
 use crate::control::reply::Changed;
 use crate::control::words::TaskKind;
-use crate::control::{Reply, request};
+use crate::control::{Reply, Row, request};
 use crate::device::Host;
 use crate::mover::Limits;
 use crate::state::change::{self, Effect};
-use crate::state::{DataPath, Plex, PlexState, Settings, SettingsChange, Volume, refuse};
+use crate::state::{DataPath, Plex, PlexState, ReadPolicy, Settings, SettingsChange, Volume, refuse};
+use crate::volume::{Role, Route};
 
 use super::bringup;
 use super::jobs::{Job, Purpose, limits};
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::media::Wanted;
-use super::owner::{GroupHandle, Owner};
+use super::owner::{GroupHandle, Owner, system};
 use super::rows;
+use super::server::Answer;
 
 /// How long a request that was left behind at a plex may take before the plex is not attached for it.
 const STRAGGLER_LIMIT: Duration = Duration::from_secs(30);
@@ -50,6 +52,9 @@ impl<M: Machine> Owner<M> {
         let began = self.machine.now();
         let group = self.group(&request.group)?;
         let (volume, uuid, _) = self.named_plex(&group, &request.plex)?;
+        if let Some(wanted) = &request.volume {
+            group.record().volume(wanted.as_str())?.plex(request.plex.as_str())?;
+        }
         let alone = self.alone([uuid]).await;
         let record = group.record();
         let (_, plex) = record.plex(request.plex.as_str())?;
@@ -126,6 +131,19 @@ impl<M: Machine> Owner<M> {
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
+    pub(super) async fn plex_convert(self: &Rc<Self>, request: request::PlexRef) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let (volume, uuid, id) = self.named_plex(&group, &request.plex)?;
+        let _alone = self.alone([uuid]).await;
+        let live = self.live(uuid).ok_or_else(|| refuse::volume_not_started(&volume))?;
+        let names = (volume.as_str(), request.plex.as_str());
+        self.transact(&group, |group, ids| change::convert_plex(group, names.0, names.1, ids)).await?;
+        // Read until then, from a plex that is as good as before; from then on nothing waits long for it (ordering rule 6).
+        let given = live.give_role(&self.keepers, id, Role::WriteOnly).await;
+        given.map_err(|errno| system(&volume, "the plex cannot be given its role", errno))?;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
     /// Take a plex out of the write path of its volume, if it is in it.
     async fn take_out(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, name: &Name) -> Result<bool, Refused> {
         let record = group.record();
@@ -147,6 +165,72 @@ impl<M: Machine> Owner<M> {
         // Closed, so that its medium can be looked at and mended.
         self.media.borrow_mut().remove(&id);
         Ok(true)
+    }
+
+    pub(super) async fn recover(
+        self: &Rc<Self>,
+        request: request::Recover,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let names: Vec<Name> = match request.volumes.as_slice() {
+            [] => group.record().volumes().iter().map(|volume| volume.name().clone()).collect(),
+            named => named.to_vec(),
+        };
+        let mut changed = false;
+        let mut jobs = Vec::new();
+        for name in &names {
+            match self.recover_volume(&group, name, request.start).await {
+                Ok(Some((uuid, begun))) => {
+                    changed = true;
+                    jobs.extend(begun);
+                    self.answer_volume(&group, uuid, answer).await;
+                }
+                Ok(None) => {}
+                Err(refused) => answer.row(Row::Failure(*refused)).await,
+            }
+        }
+        if !request.background {
+            for job in jobs {
+                if let Err(refused) = job.ended().await {
+                    answer.row(Row::Failure(*refused)).await;
+                }
+            }
+        }
+        Ok(Reply::Changed(Changed { changed }))
+    }
+
+    /// Have the plexes of a volume that fell behind copied, or start it, which does so too: what was begun, if anything.
+    async fn recover_volume(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        name: &Name,
+        start: bool,
+    ) -> Result<Option<(Uuid, Vec<Job>)>, Refused> {
+        let uuid = group.record().volume(name.as_str())?.uuid();
+        if self.live(uuid).is_none() {
+            return match start {
+                true => self.start_volume(group, name, None).await.map(|_| Some((uuid, Vec::new()))),
+                false => Ok(None),
+            };
+        }
+        let _alone = self.alone([uuid]).await;
+        let record = group.record();
+        let behind = |plex: &&Plex| {
+            !plex.is_attached() && matches!(plex.state(), PlexState::Stale | PlexState::IoFail)
+        };
+        let plexes: Vec<Name> = record
+            .volume(name.as_str())?
+            .plexes()
+            .iter()
+            .filter(behind)
+            .map(|plex| plex.name().clone())
+            .collect();
+        let mut jobs = Vec::new();
+        for plex in &plexes {
+            jobs.extend(self.attach_again(group, uuid, plex, false, Limits::default()).await?);
+        }
+        Ok((!plexes.is_empty()).then_some((uuid, jobs)))
     }
 
     /// Attach the plex `name` of a started volume and have copied what it lacks. `whole` is whether its map says everything
@@ -313,14 +397,38 @@ impl<M: Machine> Owner<M> {
             ));
         }
         let before = *group.record().volume(name)?.settings();
-        if change.applied_to(before) == before {
-            return Ok(Reply::Changed(Changed { changed: false }));
+        let mut changed = false;
+        if change.applied_to(before) != before {
+            let committed = self.transact(&group, |group, _| change::set(group, name, change)).await?;
+            let volume = committed.after.volume(name)?;
+            if let Some(live) = self.live(volume.uuid()) {
+                put_in_force(&live, volume.settings());
+            }
+            changed = true;
         }
-        let committed = self.transact(&group, |group, _| change::set(group, name, change)).await?;
+        if let Some(from) = &request.read_from {
+            changed |= self.read_from(&group, name, rows::read_policy(from)).await?;
+        }
+        Ok(Reply::Changed(Changed { changed }))
+    }
+
+    /// Have a volume serve its reads by `policy` from now on; whether it did not before.
+    async fn read_from(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        name: &str,
+        policy: ReadPolicy,
+    ) -> Result<bool, Refused> {
+        if *group.record().volume(name)?.read_policy() == policy {
+            return Ok(false);
+        }
+        let committed = self.transact(group, |group, _| change::set_read_policy(group, name, policy)).await?;
         let volume = committed.after.volume(name)?;
         if let Some(live) = self.live(volume.uuid()) {
-            put_in_force(&live, volume.settings());
+            let policy = bringup::read_policy(volume);
+            let swapped = live.reroute(&self.keepers, move |route| Route { policy, ..route.clone() }).await;
+            swapped.map_err(|errno| system(volume.name(), "cannot be told whom to read from", errno))?;
         }
-        Ok(Reply::Changed(Changed { changed: true }))
+        Ok(true)
     }
 }

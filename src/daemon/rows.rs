@@ -7,9 +7,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::links;
+use super::machine::IoCounts;
 use crate::base::limits::MAX_NAME_BYTES;
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
-use crate::control::row::{GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, VolumeRow};
+use crate::control::request::ReadFrom;
+use crate::control::row::{
+    GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, StatsRow, VolumeRow,
+};
 use crate::control::words;
 use crate::export::ublk::DataMode;
 use crate::state::place::Room;
@@ -111,6 +115,33 @@ fn medium_names(group: &Group) -> Vec<Name> {
     names
 }
 
+/// The row of what a volume was asked for.
+#[must_use]
+pub fn stats(group: &Name, volume: &Name, counts: &IoCounts) -> StatsRow {
+    StatsRow {
+        group: group.clone(),
+        volume: volume.clone(),
+        reads: counts.reads,
+        read_bytes: counts.read_bytes,
+        read_ms: counts.read_ms,
+        writes: counts.writes,
+        write_bytes: counts.write_bytes,
+        write_ms: counts.write_ms,
+        flushes: counts.flushes,
+        in_flight: counts.in_flight,
+    }
+}
+
+/// The read policy that is asked for.
+#[must_use]
+pub fn read_policy(from: &ReadFrom) -> state::ReadPolicy {
+    match from {
+        ReadFrom::Round => state::ReadPolicy::Round,
+        ReadFrom::Select => state::ReadPolicy::Select,
+        ReadFrom::Prefer(plex) => state::ReadPolicy::Prefer(plex.clone()),
+    }
+}
+
 /// The row of a volume; `record` is the group that it stands in, `group` that group's name.
 #[must_use]
 pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) -> VolumeRow {
@@ -177,12 +208,14 @@ fn scrub(volume: &Volume) -> Option<ScrubRow> {
 fn snapshot_of(record: &Group, volume: &Volume, facts: &LiveFacts) -> Option<SnapshotOf> {
     let (origin, link) = record.link_of(volume.uuid())?;
     let regions = origin.region_size().count(origin.length());
-    let sides = facts.dirty(link.origin_map, regions).saturating_add(facts.dirty(link.snapshot_map, regions));
+    let (source, own) = (facts.dirty(link.origin_map, regions), facts.dirty(link.snapshot_map, regions));
     Some(SnapshotOf {
         source: origin.name().clone(),
         taken_ms: u64::try_from(link.cut_unix_s).unwrap_or(0).saturating_mul(1000),
         grade: grade(link.grade),
-        dirty_regions: sides.min(regions),
+        dirty_regions: source.saturating_add(own).min(regions),
+        source_regions: source,
+        own_regions: own,
     })
 }
 
@@ -537,6 +570,7 @@ mod tests {
             (of.source, of.taken_ms, of.grade, of.dirty_regions),
             (name("v"), 1_700_000_000_000, words::Grade::Fs, 7)
         );
+        assert_eq!((of.source_regions, of.own_regions), (3, 4));
         assert_eq!(shown(60, 60).dirty_regions, 64);
     }
 

@@ -46,11 +46,16 @@ impl<M: Machine> Service for Owner<M> {
             }
             Request::PlexDetach(request) => self.plex_detach(request).await,
             Request::PlexOffline(request) => self.plex_offline(request).await,
+            Request::PlexConvert(request) => self.plex_convert(request).await,
             Request::Set(request) => self.set(request).await,
             Request::Start(request) => self.start(request, &answer).await,
             Request::Stop(request) => self.stop(request, &answer).await,
             Request::StartAll(request) => self.start_all(request, &answer).await,
             Request::StopAll(request) => self.stop_all(request, &answer).await,
+            Request::Recover(request) => {
+                let answer = &answer;
+                self.watched(answer, |owner| async move { owner.recover(request, answer).await }).await
+            }
             Request::SnapStart(request) => {
                 self.watched(&answer, |owner| async move { owner.snapstart(request).await }).await
             }
@@ -60,6 +65,7 @@ impl<M: Machine> Service for Owner<M> {
             Request::SnapBack(request) => {
                 self.watched(&answer, |owner| async move { owner.snapback(request).await }).await
             }
+            Request::SnapClear(request) => self.snapclear(request).await,
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
             Request::Scrub(request) => self.scrub(request, &answer).await,
@@ -88,6 +94,7 @@ impl<M: Machine> Service for Owner<M> {
             Request::ForceStop(request) => self.force_stop(request).await,
             Request::Upgrade(request) => self.upgrade(request).await,
             Request::Events(request) => self.events_told(request, &answer).await,
+            Request::Stats(request) => self.stats(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,
         }
@@ -406,6 +413,21 @@ impl<M: Machine> Owner<M> {
         }
         answer.row(Row::Task(self.tasks.row(task)?)).await;
         Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    async fn stats(self: &Rc<Self>, request: request::Stats, answer: &Answer) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let record = group.record();
+        let volumes: Vec<_> = match request.volumes.as_slice() {
+            [] => record.volumes().iter().collect(),
+            named => named.iter().map(|name| record.volume(name.as_str())).collect::<Result<_, _>>()?,
+        };
+        for volume in &volumes {
+            let live = self.live(volume.uuid());
+            let counts = live.as_ref().map(|live| live.counts(request.reset)).unwrap_or_default();
+            answer.row(Row::Stats(rows::stats(&group.name, volume.name(), &counts))).await;
+        }
+        Ok(Reply::Listed(Listed { rows: volumes.len() as u64 }))
     }
 
     async fn status(self: &Rc<Self>, answer: &Answer) -> Result<Reply, Refused> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
-use crate::control::reply::{Cut, Removed, Returned};
+use crate::control::reply::{Changed, Cut, Removed, Returned};
 use crate::control::words::{Consistency, TaskKind};
 use crate::control::{Event, Reply, Row, request};
 use crate::device::{BlockDevice, Host, Request};
@@ -159,6 +159,28 @@ impl<M: Machine> Owner<M> {
             freed_bytes: made * crate::state::medium_bytes(volume.length()),
             lost_bytes: 0,
         }))
+    }
+
+    pub(super) async fn snapclear(self: &Rc<Self>, request: request::SnapClear) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let record = group.record();
+        let mut snapshot = record.volume(request.snapshot.as_str())?;
+        if let Some(other) = &request.other {
+            let other = record.volume(other.as_str())?;
+            // Either may be named first, as VxVM has an object of the relation at both.
+            if record.link_of(other.uuid()).is_some_and(|(origin, _)| origin.uuid() == snapshot.uuid()) {
+                snapshot = other;
+            } else if let Some((origin, _)) = record.link_of(snapshot.uuid())
+                && origin.uuid() != other.uuid()
+            {
+                return Err(refuse::snapshot_of_another(snapshot.name(), origin.name()));
+            }
+        }
+        let origin = record.link_of(snapshot.uuid()).map(|(origin, _)| origin.uuid());
+        let _alone = self.alone(origin.into_iter().chain([snapshot.uuid()])).await;
+        let name = snapshot.name().as_str();
+        self.transact(&group, |group, ids| change::snapclear(group, name, ids)).await?;
+        Ok(Reply::Changed(Changed { changed: true }))
     }
 
     /// Break SNAPDONE mirrors off, of all volumes at one instant (ordering rules 11 and 12).

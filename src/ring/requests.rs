@@ -101,7 +101,13 @@ fn transferred(len: usize, call: impl Fn() -> isize) -> Result<(), Errno> {
     }
 }
 
-/// Between two pieces of memory that are made present, and how many of these pass before the first.
+/// Bytes of memory that are made present at a time: a request that comes meanwhile waits for them.
+const POPULATE_BYTES: usize = 64 << 10;
+
+/// Between two such pieces.
+const POPULATE_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long it is before the first, in naps after each of which it may have ended.
 const POPULATE_NAP: Duration = Duration::from_millis(5);
 const POPULATE_AFTER_NAPS: usize = 100;
 
@@ -109,12 +115,15 @@ const POPULATE_AFTER_NAPS: usize = 100;
 /// memory is short must not wait for some. Not at once, because a take-over is waited for; not when it has `ended`.
 pub async fn populate<C: Clock>(clock: C, places: Vec<(usize, usize)>, ended: impl Fn() -> bool) {
     let naps = std::iter::repeat_n(None, POPULATE_AFTER_NAPS);
-    for place in naps.chain(places.into_iter().map(Some)) {
-        clock.sleep(POPULATE_NAP).await;
+    let pieces = places.into_iter().flat_map(|(at, len)| {
+        (0..len).step_by(POPULATE_BYTES).map(move |from| (at + from, POPULATE_BYTES.min(len - from)))
+    });
+    for piece in naps.chain(pieces.map(Some)) {
+        clock.sleep(if piece.is_some() { POPULATE_PAUSE } else { POPULATE_NAP }).await;
         if ended() {
             return;
         }
-        let Some((at, len)) = place else { continue };
+        let Some((at, len)) = piece else { continue };
         // SAFETY: the advice changes no byte. Should there be other memory by now, pages of ours are made present in vain, or
         // none are.
         let given = unsafe { madvise(at as *mut libc::c_void, len, Advice::LinuxPopulateWrite) };

@@ -12,9 +12,9 @@
 //!                             └──────► STALE ◄────┘
 //! ```
 //!
-//! TEMP and SNAPTMP hold the name of a plex whose medium is still being made; SNAPATT is being copied. Start removes
-//! all three with their space, as VxVM does. A daemon that takes over a living device (Recover) keeps SNAPATT: the
-//! volume never stopped, and the copy goes on by its map.
+//! Convert makes an ACTIVE plex SNAPDONE, as `vxplex convert` does. TEMP and SNAPTMP hold the name of a plex whose medium
+//! is still being made; SNAPATT is being copied. Start removes all three with their space, as VxVM does. A daemon that
+//! takes over a living device (Recover) keeps SNAPATT: the volume never stopped, and the copy goes on by its map.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,6 +110,8 @@ pub enum PlexEvent {
     Break,
     /// It goes back from a snapshot volume to the origin.
     Return,
+    /// A mirror is made a snapshot mirror.
+    Convert,
     /// Taken out by hand.
     TakeOffline,
     /// Taken in again by hand.
@@ -255,6 +257,10 @@ impl PlexState {
                 Clean => Ok((SnapAtt, &[JoinRoute])),
                 Empty | Active | Stale | IoFail | SnapAtt | SnapDone | SnapTmp | Temp | Offline => refused,
             },
+            E::Convert => match self {
+                Active => Ok((SnapDone, &[])),
+                Empty | Clean | Stale | IoFail | SnapAtt | SnapDone | SnapTmp | Temp | Offline => refused,
+            },
             E::TakeOffline => match self {
                 // What it misses from now on is not collected, so its map ends here.
                 Stale => Ok((Offline, &[LeaveRoute, RetireMap])),
@@ -377,7 +383,7 @@ impl fmt::Display for KernelState {
 
 impl PlexEvent {
     /// All events, in the order of the table tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Initialise,
         Self::Associate,
         Self::Attach,
@@ -392,6 +398,7 @@ impl PlexEvent {
         Self::Stop,
         Self::Break,
         Self::Return,
+        Self::Convert,
         Self::TakeOffline,
         Self::BringOnline,
         Self::Remove,
@@ -414,6 +421,7 @@ impl PlexEvent {
             Self::Stop => "be stopped",
             Self::Break => "be broken off",
             Self::Return => "be given back",
+            Self::Convert => "be converted",
             Self::TakeOffline => "be taken offline",
             Self::BringOnline => "be brought online",
             Self::Remove => "be removed",
@@ -427,7 +435,7 @@ mod tests {
 
     /// Columns as in [`PlexState::ALL`]; `-` is a refusal, `=` the same state; then J join, L leave, F full map, S seed
     /// map, R retire map, G new generation, X release.
-    const TABLE: [[&str; 10]; 17] = [
+    const TABLE: [[&str; 10]; 18] = [
         // EMPTY     CLEAN        ACTIVE       STALE         IOFAIL      SNAPATT     SNAPDONE    SNAPTMP     TEMP       OFFLINE
         ["CLEAN", "-", "-", "-", "-", "-", "-", "-", "-", "-"],
         ["STALE F", "-", "-", "-", "-", "-", "-", "SNAPATT F", "STALE F", "-"],
@@ -443,6 +451,7 @@ mod tests {
         ["-", "-", "CLEAN L", "= L", "=", "= L", "= L", "=", "=", "="],
         ["-", "-", "-", "-", "-", "-", "ACTIVE", "-", "-", "-"],
         ["-", "SNAPATT J", "-", "-", "-", "-", "-", "-", "-", "-"],
+        ["-", "-", "SNAPDONE", "-", "-", "-", "-", "-", "-", "-"],
         ["-", "-", "-", "OFFLINE LR", "OFFLINE", "-", "-", "-", "-", "-"],
         ["-", "-", "-", "-", "-", "-", "-", "-", "-", "STALE F"],
         ["= X", "= LGX", "= LGX", "= LX", "= X", "= LX", "= LX", "= X", "= X", "= X"],

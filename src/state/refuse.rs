@@ -341,6 +341,18 @@ pub(super) fn replaced_already(plex: &Plex, by: &Name) -> Refused {
     Refusal::new(Kind::Busy, "plex.replaced", plex.name(), format!("it is being replaced by {by}"), way_out)
 }
 
+/// The volume is a snapshot, but of `origin`.
+#[must_use]
+pub fn snapshot_of_another(snapshot: &Name, origin: &Name) -> Refused {
+    Refusal::new(
+        Kind::InvalidState,
+        "snapshot.of-another",
+        snapshot,
+        format!("the volume is a snapshot of {origin}"),
+        format!("name {origin}, or the snapshot alone"),
+    )
+}
+
 pub(super) fn setting_range(volume: &Name, what: &str, value: u32, range: &str) -> Refused {
     let reason = format!("{what} cannot be {value}");
     Refusal::new(Kind::Usage, "setting.range", volume, reason, format!("choose {range}"))

@@ -25,7 +25,7 @@ use crate::pattern::{BLOCK, Stamp, ZEROES, stamp_of};
 type Daemon = Rc<Owner<SimMachine>>;
 
 /// Verbs that leave a volume with fewer plexes.
-const TAKES_OUT: [&str; 4] = ["plex detach", "plex offline", "plex replace", "remove mirror"];
+const TAKES_OUT: [&str; 5] = ["plex detach", "plex offline", "plex replace", "remove mirror", "plex convert"];
 
 const ROOT: &str = "/state";
 const GROUP: &str = "g";
@@ -591,6 +591,7 @@ impl Play {
             Some("snapback") => 11,
             Some("rm") => 12,
             Some("stop") => 13,
+            Some("scrub") => 16,
             Some(_) | None => any,
         };
         match drawn {
@@ -671,6 +672,10 @@ impl Play {
                 let request = request::SnapAbort { group, volume: called, nmirror: 1 };
                 self.ask("snapabort", Request::SnapAbort(request));
             }
+            12 if volume.origin().is_some() && self.dice.chance(300_000) => {
+                let request = request::SnapClear { group, snapshot: called, other: None };
+                self.ask("snapclear", Request::SnapClear(request));
+            }
             12 if self.dice.chance(400_000) => {
                 let request = request::Remove { group, object: called, recursive: true, force: true };
                 self.ask("rm", Request::Remove(request));
@@ -682,7 +687,7 @@ impl Play {
                 let request = request::Start { group, volume: called, source: None };
                 self.ask("start", Request::Start(request));
             }
-            16 if self.dice.chance(600_000) => {
+            16 if sought == Some("scrub") || self.dice.chance(600_000) => {
                 let repair =
                     if self.dice.coin() { request::Repair::Report } else { request::Repair::Majority };
                 let bytes_per_second = None;
@@ -697,6 +702,18 @@ impl Play {
                 self.ask("scrub", Request::Scrub(request));
             }
             16 => self.ask("verify", Request::Verify(request::Verify { group, volume: called })),
+            17 if !volume.plexes().is_empty() && self.dice.coin() => {
+                let preferred = self.dice.pick(volume.plexes()).name().clone();
+                let read_from = self.dice.coin().then_some(request::ReadFrom::Prefer(preferred));
+                let read_from = Some(read_from.unwrap_or(request::ReadFrom::Round));
+                let request = request::Set { read_from, ..request::Set::nothing(group, called) };
+                self.ask("set", Request::Set(request));
+            }
+            17 => {
+                let start = self.dice.coin();
+                let request = request::Recover { group, volumes: vec![called], start, background };
+                self.ask("recover", Request::Recover(request));
+            }
             18..23 if !volume.plexes().is_empty() => {
                 let plex = self.dice.pick(volume.plexes()).clone();
                 self.some_verb_on(drawn, &plex);
@@ -726,7 +743,14 @@ impl Play {
         let all_well = !self.troubled.get();
         let back_in = || {
             let (group, plex) = (group.clone(), called.clone());
-            request::PlexAttach { group, plex, bytes_per_second: None, latency_us: None, background }
+            request::PlexAttach {
+                group,
+                volume: None,
+                plex,
+                bytes_per_second: None,
+                latency_us: None,
+                background,
+            }
         };
         let out = || request::PlexRef { group: group.clone(), plex: called.clone() };
         match plex.state() {
@@ -735,6 +759,7 @@ impl Play {
             _ if !all_well => {}
             _ if drawn < 20 => self.ask(TAKES_OUT[0], Request::PlexDetach(out())),
             _ if drawn < 21 => self.ask(TAKES_OUT[1], Request::PlexOffline(out())),
+            _ if self.dice.coin() => self.ask(TAKES_OUT[4], Request::PlexConvert(out())),
             _ => {
                 let request = request::PlexReplace {
                     group: group.clone(),

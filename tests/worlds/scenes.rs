@@ -1212,6 +1212,7 @@ fn an_erased_or_missing_medium_is_not_believed_at_a_start() {
         assert_eq!(stamp_of(3, &disks[0].peek(ByteRange::new(3 * BLOCK, BLOCK))), Ok(84));
         let attach = request::PlexAttach {
             group: name("g"),
+            volume: None,
             plex: plex.name().clone(),
             bytes_per_second: None,
             latency_us: None,

@@ -1,7 +1,7 @@
 //! `cleave events`: what happened, and what happens.
 
 use crate::base::{Kind, Refusal, Refused};
-use crate::cli::answer::{Answer, clean, to_json};
+use crate::cli::answer::{Answer, clean, stream, to_json};
 use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::session::Answered;
 use crate::cli::words;
@@ -9,7 +9,6 @@ use crate::control::request::Events;
 use crate::control::{Happening, Request, Row};
 use clap::Args;
 use serde_json::json;
-use std::io::Write;
 
 /// The words of `events`.
 #[derive(Args, Debug)]
@@ -85,11 +84,7 @@ pub(in crate::cli) fn follow(watch: Watch, happening: &Happening) {
             line(happening)
         }
     };
-    let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        // Whoever read has seen enough.
-        std::process::exit(i32::from(Kind::System.exit_code()));
-    }
+    stream(&text);
 }
 
 /// Milliseconds since 1970 as a date and time of day (UTC), by the civil calendar's cycle of 400 years.

@@ -82,7 +82,8 @@ fn imported(answered: &Answered) -> Result<Answer, Refused> {
     Ok(Answer::done(json, if text.is_empty() { "taken in, without volumes\n".to_owned() } else { text }))
 }
 
-fn medium(word: &str) -> Result<MediumSpec, Refused> {
+/// A medium as typed: PATH or NAME=PATH.
+pub(in crate::cli) fn medium(word: &str) -> Result<MediumSpec, Refused> {
     let (name, path) = match word.split_once('=') {
         Some((name, path)) if !name.contains('/') => (Some(words::name(name)?), path),
         _ => (None, word),
@@ -94,14 +95,14 @@ fn medium(word: &str) -> Result<MediumSpec, Refused> {
 }
 
 /// The answer to a request that is done or was done already.
-pub(super) fn changed(answered: &Answered, text: &str) -> Result<Answer, Refused> {
+pub(in crate::cli) fn changed(answered: &Answered, text: &str) -> Result<Answer, Refused> {
     let Reply::Changed(reply) = &answered.reply else { return Err(Answered::unfitting()) };
     let already = if reply.changed { "" } else { " already" };
     Ok(Answer::done(to_json(reply), format!("{text}{already}\n")))
 }
 
 /// Groups as JSON, each with its media inside.
-pub(super) fn groups_json(rows: &[Row]) -> Value {
+pub(in crate::cli) fn groups_json(rows: &[Row]) -> Value {
     let documents = groups(rows).into_iter().map(|(group, media)| {
         let mut document = to_json(group);
         document["media"] = to_json(&media);
@@ -110,7 +111,7 @@ pub(super) fn groups_json(rows: &[Row]) -> Value {
     documents.collect()
 }
 
-pub(super) fn groups(rows: &[Row]) -> Vec<(&GroupRow, Vec<&MediumRow>)> {
+pub(in crate::cli) fn groups(rows: &[Row]) -> Vec<(&GroupRow, Vec<&MediumRow>)> {
     let mut found: Vec<(&GroupRow, Vec<&MediumRow>)> = Vec::new();
     for row in rows {
         match (row, found.last_mut()) {

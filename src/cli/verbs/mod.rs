@@ -1,5 +1,6 @@
 //! One file a verb: its words, its request, and how its answer is shown.
 
+pub mod completions;
 pub mod copying;
 pub mod daemon;
 pub mod dump;
@@ -8,11 +9,13 @@ pub mod force_stop;
 pub mod group;
 pub mod list;
 pub mod make;
+pub mod manual;
 pub mod mirror;
 pub mod mount;
 pub mod placement;
 pub mod plex;
 pub mod print;
+pub mod recover;
 pub mod remove_mirror;
 pub mod rm;
 pub mod scrub;
@@ -20,10 +23,13 @@ pub mod set;
 pub mod show;
 pub mod snapabort;
 pub mod snapback;
+pub mod snapclear;
+pub mod snapprint;
 pub mod snapshot;
 pub mod snapstart;
 pub mod snapwait;
 pub mod start;
+pub mod stat;
 pub mod status;
 pub mod stop;
 pub mod task;

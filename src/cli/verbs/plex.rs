@@ -21,6 +21,8 @@ pub enum PlexVerb {
     Offline(PlexArg),
     /// Take an offline plex in again: all of it is copied
     Online(AttachArgs),
+    /// Make a mirror that is in step a snapshot mirror, ready to be broken off at once
+    Convert(PlexArg),
     /// Put a new plex in the place of another, good or dead: it is copied, then the old one is removed
     Replace(ReplaceArgs),
 }
@@ -77,7 +79,8 @@ impl PlexVerb {
             let bytes_per_second = args.copying.rate()?;
             let latency_us = args.copying.latency()?;
             let background = args.copying.background;
-            Ok(PlexAttach { group: options.group(), plex, bytes_per_second, latency_us, background })
+            let group = options.group();
+            Ok(PlexAttach { group, volume: None, plex, bytes_per_second, latency_us, background })
         };
         Ok(match self {
             Self::Attach(args) => {
@@ -93,6 +96,10 @@ impl PlexVerb {
             Self::Offline(arg) => {
                 let text = format!("{}: offline", arg.plex);
                 Action::ask(Request::PlexOffline(single(&arg)?), move |a| changed(&a, &text))
+            }
+            Self::Convert(arg) => {
+                let text = format!("{}: SNAPDONE", arg.plex);
+                Action::ask(Request::PlexConvert(single(&arg)?), move |a| changed(&a, &text))
             }
             Self::Replace(args) => {
                 let request = PlexReplace {

@@ -6,7 +6,7 @@ use crate::base::{Affinity, Kind, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
 use crate::cli::words;
 use crate::control::Request;
-use crate::control::request::Set;
+use crate::control::request::{ReadFrom, Set};
 use crate::control::words::DataPath;
 use clap::Args;
 
@@ -34,7 +34,11 @@ queues=auto|N         queues of the device, each with a thread that serves it, f
 affinity=auto|any|CPUS
                       which processors these threads run on, from the volume's next start on, as
                       0,2-3. auto: of several queues each where its requests come from, a single one
-                      anywhere. [default: auto]")]
+                      anywhere. [default: auto]
+read=round|select|PLEX
+                      which plex serves reads. round: each in turn. select: as the volume sees fit, in
+                      turn today. A plex by its name: that one while it can, else in turn.
+                      [default: select]")]
 pub struct SetArgs {
     /// The volume
     volume: String,
@@ -51,15 +55,7 @@ impl SetArgs {
     /// `setting.not-cpus`.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let volume = words::name(&self.volume)?;
-        let mut request = Set {
-            group: options.group(),
-            volume,
-            plex_timeout_s: None,
-            dirty_extents: None,
-            data: None,
-            queues: None,
-            affinity: None,
-        };
+        let mut request = Set::nothing(options.group(), volume);
         for word in &self.settings {
             let (setting, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
             let is_twice = match setting {
@@ -68,6 +64,7 @@ impl SetArgs {
                 "data" => request.data.replace(data(word, value)?).is_some(),
                 "queues" => request.queues.replace(queues(word, value)?).is_some(),
                 "affinity" => request.affinity.replace(affinity(word, value)?).is_some(),
+                "read" => request.read_from.replace(read_from(value)?).is_some(),
                 _ => return Err(unknown(word)),
             };
             if is_twice {
@@ -92,7 +89,8 @@ fn unknown(word: &str) -> Refused {
         "setting.unknown",
         words::clip(word),
         "is no setting of a volume",
-        "write plex-timeout=SECONDS, dirty-extents=N, data=auto|copy|zero, queues=auto|N or affinity=auto|any|CPUS",
+        "write plex-timeout=SECONDS, dirty-extents=N, data=auto|copy|zero, queues=auto|N, affinity=auto|any|CPUS \
+         or read=round|select|PLEX",
     )
 }
 
@@ -147,6 +145,14 @@ fn affinity(word: &str, value: &str) -> Result<Affinity, Refused> {
             error,
             "write affinity=auto, affinity=any or affinity=0,2-3",
         )
+    })
+}
+
+fn read_from(value: &str) -> Result<ReadFrom, Refused> {
+    Ok(match value {
+        "round" => ReadFrom::Round,
+        "select" => ReadFrom::Select,
+        plex => ReadFrom::Prefer(words::name(plex)?),
     })
 }
 

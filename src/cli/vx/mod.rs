@@ -4,8 +4,13 @@
 //! change something are silent when they succeed. `--json`, `--socket` and `--help` are ours.
 
 pub mod vxassist;
+pub mod vxdg;
 pub mod vxedit;
+pub mod vxmend;
+pub mod vxplex;
 pub mod vxprint;
+pub mod vxrecover;
+pub mod vxstat;
 pub mod vxtask;
 pub mod vxvol;
 pub mod words;
@@ -20,10 +25,20 @@ use std::fmt;
 pub enum Applet {
     /// Makes volumes and snapshots.
     Vxassist,
+    /// Makes, lists and removes groups.
+    Vxdg,
     /// Removes objects.
     Vxedit,
+    /// Takes plexes offline and online.
+    Vxmend,
+    /// Takes plexes out of volumes and in again.
+    Vxplex,
     /// Lists objects.
     Vxprint,
+    /// Has plexes that fell behind copied.
+    Vxrecover,
+    /// Shows what volumes are asked for.
+    Vxstat,
     /// Lists and steers tasks.
     Vxtask,
     /// Starts and stops volumes.
@@ -32,15 +47,31 @@ pub enum Applet {
 
 impl Applet {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Vxassist, Self::Vxedit, Self::Vxprint, Self::Vxtask, Self::Vxvol];
+    pub const ALL: [Self; 10] = [
+        Self::Vxassist,
+        Self::Vxdg,
+        Self::Vxedit,
+        Self::Vxmend,
+        Self::Vxplex,
+        Self::Vxprint,
+        Self::Vxrecover,
+        Self::Vxstat,
+        Self::Vxtask,
+        Self::Vxvol,
+    ];
 
     /// The name that it is called by.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Vxassist => "vxassist",
+            Self::Vxdg => "vxdg",
             Self::Vxedit => "vxedit",
+            Self::Vxmend => "vxmend",
+            Self::Vxplex => "vxplex",
             Self::Vxprint => "vxprint",
+            Self::Vxrecover => "vxrecover",
+            Self::Vxstat => "vxstat",
             Self::Vxtask => "vxtask",
             Self::Vxvol => "vxvol",
         }
@@ -52,13 +83,35 @@ impl Applet {
         Self::ALL.into_iter().find(|applet| applet.name() == name)
     }
 
+    /// What it is for.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Vxassist => "make volumes, mirrors and snapshots",
+            Self::Vxdg => "make, list and remove groups",
+            Self::Vxedit => "remove volumes",
+            Self::Vxmend => "take plexes offline and online",
+            Self::Vxplex => "take plexes out of volumes and in again",
+            Self::Vxprint => "list volumes and plexes",
+            Self::Vxrecover => "have plexes that fell behind copied",
+            Self::Vxstat => "show what volumes are asked for",
+            Self::Vxtask => "list and steer tasks",
+            Self::Vxvol => "start and stop volumes, say which plex is read",
+        }
+    }
+
     /// Its help.
     #[must_use]
     pub const fn help(self) -> &'static str {
         match self {
             Self::Vxassist => vxassist::HELP,
+            Self::Vxdg => vxdg::HELP,
             Self::Vxedit => vxedit::HELP,
+            Self::Vxmend => vxmend::HELP,
+            Self::Vxplex => vxplex::HELP,
             Self::Vxprint => vxprint::HELP,
+            Self::Vxrecover => vxrecover::HELP,
+            Self::Vxstat => vxstat::HELP,
             Self::Vxtask => vxtask::HELP,
             Self::Vxvol => vxvol::HELP,
         }
@@ -80,8 +133,13 @@ pub fn plan(applet: Applet, typed: &[String]) -> Result<Plan, (Options, Refused)
     let mut options = Options { json, voice: Voice::Applet(applet), ..Options::default() };
     let flags = match applet {
         Applet::Vxassist => vxassist::FLAGS,
+        Applet::Vxdg => vxdg::FLAGS,
         Applet::Vxedit => vxedit::FLAGS,
+        Applet::Vxmend => vxmend::FLAGS,
+        Applet::Vxplex => vxplex::FLAGS,
         Applet::Vxprint => vxprint::FLAGS,
+        Applet::Vxrecover => vxrecover::FLAGS,
+        Applet::Vxstat => vxstat::FLAGS,
         Applet::Vxtask => vxtask::FLAGS,
         Applet::Vxvol => vxvol::FLAGS,
     };
@@ -93,8 +151,13 @@ pub fn plan(applet: Applet, typed: &[String]) -> Result<Plan, (Options, Refused)
         }
         match applet {
             Applet::Vxassist => vxassist::action(&options, &words),
+            Applet::Vxdg => vxdg::action(&options, &words),
             Applet::Vxedit => vxedit::action(&options, &words),
+            Applet::Vxmend => vxmend::action(&options, &words),
+            Applet::Vxplex => vxplex::action(&options, &words),
             Applet::Vxprint => vxprint::action(&options, &words),
+            Applet::Vxrecover => vxrecover::action(&options, &words),
+            Applet::Vxstat => vxstat::action(&options, &words),
             Applet::Vxtask => vxtask::action(&options, &words),
             Applet::Vxvol => vxvol::action(&options, &words),
         }

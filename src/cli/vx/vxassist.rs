@@ -5,7 +5,7 @@ use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
 use crate::cli::verbs::placement::Placement;
-use crate::cli::verbs::{make, mirror, rm, snapback, snapshot};
+use crate::cli::verbs::{make, mirror, rm, snapback, snapclear, snapprint, snapshot};
 use crate::cli::words::{clip, name, names, path, plex_count, region, size, unknown};
 use crate::control::Request;
 use crate::control::request::{Make, Mirror, Remove, RemoveMirror, SnapAbort, SnapBack, SnapStart, SnapWait};
@@ -23,6 +23,8 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   snapshot VOLUME VOLUME VOLUME ...                                  several at one cut; two need -o name=
   snapback SNAPVOLUME [nmirror=N]                                    give its plex back
   snapabort VOLUME [nmirror=N]                                       remove a snapshot mirror
+  snapclear SNAPVOLUME | snapclear VOLUME SNAPOBJECT                 end its relation to its origin
+  snapprint [VOLUME]                                                 list snapshots and what has changed since
   remove volume VOLUME ... | remove mirror VOLUME [PLEX]             remove a stopped volume, or a plex
   -b in the background; -f also where a foreign file system is found
   -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes
@@ -31,8 +33,18 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   also --json, --socket PATH, --help
 ";
 
-const KEYWORDS: [&str; 8] =
-    ["make", "mirror", "snapstart", "snapwait", "snapshot", "snapback", "snapabort", "remove"];
+const KEYWORDS: [&str; 10] = [
+    "make",
+    "mirror",
+    "snapstart",
+    "snapwait",
+    "snapshot",
+    "snapback",
+    "snapabort",
+    "snapclear",
+    "snapprint",
+    "remove",
+];
 
 const HELP_COMMAND: &str = "vxassist --help";
 
@@ -53,6 +65,12 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         "snapshot" => asked.snapshot(rest),
         "snapback" => asked.snapback(rest),
         "snapabort" => asked.snapabort(rest),
+        "snapclear" => asked.snapclear(rest),
+        "snapprint" => match rest {
+            [] => snapprint::action(options, None),
+            [volume] => snapprint::action(options, Some(volume)),
+            [_, word, ..] => Err(too_many(word, Applet::Vxassist)),
+        },
         "remove" => asked.remove(rest),
         _ => Err(unknown("keyword", keyword, KEYWORDS, HELP_COMMAND)),
     }
@@ -182,6 +200,17 @@ impl Asked<'_> {
         let request =
             SnapAbort { group: self.options.group(), volume: name(&volume)?, nmirror: nmirror.unwrap_or(1) };
         Ok(Action::ask(Request::SnapAbort(request), |answered| rm::removed(&answered)))
+    }
+
+    fn snapclear(&self, rest: &[String]) -> Result<Action, Refused> {
+        let (snapshot, other) = match rest {
+            [] => return Err(missing("volume", Applet::Vxassist)),
+            [snapshot] => (name(snapshot)?, None),
+            // An object of the relation bears the name of the volume at its other end.
+            [volume, object] => (name(object.strip_suffix("_snp").unwrap_or(object))?, Some(name(volume)?)),
+            [_, _, word, ..] => return Err(too_many(word, Applet::Vxassist)),
+        };
+        Ok(snapclear::clear(self.options, snapshot, other))
     }
 
     fn remove(&self, rest: &[String]) -> Result<Action, Refused> {

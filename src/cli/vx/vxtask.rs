@@ -1,15 +1,15 @@
 //! `vxtask`: lists and steers tasks.
 
 use super::Applet;
-use super::words::{Words, missing, too_many};
-use crate::base::Refused;
+use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::limits::SECTOR_BYTES;
+use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, to_json};
 use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::session::Answered;
 use crate::cli::verbs::task::{tasks, watch, watched};
-use crate::cli::words::{task, unknown};
-use crate::control::request::{TaskList, TaskRef};
+use crate::cli::words::{clip, task, unknown};
+use crate::control::request::{TaskList, TaskRef, TaskThrottle};
 use crate::control::row::TaskRow;
 use crate::control::words::TaskState;
 use crate::control::{Reply, Request};
@@ -21,8 +21,12 @@ pub(super) const HELP: &str = "\
 vxtask [-ahpqr] list                 list tasks: -a aborting, -p paused, -r running ones only; -q no head
 vxtask monitor [TASK|VOLUME]         follow tasks until they end
 vxtask pause|resume|abort TASK ...   steer tasks
+vxtask set slow=MS TASK ...          move at most one MiB every MS milliseconds; 0 for no limit
   also --json, --socket PATH, --help
 ";
+
+/// The longest pause: a MiB in a quarter of an hour still ends some day.
+const MAX_SLOW_MS: u32 = 1_000_000;
 
 /// What the words ask for.
 pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused> {
@@ -41,16 +45,38 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         "pause" => Request::TaskPause,
         "resume" => Request::TaskResume,
         "abort" => Request::TaskAbort,
+        "set" => return set(rest),
         other => {
-            let known = ["list", "monitor", "pause", "resume", "abort"];
+            let known = ["list", "monitor", "pause", "resume", "abort", "set"];
             return Err(unknown("keyword", other, known, "vxtask --help"));
         }
     };
-    if rest.is_empty() {
+    each(rest, |task| steer(TaskRef { task }))
+}
+
+/// What VxVM pauses between pieces is a limit of the rate here; a piece of its copies is a MiB.
+fn set(rest: &[String]) -> Result<Action, Refused> {
+    let (tasks, found) = attributes(rest, &["slow"], "vxtask --help")?;
+    let slow = value(&found, "slow").ok_or_else(|| missing("slow=MS", Applet::Vxtask))?;
+    let milliseconds = slow.parse::<u32>().ok().filter(|ms| *ms <= MAX_SLOW_MS).ok_or_else(|| {
+        Refusal::new(
+            Kind::Syntax,
+            "task.slow",
+            clip(&format!("slow={slow}")),
+            format!("is no number of milliseconds from 0 to {MAX_SLOW_MS}"),
+            "write slow=250, or slow=0 for no limit",
+        )
+    })?;
+    let bytes_per_second = (1_000_u64 << 20).checked_div(milliseconds.into());
+    each(&tasks, |task| Request::TaskThrottle(TaskThrottle { task, bytes_per_second }))
+}
+
+/// Asks `request` for each of the tasks that `words` name.
+fn each(words: &[String], request: impl Fn(u64) -> Request) -> Result<Action, Refused> {
+    if words.is_empty() {
         return Err(missing("task", Applet::Vxtask));
     }
-    let requests =
-        rest.iter().map(|word| Ok(steer(TaskRef { task: task(word)? }))).collect::<Result<_, Refused>>()?;
+    let requests = words.iter().map(|word| Ok(request(task(word)?))).collect::<Result<_, Refused>>()?;
     Ok(Action::ask_each(requests, |answered| match &answered.reply {
         Reply::Changed(reply) => Ok(Answer::done(to_json(reply), "")),
         _ => Err(Answered::unfitting()),

@@ -14,6 +14,8 @@ pub struct Words {
     pub group: Option<Name>,
     /// The values of `-o`, taken apart at commas.
     pub options: Vec<String>,
+    /// The values of all other flags that take one.
+    pub values: Vec<(char, String)>,
     /// What is neither an option nor its value.
     pub operands: Vec<String>,
     /// The value of `--socket`.
@@ -27,6 +29,12 @@ impl Words {
     #[must_use]
     pub fn has(&self, flag: char) -> bool {
         self.flags.contains(flag)
+    }
+
+    /// The value that `flag` was given, the last one if there are several.
+    #[must_use]
+    pub fn value(&self, flag: char) -> Option<&str> {
+        self.values.iter().rev().find(|(given, _)| *given == flag).map(|(_, value)| value.as_str())
     }
 }
 
@@ -69,7 +77,8 @@ pub fn split(applet: Applet, typed: &[String], known: &str) -> Result<Words, Ref
                 let value = value.ok_or_else(|| missing(&format!("-{flag}")))?;
                 match flag {
                     'g' => words.group = Some(name(&value)?),
-                    _ => words.options.extend(value.split(',').map(str::to_owned)),
+                    'o' => words.options.extend(value.split(',').map(str::to_owned)),
+                    other => words.values.push((other, value)),
                 }
                 break;
             }
@@ -156,6 +165,8 @@ mod tests {
         assert_eq!((all.flags.as_str(), all.operands.join(" ").as_str()), ("bf", "snapstart v"));
         assert_eq!(sorted("-o name=%v,allvols -o x").options, ["name=%v", "allvols", "x"]);
         assert_eq!(sorted("a -- -b").operands, ["a", "-b"]);
+        let spans = split(Applet::Vxstat, &typed("-i 5 v -c3 -i7"), "ri:c:g:").unwrap();
+        assert_eq!((spans.value('i'), spans.value('c'), spans.value('r')), (Some("7"), Some("3"), None));
         assert_eq!(sorted("--socket=/s a -").operands, ["a", "-"]);
     }
 

@@ -43,6 +43,29 @@ pub fn detach_plex(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Re
     draft.finish()
 }
 
+/// A mirror that is in step is made a snapshot mirror, SNAPDONE at once: it goes on getting every write and serves no read.
+/// That of a volume that is being made equal after a crash is not in step yet.
+///
+/// # Errors
+/// `volume.unknown`, `volume.not-started`, `volume.busy`, `volume.resyncing`, `plex.unknown`, `plex.last-active`,
+/// `plex.state`; `plex.replaced` when another is about to take its place.
+pub fn convert_plex(group: &Group, volume: &str, plex: &str, ids: &mut Ids) -> Result<Change, Refused> {
+    let record = started_volume(group, volume)?;
+    let plex = record.plex(plex)?;
+    if record.state() == VolumeState::Sync {
+        return Err(refuse::volume_resyncing(&record.name));
+    }
+    refuse_last(record, plex)?;
+    if let Some(new) = record.plexes.iter().find(|new| new.replaces == Some(plex.uuid)) {
+        return Err(refuse::replaced_already(plex, &new.name));
+    }
+    let mut draft = Draft::new(group, ids);
+    draft.step(record.uuid, plex.uuid, PlexEvent::Convert, Route::Live)?;
+    let converted = draft.plex(record.uuid, plex.uuid)?;
+    (converted.purpose, converted.replaces) = (Purpose::Snapshot, None);
+    draft.finish()
+}
+
 /// A STALE or IOFAIL plex is taken out by hand; what it misses from now on is not collected.
 ///
 /// # Errors

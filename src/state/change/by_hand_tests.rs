@@ -5,7 +5,7 @@ use super::tests::{
 };
 use super::*;
 use crate::base::Kind;
-use crate::state::{Plex, PlexState, Settings, SettingsChange};
+use crate::state::{Plex, PlexState, ReadPolicy, Settings, SettingsChange};
 
 fn plex_id(group: &Group, name: &str) -> Uuid {
     group.plex(name).unwrap().1.uuid()
@@ -182,6 +182,57 @@ fn what_is_no_mirror_is_not_replaced() {
     let volume = group.volume("v").unwrap();
     let old: Vec<_> = volume.plexes().iter().map(Plex::uuid).take(1).collect();
     assert_eq!(replaced_plexes(volume), old);
+}
+
+#[test]
+fn a_mirror_in_step_becomes_a_snapshot_mirror_and_is_broken_off() {
+    let group = pair();
+    let preferred = ReadPolicy::Prefer(group.plex("v-02").unwrap().1.name().clone());
+    let group = set_read_policy(&group, "v", preferred.clone()).unwrap().group;
+    let done = convert_plex(&group, "v", "v-02", &mut ids(20)).unwrap();
+    assert_eq!(states(&done.group, "v"), "ACTIVE v-01=ACTIVE v-02=SNAPDONE");
+    assert_eq!((done.before_commit.len(), done.after_commit.len()), (0, 0), "it stays where it is");
+    assert_eq!(
+        done.group.plex("v-02").unwrap().1.generation(),
+        done.group.plex("v-01").unwrap().1.generation(),
+        "nobody parts from anybody"
+    );
+    refused(
+        convert_plex(&done.group, "v", "v-01", &mut ids(21)),
+        Kind::Last,
+        "plex.last-active",
+        "v-01: it is the last complete plex of volume v; add another first with: cleave mirror v, or remove the volume with: cleave rm v",
+    );
+    refused(
+        convert_plex(&done.group, "v", "v-02", &mut ids(21)),
+        Kind::InvalidState,
+        "plex.state",
+        "v-02: the plex cannot be converted while it is SNAPDONE; see its state with: vxprint -ht",
+    );
+    assert_eq!(*done.group.volume("v").unwrap().read_policy(), preferred);
+    let broken = super::tests::cut(&done.group, "v", Some("tmp"), 30);
+    assert_eq!(states(&broken, "v"), "ACTIVE v-01=ACTIVE");
+    assert_eq!(states(&broken, "tmp"), "ACTIVE v-02=ACTIVE");
+    assert_eq!(*broken.volume("v").unwrap().read_policy(), ReadPolicy::Select, "whom it preferred has gone");
+}
+
+#[test]
+fn what_is_not_in_step_or_is_on_its_way_out_is_not_converted() {
+    let group = pair();
+    let crashed = after_restart(&group, &[], &mut ids(20)).unwrap().group;
+    let resyncing = start_with(&crashed, "v", &all_present(&crashed, "v"), None).unwrap().group;
+    assert_eq!(convert_plex(&resyncing, "v", "v-02", &mut ids(21)).unwrap_err().id, "volume.resyncing");
+    let stale = detach_plex(&group, "v", "v-02", &mut ids(21)).unwrap().group;
+    assert_eq!(convert_plex(&stale, "v", "v-02", &mut ids(22)).unwrap_err().id, "plex.state");
+    let replacing = replace_plex(&group, "v", "v-01", below("/b"), &mut ids(30)).unwrap().group;
+    assert_eq!(convert_plex(&replacing, "v", "v-01", &mut ids(31)).unwrap_err().id, "plex.replaced");
+    // One that took another's place already is wanted as a snapshot mirror: the other stays.
+    let complete = replaced(&group, "v-01");
+    let converted = convert_plex(&complete, "v", "v-03", &mut ids(32)).unwrap().group;
+    assert_eq!(states(&converted, "v"), "ACTIVE v-01=ACTIVE v-02=ACTIVE v-03=SNAPDONE");
+    assert_eq!(replaced_plexes(converted.volume("v").unwrap()), []);
+    let stopped = make(&empty_group(), "v", &[below("/a"), below("/b")]);
+    assert_eq!(convert_plex(&stopped, "v", "v-02", &mut ids(33)).unwrap_err().id, "volume.not-started");
 }
 
 #[test]

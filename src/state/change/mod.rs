@@ -20,7 +20,8 @@ mod scrub;
 mod snapback;
 
 pub use by_hand::{
-    attach_plex, bring_online, detach_plex, finish_replace, replace_plex, replaced_plexes, set, take_offline,
+    attach_plex, bring_online, convert_plex, detach_plex, finish_replace, replace_plex, replaced_plexes, set,
+    take_offline,
 };
 pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
 pub use import::{Carrier, import_group};
@@ -39,7 +40,7 @@ pub use snapback::{SnapbackArgs, snapback};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-use super::group::{Group, Plex, PlexMedium, Volume};
+use super::group::{Group, Plex, PlexMedium, ReadPolicy, Volume};
 use super::ids::Ids;
 use super::plex::{PlexAction, PlexEvent};
 use super::recovery::Leaving;
@@ -313,6 +314,11 @@ impl<'a> Draft<'a> {
             // What was to take the place of a plex that is gone, or went elsewhere, is a mirror like any other.
             for plex in &mut volume.plexes {
                 plex.replaces = plex.replaces.filter(|old| here.contains(old));
+            }
+            if let ReadPolicy::Prefer(preferred) = &volume.read_policy
+                && volume.plex(preferred.as_str()).is_err()
+            {
+                volume.read_policy = ReadPolicy::default();
             }
         }
         self.group.check()?;

@@ -127,7 +127,7 @@ fn attached(volume: &Volume) -> BTreeSet<Uuid> {
 }
 
 /// Kinds of operation.
-const KINDS: usize = 28;
+const KINDS: usize = 29;
 
 const NAMES: [&str; 3] = ["v", "w", "x"];
 
@@ -307,6 +307,7 @@ impl Run {
                 }
             },
             26 => drop(self.apply(detach_plex(&group, name, plex_name, dice))),
+            28 => drop(self.apply(convert_plex(&group, name, plex_name, dice))),
             27 => match b % 3 {
                 0 => drop(self.apply(replace_plex(&group, name, plex_name, below("/b"), dice))),
                 1 => {
