@@ -103,6 +103,8 @@
 //! `/dev/ublkbN` → a queue thread ([`export`]) → gate → intent → route and change maps ([`volume`]) → the plexes in
 //! parallel ([`ring`]) → acknowledge. Two seams carry the design: the block device trait ([`device`]), so that no layer
 //! learns what stands above or below, and the pure state step ([`state`]), so that a crash test needs no disk.
+//!
+//! How an administrator uses all this stands in the guides: [`guide`].
 
 pub mod base;
 pub mod bitmap;
@@ -113,6 +115,7 @@ pub mod daemon;
 pub mod device;
 pub mod export;
 pub mod format;
+pub mod guide;
 pub mod mover;
 pub mod probe;
 pub mod ring;

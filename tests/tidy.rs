@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The table of rooms: a room may use `base` and the rooms listed, nothing else. No circles can arise, because each list
 /// names only rooms from rows above.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("base", &[]),
     ("bitmap", &[]),
     ("format", &["bitmap"]),
@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("cli", &["control", "probe"]),
+    ("guide", &[]),
 ];
 
 /// Files in which unsafe code may stand.
@@ -88,7 +89,7 @@ fn the_table_of_rooms_has_no_circle_and_no_forgotten_room() {
     for entry in fs::read_dir(root().join("src")).unwrap().flatten().filter(|e| e.path().is_dir()) {
         let name = entry.file_name().into_string().unwrap();
         assert!(
-            name == "bin" || name == "guide" || ROOMS.iter().any(|(room, _)| *room == name),
+            name == "bin" || ROOMS.iter().any(|(room, _)| *room == name),
             "room {name} is not in the table"
         );
     }

@@ -142,6 +142,8 @@ happenings! {
     PlexLost = "plex.lost", Error, "mend its medium, then: cleave plex attach VOL PLEX";
     /// A plex did not answer in time and left its volume; what it misses is tracked.
     PlexHung = "plex.hung", Error, "mend its medium, then: cleave plex attach VOL PLEX";
+    /// A plex was taken out of its volume as it was told to; what it misses is tracked.
+    PlexDetached = "plex.detached", Warning, "take it in again with: cleave plex attach VOL PLEX";
     /// A plex has not answered a request for a while; reads go to the others.
     PlexSilent = "plex.silent", Warning, "see to the medium of PLEX; cleave set VOL says when it has to leave";
     /// A plex that did not answer does again.

@@ -21,6 +21,9 @@ pub struct MountArgs {
     /// Mount it read-only
     #[arg(short, long)]
     read_only: bool,
+    /// Options of mount(8) to mount it with, as noatime,discard
+    #[arg(short, value_name = "OPTIONS")]
+    options: Option<String>,
 }
 
 /// A volume to be mounted.
@@ -32,8 +35,8 @@ pub struct MountWork {
     pub device: PathBuf,
     /// Where.
     pub directory: PathBuf,
-    /// Whether read-only.
-    pub read_only: bool,
+    /// Options of mount(8), without what the file system needs.
+    pub options: String,
 }
 
 impl MountArgs {
@@ -43,11 +46,18 @@ impl MountArgs {
     /// Those of names and paths.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let volume = words::name(&self.volume)?;
+        let given = self.options.unwrap_or_default();
+        let mut list: Vec<&str> = given.split(',').filter(|option| !option.is_empty()).collect();
+        if self.read_only {
+            list.push("ro");
+        } else if !list.iter().any(|option| matches!(*option, "ro" | "rw")) {
+            list.insert(0, "rw");
+        }
         Ok(Action::Mount(MountWork {
             device: device(&options.group(), &volume),
             volume,
             directory: words::path(&self.directory)?,
-            read_only: self.read_only,
+            options: list.join(","),
         }))
     }
 }
@@ -99,18 +109,20 @@ impl MountWork {
         let mut magic = [0; 4];
         let open = File::open(&self.device).map_err(|e| cannot_open(self.volume.as_str(), &self.device, &e));
         let is_xfs = open?.read_exact(&mut magic).is_ok() && &magic == b"XFSB";
-        let options = match (self.read_only, is_xfs) {
-            (false, false) => "rw",
-            (false, true) => "rw,nouuid",
-            (true, false) => "ro",
-            (true, true) => "ro,nouuid",
-        };
-        let mounted =
-            Command::new("mount").args(["-o", options, "--"]).arg(&self.device).arg(&self.directory).output();
+        let options = if is_xfs { format!("{},nouuid", self.options) } else { self.options.clone() };
+        let mounted = Command::new("mount")
+            .args(["-o", &options, "--"])
+            .arg(&self.device)
+            .arg(&self.directory)
+            .output();
         let reason = match mounted {
             Ok(output) if output.status.success() => {
-                let text =
-                    format!("{}: mounted on {} ({options})\n", self.volume, clean(self.directory.display()));
+                let text = format!(
+                    "{}: mounted on {} ({})\n",
+                    self.volume,
+                    clean(self.directory.display()),
+                    clean(&options)
+                );
                 let json = json!({ "volume": self.volume, "device": self.device, "directory": self.directory, "options": options });
                 return Ok(Answer::done(json, text));
             }

@@ -29,7 +29,8 @@ pub fn news(before: &Group, change: &Change, causes: &HashMap<Uuid, Cause>) -> V
         }
         told.extend(volume.plexes().iter().filter_map(|plex| {
             let was = before.plex_by_id(plex.uuid()).map(|(_, plex)| plex);
-            let news = plex_moved(was, plex, causes.get(&plex.uuid()), volume)?;
+            let runs_on = old.is_some_and(|old| old.state().is_started()) && volume.state().is_started();
+            let news = plex_moved(was, plex, causes.get(&plex.uuid()), runs_on)?;
             let state = rows::plex_state(plex.state());
             Some(news.of_volume(group, volume.name()).of_plex(plex.name()).in_state(state))
         }));
@@ -112,13 +113,17 @@ fn volume_moved(after: &Group, change: &Change, old: &Volume, new: &Volume) -> V
     told
 }
 
-/// A plex that came, or has another state, or left the write path.
-fn plex_moved(was: Option<&Plex>, plex: &Plex, cause: Option<&Cause>, volume: &Volume) -> Option<News> {
+/// A plex that came, or has another state, or left the write path; `runs_on` is whether its volume ran before and does now.
+fn plex_moved(was: Option<&Plex>, plex: &Plex, cause: Option<&Cause>, runs_on: bool) -> Option<News> {
     use PlexState::{Active, Clean, Empty, IoFail, Offline, SnapAtt, SnapDone, SnapTmp, Stale, Temp};
     let is = || News::new(What::PlexState, format!("is {}", plex.state()));
     let Some(was) = was else { return (plex.state() != Empty).then(is) };
     let left = was.is_attached() && !plex.is_attached();
     match (was.state(), plex.state()) {
+        // One that fails has a cause; what is not there at a start is lost without.
+        (Active | SnapDone | Stale, Stale) if left && runs_on && cause.is_none() => {
+            Some(News::new(What::PlexDetached, "was taken out of its volume"))
+        }
         (Active | Clean | SnapDone | SnapAtt, Stale | IoFail) | (Stale, IoFail) => Some(lost(cause, plex)),
         (Stale, Stale) if left => Some(lost(cause, plex)),
         (Stale | SnapAtt | Temp | IoFail, Active | SnapDone) => {
@@ -126,7 +131,6 @@ fn plex_moved(was: Option<&Plex>, plex: &Plex, cause: Option<&Cause>, volume: &V
         }
         // They come and go with the volume.
         (Active, Clean) | (Clean, Active) | (Empty, Clean | Active) => None,
-        (Active, Active) if volume.state().is_started() => None,
         (one, other) if one == other => None,
         (
             Active | Clean | SnapDone | SnapAtt | Stale | IoFail | Empty | SnapTmp | Temp | Offline,
@@ -178,9 +182,9 @@ mod tests {
     use crate::base::Errno;
     use crate::state::change::{
         Change, CutFacts, CutTarget, Loss, Made, MakeArgs, Presence, Site, StartArgs, add_plexes,
-        after_restart, attach_plex, commit_cut, create_group, finish_make, lose_plex, make_volume,
-        plex_ready, prepare_cut, recover, resync_done, roll_back_cut, set_intent_lost, snapabort, snapstart,
-        start, stop, synced_plex,
+        after_restart, attach_plex, commit_cut, create_group, detach_plex, finish_make, lose_plex,
+        make_volume, plex_ready, prepare_cut, recover, resync_done, roll_back_cut, set_intent_lost,
+        snapabort, snapstart, start, stop, synced_plex,
     };
     use crate::state::{Grade, Ids, MediumPath, PoolMedium};
 
@@ -277,6 +281,30 @@ mod tests {
             let told = story.tell(|group, _| set_intent_lost(group, volume, lost).unwrap());
             assert!(told.len() == 1 && told[0].starts_with(line), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_plex_that_is_taken_out_by_hand_is_not_told_as_lost() {
+        let mut story = made_and_started();
+        let told = story.tell(|group, ids| detach_plex(group, "v", "v-02", ids).unwrap());
+        assert_eq!(
+            told,
+            [
+                "plex.detached v-02: was taken out of its volume [STALE]",
+                "volume.degraded v: 1 of its 2 plexes cannot be relied on"
+            ]
+        );
+        // Its medium has nothing to be mended, but who starts the volume without it is told so.
+        story.tell(|group, ids| attach_plex(group, "v", "v-02", ids).unwrap());
+        let second = story.plex(1);
+        story.tell(|group, ids| synced_plex(group, second, ids).unwrap());
+        story.tell(|group, ids| stop(group, "v", &[], ids).unwrap());
+        let media =
+            vec![(story.plex(0), Presence::Present(None)), (second, Presence::Missing("gone".to_owned()))];
+        let told = story.tell(|group, ids| {
+            start(group, &StartArgs { volume: "v", media: &media, source: None, unix_s: 0 }, ids).unwrap()
+        });
+        assert!(told.iter().any(|line| line.starts_with("plex.lost v-02: ")), "{told:?}");
     }
 
     #[test]

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Every command of the guides, in its order, with disks and directories of this test in place of those that they name.
+# timeout: 600
+. "$(dirname "$0")/cleave.sh"
+
+guides=/cleave/guide
+[[ -d $guides ]] || guides=$(realpath "$(dirname "$0")/../../src/guide")
+start_daemon
+export STATE=$CLEAVE_TEST_STATE
+
+# start_cleaved: what a guide leaves unsaid, a daemon that begins anew.
+start_cleaved() {
+    wait_for 30 gone "$(<"$CLEAVE_SOCKET.pid")"
+    spawn_daemon
+    daemon_answers
+}
+export -f start_cleaved
+
+# commands GUIDE: what stands between ```sh and ```.
+commands() { awk '/^```sh$/ {inside = 1; next} /^```$/ {inside = 0} inside' "$1"; }
+
+for name in lost_state move_disks first_volume backup replace_a_disk; do
+    guide=$guides/$name.md
+    echo "== $name"
+    # No path of a guide stands in this one.
+    mkdir "of-$name" && cd "of-$name"
+    words=()
+    for letter in b c d; do
+        loop_device "disk-$letter" 120M --direct-io=on
+        words+=(-e "s,/dev/sd$letter,$device,g")
+    done
+    for directory in /srv/data /mnt/friday /backup; do words+=(-e "s,$directory,$PWD/here$directory,g"); done
+    for directory in srv/data mnt/friday; do unmount_at_exit "$PWD/here/$directory"; done
+    commands "$guide" | sed "${words[@]}" >script
+    (($(wc -l <script) >= 8)) || die "$guide has no commands: $(<script)"
+    step 150 bash -euxo pipefail script
+    cd ..
+done
+(($(find "$guides" -name '*.md' | wc -l) == 5)) || die "a guide is not run"
+calm_log
