@@ -2,6 +2,7 @@
 
 use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
+use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
 use cleave::control::event::Event;
 use cleave::control::reply::{
     Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Returned, Scrubbed, Status,
@@ -16,6 +17,11 @@ use cleave::control::words::{
 };
 use cleave::control::{ClientMessage, Decoder, PROTOCOL, Request, ServerMessage, decode, encode};
 use cleave::control::{Happening, Severity, What};
+use cleave::probe::{
+    Abilities, Devices, Driver, FileSystem, Form, Host, KernelVersion, Limit, LockedMemory, Module, Nature,
+    Place, RingsFor, Unseen,
+};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -343,6 +349,8 @@ cleave group import /dev/sda /m/v-02.img
 cleave stat
 cleave stat v w --every 5 --count 3
 cleave stat --reset
+cleave doctor
+cleave -g dg doctor --state /srv/state
 cleave task list
 cleave task watch
 cleave task watch 7
@@ -1206,6 +1214,356 @@ fn the_program_speaks_as_it_is_called() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said, "VxVM vxedit ERROR V-5-1-9001 mr: is no keyword; did you mean 'rm'?\n");
+}
+
+// --- the doctor ---------------------------------------------------------------------------------------------------
+
+fn good_host() -> Host {
+    Host {
+        release: "7.3.4+deb13-amd64".to_owned(),
+        kernel: Some(KernelVersion::new(7, 3)),
+        machine: "x86_64".to_owned(),
+        distribution: vec!["debian".to_owned()],
+        module: Module::Loaded,
+        driver: Driver::Can(Abilities {
+            zero_copy: true,
+            recovery: true,
+            safe_stop: true,
+            resize: true,
+            quiesce: true,
+        }),
+        devices: Devices { there: 2, limit: Some(64), unserved: Some(0) },
+        rings: RingsFor::Everybody,
+        ring: Ok(true),
+        udev: true,
+        readers: Some(970),
+        root: true,
+    }
+}
+
+fn place(form: Form, filesystem: &str, nature: Nature) -> Place {
+    Place {
+        form,
+        mode: 0o700,
+        owner: 0,
+        device: 1,
+        filesystem: FileSystem { name: filesystem.to_owned(), nature },
+        free_bytes: 10 << 30,
+        no_more_files: false,
+        read_only: false,
+        direct: true,
+        on_ublk: None,
+    }
+}
+
+fn file(bytes: u64, allocated: u64) -> Place {
+    place(Form::File { bytes, allocated }, "ext4", Nature::Local)
+}
+
+fn health(volume: &str, health: Health, reason: Option<&str>) -> Row {
+    let reasons = reason.into_iter().map(str::to_owned).collect();
+    Row::Health(HealthRow { group: name("default"), volume: name(volume), health, reasons })
+}
+
+/// A host on which all is well: a volume of two plexes, and one of one whose requests' pages are lent.
+fn good_facts() -> Facts {
+    let length = 1 << 30;
+    let active =
+        |volume, number| Row::Plex(plex(volume, number, PlexState::Active, PlexMode::ReadWrite, length));
+    let mut lent = volume("single", length);
+    lent.data_path = Some(DataPath::Zero);
+    let rows = vec![
+        Row::Volume(volume("vol", length)),
+        active("vol", 1),
+        active("vol", 2),
+        health("vol", Health::Ok, None),
+        Row::Volume(lent),
+        active("single", 1),
+        health("single", Health::Ok, None),
+    ];
+    let Reply::Overview(overview) = overview(Health::Ok, true) else { unreachable!() };
+    let paths =
+        ["vol-01", "vol-02", "single-01"].map(|plex| format!("/var/lib/cleave/default/media/{plex}.img"));
+    let mut plexes: std::collections::BTreeMap<PathBuf, _> =
+        paths.iter().map(|path| (path.into(), Ok(file(length, length)))).collect();
+    plexes.insert(paths[2].clone().into(), Ok(file(length, 1 << 20)));
+    plexes.insert(paths[1].clone().into(), Ok(place(Form::Disk, "devtmpfs", Nature::Local)));
+    let tree = |path: &str, expected| LinkTree { path: path.into(), there: true, expected, wrong: vec![] };
+    Facts {
+        host: good_host(),
+        daemon: Ok(Answering {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: 42,
+            overview,
+            rows,
+            groups: vec!["/var/lib/cleave/default".into()],
+        }),
+        memory: LockedMemory { limit: Some(Limit::Unlimited), locked: Some(30 << 20) },
+        state: vec![("/var/lib/cleave".into(), Ok(place(Form::Directory, "xfs", Nature::Local)))],
+        links: vec![tree("/dev/cleave", 2), tree("/dev/vx", 8)],
+        plexes,
+    }
+}
+
+fn down() -> Refusal {
+    let way_out = "start it, as root: cleaved";
+    *Refusal::new(Kind::DaemonDown, "control.down", "/run/cleave/control", "the daemon does not run", way_out)
+}
+
+/// Hosts on which something is not as it should be.
+fn sick_worlds() -> Vec<(&'static str, Facts)> {
+    let mut worlds = Vec::new();
+    let mut world = |about, change: &dyn Fn(&mut Facts)| {
+        let mut facts = good_facts();
+        change(&mut facts);
+        worlds.push((about, facts));
+    };
+    let answering =
+        |facts: &mut Facts, change: &dyn Fn(&mut Answering)| change(facts.daemon.as_mut().unwrap());
+    world("an ordinary user, and a daemon that turns him away", &|facts| {
+        facts.host.root = false;
+        facts.host.driver = Driver::NotPermitted;
+        facts.host.devices.unserved = None;
+        facts.host.rings = RingsFor::Privileged { group: None };
+        facts.host.ring = Err(cleave::base::Errno::from_raw(1));
+        facts.host.udev = false;
+        facts.host.readers = None;
+        facts.memory = LockedMemory { limit: Some(Limit::Bytes(8 << 20)), locked: Some(0) };
+        facts.daemon = Err(*Refusal::new(
+            Kind::Permission,
+            "control.permission",
+            "/run/cleave/control",
+            "this user may not use it",
+            "run it as root, or as a member of the group cleave",
+        ));
+        facts.state[0].1 = Err(Unseen::NotPermitted);
+    });
+    world("a kernel without the driver's module, on Ubuntu", &|facts| {
+        facts.host.release = "6.0.9-generic".to_owned();
+        facts.host.kernel = Some(KernelVersion::new(6, 0));
+        facts.host.distribution = vec!["linuxmint".to_owned(), "ubuntu".to_owned(), "debian".to_owned()];
+        facts.host.module = Module::Absent;
+        facts.host.driver = Driver::Missing;
+        facts.host.devices = Devices { there: 0, limit: None, unserved: None };
+        facts.host.rings = RingsFor::Nobody;
+        facts.host.ring = Err(cleave::base::Errno::from_raw(1));
+        facts.daemon = Err(down());
+        facts.memory.limit = None;
+        facts.state[0].1 = Err(Unseen::Missing);
+        facts.links[0] = LinkTree { path: "/dev/cleave".into(), there: false, expected: 0, wrong: vec![] };
+    });
+    world("an old kernel, nearly full of devices that wait for a daemon", &|facts| {
+        facts.host.release = "6.1.0-44-amd64".to_owned();
+        facts.host.kernel = Some(KernelVersion::new(6, 1));
+        facts.host.driver = Driver::Can(Abilities {
+            zero_copy: false,
+            recovery: false,
+            safe_stop: false,
+            resize: false,
+            quiesce: false,
+        });
+        facts.host.devices = Devices { there: 60, limit: Some(64), unserved: Some(2) };
+        facts.daemon = Err(down());
+    });
+    world("modules that are not those of the kernel, and one too many device", &|facts| {
+        facts.host.kernel = Some(KernelVersion::new(6, 12));
+        facts.host.module = Module::NoModules;
+        facts.host.driver = Driver::Silent;
+        facts.host.devices = Devices { there: 64, limit: Some(64), unserved: None };
+        facts.host.ring = Ok(false);
+        facts.daemon =
+            Err(*Refusal::new(Kind::DaemonTalk, "control.silent", "x", "cleaved did not answer in time", ""));
+    });
+    world("a driver that is not loaded, in Debian", &|facts| {
+        facts.host.kernel = None;
+        facts.host.module = Module::Loadable;
+        facts.host.driver = Driver::NoNode;
+        facts.host.ring = Err(cleave::base::Errno::from_raw(38));
+        facts.memory.locked = Some(0);
+    });
+    world("a module that only another kernel has, in Debian, in a container", &|facts| {
+        facts.host.module = Module::Absent;
+        facts.host.driver = Driver::NotPermitted;
+        facts.host.ring = Err(cleave::base::Errno::from_raw(1));
+        facts.memory.locked = None;
+        answering(facts, &|daemon| daemon.version = "0.0.9".to_owned());
+    });
+    world("a driver that fails, from a distribution that is not known", &|facts| {
+        facts.host.module = Module::Absent;
+        facts.host.distribution.clear();
+        let (reason, way_out) = ("the kernel took too long to answer".to_owned(), "see its log".to_owned());
+        facts.host.driver = Driver::Fails { reason, way_out };
+        facts.host.ring = Err(cleave::base::Errno::from_raw(12));
+    });
+    world("state directories in memory, with a server, full, on a volume", &|facts| {
+        let directory = |name, nature| place(Form::Directory, name, nature);
+        let mut memory = directory("tmpfs", Nature::Memory);
+        (memory.mode, memory.free_bytes) = (0o755, 20 << 20);
+        let mut server = directory("nfs", Nature::Remote);
+        (server.owner, server.free_bytes) = (65534, 0);
+        let mut full = directory("ext4", Nature::Local);
+        (full.read_only, full.no_more_files) = (true, true);
+        full.on_ublk = Some(vec!["dm-0".to_owned(), "ublkb3".to_owned()]);
+        facts.state = vec![
+            ("/run/state".into(), Ok(memory)),
+            ("/net/state".into(), Ok(server)),
+            ("/mnt/state".into(), Ok(full)),
+            ("/etc/passwd".into(), Ok(file(9, 4096))),
+            ("/gone".into(), Err(Unseen::Missing)),
+            ("/hangs".into(), Err(Unseen::Hangs)),
+            ("/broken".into(), Err(Unseen::Error(cleave::base::Errno::IO))),
+        ];
+    });
+    world("volumes that are not well, and links that lead elsewhere", &|facts| {
+        answering(facts, &|daemon| {
+            daemon.overview.notes = vec!["group g waits for its state directory".to_owned()];
+            daemon.rows[3] = health("vol", Health::Degraded, Some("plex vol-02 is STALE"));
+            daemon.rows[6] = health("single", Health::Failed, Some("it does not serve\u{7}"));
+            let Row::Volume(single) = &mut daemon.rows[4] else { unreachable!() };
+            single.data_path = Some(DataPath::Copy);
+        });
+        facts.links[0].wrong = vec![("/dev/cleave/default/vol".into(), "default/vol".to_owned())];
+    });
+    for (about, asked, used, block, lends) in [
+        ("lent until the next start", DataPath::Copy, DataPath::Zero, 512, true),
+        ("copied as was asked for", DataPath::Copy, DataPath::Copy, 512, true),
+        ("lent as was asked for", DataPath::Zero, DataPath::Zero, 512, true),
+        ("not lent by this kernel", DataPath::Zero, DataPath::Copy, 512, false),
+        ("copied by this kernel", DataPath::Auto, DataPath::Copy, 512, false),
+        ("blocks too large to be lent", DataPath::Zero, DataPath::Copy, 4096, true),
+        ("blocks too large", DataPath::Auto, DataPath::Copy, 4096, true),
+    ] {
+        world(about, &|facts| {
+            let Driver::Can(can) = &mut facts.host.driver else { unreachable!() };
+            can.zero_copy = lends;
+            answering(facts, &|daemon| {
+                let Row::Volume(single) = &mut daemon.rows[4] else { unreachable!() };
+                (single.data, single.data_path, single.block_bytes) = (asked, Some(used), block);
+            });
+        });
+    }
+    world("plexes in memory, on a ublk device, without room", &|facts| {
+        let mut places = facts.plexes.values_mut();
+        let mut memory = place(Form::File { bytes: 1 << 30, allocated: 0 }, "tmpfs", Nature::Memory);
+        (memory.free_bytes, memory.direct) = (1 << 30, false);
+        *places.next().unwrap() = Ok(memory.clone());
+        memory.filesystem = FileSystem { name: "btrfs".to_owned(), nature: Nature::Local };
+        *places.next().unwrap() = Ok(memory);
+        let mut below = file(1 << 30, 1 << 30);
+        below.on_ublk = Some(vec!["ublkb7".to_owned()]);
+        *places.next().unwrap() = Ok(below);
+    });
+    world("plexes that are gone, hang, or are no file", &|facts| {
+        let mut places = facts.plexes.values_mut();
+        *places.next().unwrap() = Err(Unseen::Missing);
+        *places.next().unwrap() = Err(Unseen::Hangs);
+        *places.next().unwrap() = Ok(place(Form::Directory, "ext4", Nature::Local));
+    });
+    world("plexes that may not be looked at, or not written", &|facts| {
+        let mut places = facts.plexes.values_mut();
+        *places.next().unwrap() = Err(Unseen::NotPermitted);
+        let mut protected = file(1 << 30, 1 << 30);
+        protected.read_only = true;
+        *places.next().unwrap() = Ok(protected);
+        *places.next().unwrap() =
+            Ok(place(Form::File { bytes: 9, allocated: 1 << 31 }, "nfs", Nature::Remote));
+    });
+    worlds
+}
+
+#[test]
+fn the_doctor_reads_like_this() {
+    let good = doctor::judge(&good_facts());
+    let answer = doctor::show(&good);
+    assert_eq!(answer.code, 0, "{}", answer.text);
+    let mut text = format!("# all is well\n{}exit code 0\n", answer.text);
+    text += &format!("# the same with --json\n{}\n", serde_json::to_string_pretty(&answer.json).unwrap());
+    let mut seen: BTreeSet<(&str, Level)> =
+        good.iter().map(|finding| (finding.id.id(), finding.level)).collect();
+    let whole: BTreeSet<String> = good.iter().map(|finding| format!("{finding:?}")).collect();
+    for (about, facts) in sick_worlds() {
+        let findings = doctor::judge(&facts);
+        for Finding { id, level, object, found, way_out } in &findings {
+            assert_eq!(*level == Level::Ok, way_out.is_empty(), "{about}: {id:?} {found}: {way_out}");
+            assert!(!object.is_empty() && !found.is_empty(), "{about}: {id:?}");
+            seen.insert((id.id(), *level));
+        }
+        let answer = doctor::show(&findings);
+        let worst = findings.iter().map(|finding| finding.level).max().unwrap();
+        let code = match worst {
+            Level::Ok | Level::Note => 0,
+            Level::Warn => 80,
+            Level::Fail => 81,
+        };
+        assert_eq!(answer.code, code, "{about}");
+        assert_eq!(answer.json["level"], worst.word(), "{about}");
+        assert_eq!(answer.json["checks"].as_array().unwrap().len(), findings.len());
+        assert_eq!(answer.text.lines().count(), findings.len() + 1, "{about}: a line each");
+        // What is as on a good host is not told again here.
+        let told: Vec<Finding> =
+            findings.into_iter().filter(|finding| !whole.contains(&format!("{finding:?}"))).collect();
+        text += &format!("# {about}\n{}exit code {code}\n", doctor::show(&told).text);
+    }
+    for check in Check::ALL {
+        let id = check.id();
+        assert!(seen.contains(&(id, Level::Ok)) || *check == Check::UblkFeatures, "{id} is never good");
+        let sick = [Level::Note, Level::Warn, Level::Fail].iter().any(|level| seen.contains(&(id, *level)));
+        assert!(sick, "{id} is always good");
+    }
+    golden("cli-doctor.txt", &text);
+}
+
+#[test]
+fn the_doctor_looks_at_this_host_with_and_without_a_daemon() {
+    let findings = |line: &str, daemon: Option<&Daemon>| {
+        let (code, out, err) = run(&format!("{line} --json"), daemon.map(|daemon| daemon.socket.as_path()));
+        assert!([0, 80, 81].contains(&code) && err.is_empty(), "{code}: {err}");
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let checks = document["checks"].as_array().unwrap().clone();
+        for check in &checks {
+            let id = check["id"].as_str().unwrap();
+            assert!(Check::ALL.iter().any(|known| known.id() == id), "{id}");
+            assert_eq!(check["level"] == "ok", check.get("way_out").is_none(), "{check}");
+        }
+        let of = move |id: &str| checks.iter().find(|check| check["id"] == id).cloned().unwrap_or_default();
+        (code, of)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (_, of) = findings(&format!("doctor --state {}", directory.path().display()), None);
+    assert_eq!(of("daemon.runs")["level"], "warn");
+    assert_eq!(of("kernel.release")["object"].as_str().unwrap().split(' ').next(), Some("Linux"));
+    assert_eq!(of("state.directory")["object"].as_str(), directory.path().to_str());
+    assert_eq!(of("state.below")["level"], "ok");
+    let (_, of) = findings("doctor --state /nonexistent/state", None);
+    assert_eq!(of("state.directory")["level"], "note", "before the first start");
+
+    let (rows, listed) = listing();
+    let mut rows_of_all = rows[2..8].to_vec();
+    rows_of_all.insert(4, health("vol", Health::Degraded, Some("plex vol-03 is IOFAIL")));
+    let daemon = Daemon::new(move |request| {
+        let (rows, reply) = match request {
+            Request::Overview(_) => (rows_of_all.clone(), overview(Health::Degraded, true)),
+            _ => (rows[..2].to_vec(), listed.clone()),
+        };
+        let rows = rows.into_iter().map(|row| Send::message(ServerMessage::Row(row)));
+        rows.chain([Send::message(ServerMessage::Done(reply))]).collect()
+    });
+    let (code, of) = findings("doctor", Some(&daemon));
+    assert!(code >= 80, "there is no such device, and no such plex");
+    assert_eq!(of("daemon.runs")["level"], "ok");
+    assert_eq!(of("daemon.version")["level"], "ok");
+    assert_eq!(of("volume.health")["found"], "plex vol-03 is IOFAIL");
+    assert_eq!(of("links.lead")["object"], "/dev/cleave/default/vol");
+    assert_eq!(of("plex.medium")["level"], "warn");
+    assert_eq!(of("volume.data")["found"], "data are copied, as it has several plexes");
+    let (_, of) = findings("doctor -g g", Some(&daemon));
+    assert_eq!(of("daemon.volumes")["level"], "ok");
+    let asked: Vec<String> =
+        daemon.heard.lock().unwrap().iter().map(|request| serde_json::to_string(request).unwrap()).collect();
+    assert!(
+        !asked[0].contains("\"g\"") && asked[2].contains("\"g\"") && asked[3].contains("\"g\""),
+        "{asked:?}"
+    );
 }
 
 // --- archives -----------------------------------------------------------------------------------------------------

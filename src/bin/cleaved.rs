@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cleave::base::Kind;
-use cleave::control::SOCKET_PATH;
+use cleave::control::{SOCKET_PATH, STATE_DIRECTORY};
 use cleave::daemon::{self, Options, freeze, standalone};
 use cleave::volume::KEEPS_MAPS;
 
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let options = Options {
-        state: arguments.state.unwrap_or_else(|| standalone::STATE.into()),
+        state: arguments.state.unwrap_or_else(|| STATE_DIRECTORY.into()),
         socket: arguments.socket,
         admin_group: arguments.admin_group,
         hook: arguments.hook,

@@ -98,6 +98,8 @@ enum Verb {
     Task(verbs::task::TaskVerb),
     /// Show how everything is, on one screen; works without the daemon
     Status(verbs::status::StatusArgs),
+    /// Look whether this host and Cleave on it are as they should be, and tell what to do where not
+    Doctor(verbs::doctor::DoctorArgs),
     /// End a volume whatever hangs: what waits for it gets EIO; works without the daemon
     ForceStop(verbs::force_stop::ForceStopArgs),
     /// Show what can be read of configurations, labels and maps, damaged or not; needs no daemon
@@ -147,6 +149,7 @@ impl Verb {
             Self::Stat(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
             Self::Status(args) => args.action(options),
+            Self::Doctor(args) => args.action(options),
             Self::ForceStop(args) => args.action(options),
             Self::Dump(args) => args.action(options),
             Self::Events(args) => args.action(options),

@@ -85,6 +85,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Archive(work) => work.run(&mut progress),
         Action::Mount(work) => work.run(),
         Action::Stat(work) => work.run(options, &mut progress),
+        Action::Doctor(work) => Ok(work.run(options)),
         Action::Manual(directory) => verbs::manual::write(&directory),
     }
 }

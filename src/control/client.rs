@@ -20,6 +20,13 @@ pub fn socket_path(explicit: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(SOCKET_PATH))
 }
 
+/// Where the last daemon of `socket` had its state, as it left word beside the socket.
+#[must_use]
+pub fn last_state(socket: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(socket.with_extension("lock")).ok()?;
+    text.lines().nth(1).filter(|line| line.starts_with('/')).map(PathBuf::from)
+}
+
 /// The time limits of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {

@@ -31,7 +31,7 @@ pub mod request;
 pub mod row;
 pub mod words;
 
-pub use client::{Client, socket_path};
+pub use client::{Client, last_state, socket_path};
 pub use event::Event;
 pub use frame::{Decoder, FrameError, decode, encode};
 pub use happening::{Happening, Severity, What};
@@ -50,6 +50,9 @@ pub const SOCKET_PATH: &str = "/run/cleave/control";
 
 /// The environment variable that names another socket.
 pub const SOCKET_ENV: &str = "CLEAVE_SOCKET";
+
+/// The directory of the groups' state directories unless the daemon was told otherwise.
+pub const STATE_DIRECTORY: &str = "/var/lib/cleave";
 
 /// The longest silence of a daemon that works on a request.
 pub const ALIVE_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,15 +7,21 @@
 //! The texts of the kernel are parsed by functions without I/O; [`View`] reads them, of this host or of a copy of the two
 //! trees.
 
+mod driver;
 mod holders;
 mod host;
 mod mounts;
+mod place;
 mod stack;
+mod texts;
 
+pub use driver::{Abilities, Driver, Module};
 pub use holders::Holder;
-pub use host::{Host, KernelVersion};
+pub use host::{Devices, Host, KernelVersion, LockedMemory, RingsFor};
 pub use mounts::Mount;
+pub use place::{FileSystem, Form, Nature, Place, Unseen, leads_to, look};
 pub use stack::DeviceNumber;
+pub use texts::Limit;
 
 use std::path::{Path, PathBuf};
 

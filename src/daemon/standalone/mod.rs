@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::catalog::{group_directories, look};
-use crate::control::{Reply, Row, ServerMessage};
+use crate::control::{Reply, Row, STATE_DIRECTORY, ServerMessage, last_state};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -35,16 +35,16 @@ pub struct Question {
     pub socket: PathBuf,
 }
 
-/// The directory of the groups' state directories unless told otherwise.
-pub const STATE: &str = "/var/lib/cleave";
-
 /// Answer `question` on standard output; the exit code.
 ///
 /// # Errors
 /// The refusal, for standard error: `status` and `force-stop` have sent it as a message already.
 pub fn answer(question: &Question) -> u8 {
-    let state =
-        question.state.clone().or_else(|| last_state(&question.socket)).unwrap_or_else(|| STATE.into());
+    let state = question
+        .state
+        .clone()
+        .or_else(|| last_state(&question.socket))
+        .unwrap_or_else(|| STATE_DIRECTORY.into());
     let outcome = match question.verb.as_str() {
         "status" => told(status::status(question, &state)),
         "force-stop" => told(force_stop::force_stop(question, &state)),
@@ -138,12 +138,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Refused {
         reason,
         "run it as root, and see to the directory",
     )
-}
-
-/// Where the last daemon of `socket` had its state, as it left word beside the socket.
-fn last_state(socket: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(socket.with_extension("lock")).ok()?;
-    text.lines().nth(1).filter(|line| line.starts_with('/')).map(PathBuf::from)
 }
 
 /// The process id of the daemon that holds the lock at `path`, if one does.

@@ -174,6 +174,12 @@ impl Features {
     pub const fn resize(self) -> bool {
         self.has(sys::UBLK_F_UPDATE_SIZE)
     }
+
+    /// Whether a device can be brought to rest and handed over while its server lives.
+    #[must_use]
+    pub const fn quiesce(self) -> bool {
+        self.has(sys::UBLK_F_QUIESCE)
+    }
 }
 
 /// What the driver can do, or why it cannot be asked.
@@ -291,7 +297,8 @@ fn ids() -> Vec<u32> {
 }
 
 /// How many devices there are, and how many the driver admits.
-pub(super) fn occupancy() -> (usize, Option<u32>) {
+#[must_use]
+pub fn occupancy() -> (usize, Option<u32>) {
     let limit = std::fs::read_to_string("/sys/module/ublk_drv/parameters/ublks_max").ok();
     (ids().len(), limit.and_then(|text| text.trim().parse().ok()))
 }

@@ -19,7 +19,7 @@ mod error;
 mod queue;
 
 pub use control::{
-    DeviceMark, DeviceState, Existing, Features, TryStop, delete, existing, features, try_stop,
+    DeviceMark, DeviceState, Existing, Features, TryStop, delete, existing, features, occupancy, try_stop,
 };
 pub use device::{DataMode, DeviceOptions, Stopped, UblkDevice, add, recover};
 pub use error::{ExportError, ExportFault};
