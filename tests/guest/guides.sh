@@ -5,6 +5,8 @@
 
 guides=/cleave/guide
 [[ -d $guides ]] || guides=$(realpath "$(dirname "$0")/../../src/guide")
+need_state_disk
+chmod 700 "$CLEAVE_TEST_STATE"
 start_daemon
 export STATE=$CLEAVE_TEST_STATE
 

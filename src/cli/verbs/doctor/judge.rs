@@ -84,7 +84,12 @@ fn module(host: &Host, out: &mut Findings) {
         Module::BuiltIn => out.ok(check, object, "is built into the kernel"),
         Module::Loaded => out.ok(check, object, "is loaded"),
         Module::Loadable => {
-            out.fail(check, object, "is not loaded", "modprobe ublk_drv; cleaved does so when it starts");
+            out.note(
+                check,
+                object,
+                "is not loaded",
+                "cleaved does so when it starts; by hand: modprobe ublk_drv",
+            );
         }
         Module::Absent => {
             out.fail(check, object, "is not among the modules of this kernel", source(host));
@@ -126,6 +131,9 @@ fn driver(host: &Host, out: &mut Findings) {
             "give this container or service the device and CAP_SYS_ADMIN",
         ),
         Driver::NotPermitted => out.note(check, object, "may not be opened by this user", "run it as root"),
+        Driver::Missing if host.module == Module::Loadable => {
+            out.note(check, object, "is missing", "it comes with the driver");
+        }
         Driver::Missing => out.fail(check, object, "is missing", "have the driver loaded first"),
         Driver::NoNode => out.fail(
             check,
