@@ -2,6 +2,7 @@
 
 use io_uring::{opcode, squeue, types};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,7 +38,8 @@ const WORKER_IN_MEMORY_BYTES: usize = 256 << 10;
 /// * A short transfer is continued; where it ends inside a block, or at the medium's end, it is [`Errno::IO`].
 #[derive(Clone)]
 pub struct RingDevice<S> {
-    medium: Medium,
+    /// Counted by this thread alone: each operation holds it.
+    medium: Rc<Medium>,
     submitter: S,
     /// The turn of the ring in which the size of the file was looked at last.
     looked: Cell<u64>,
@@ -87,8 +89,8 @@ fn zeroes() -> &'static OwnedBuffer {
 impl<S: Submitter> RingDevice<S> {
     /// A handle of `medium` that submits through `submitter`.
     #[must_use]
-    pub const fn new(medium: Medium, submitter: S) -> Self {
-        Self { medium, submitter, looked: Cell::new(u64::MAX) }
+    pub fn new(medium: Medium, submitter: S) -> Self {
+        Self { medium: Rc::new(medium), submitter, looked: Cell::new(u64::MAX) }
     }
 
     /// That a file was not cut off: looked at once for all that completed together.
@@ -104,7 +106,7 @@ impl<S: Submitter> RingDevice<S> {
 
     /// The medium.
     #[must_use]
-    pub const fn medium(&self) -> &Medium {
+    pub fn medium(&self) -> &Medium {
         &self.medium
     }
 
@@ -112,10 +114,10 @@ impl<S: Submitter> RingDevice<S> {
         types::Fd(self.medium.raw_fd())
     }
 
-    /// Submit, again after an interruption; the count of the completion or its error.
-    async fn count(&self, buffer: Option<&Buffer>, entry: &squeue::Entry) -> Result<u32, Errno> {
+    /// Submit what `entry` makes, again after an interruption; the count of the completion or its error.
+    async fn count(&self, buffer: Option<&Buffer>, entry: impl Fn() -> squeue::Entry) -> Result<u32, Errno> {
         loop {
-            let mut held = Held { medium: Some(self.medium.clone()), ..Held::default() };
+            let mut held = Held { medium: Some(Rc::clone(&self.medium)), ..Held::default() };
             match buffer {
                 Some(Buffer::Owned(memory)) => held.buffer = Some(memory.clone()),
                 // Each time anew: the request may have been answered meanwhile, and another be in its slot.
@@ -129,7 +131,7 @@ impl<S: Submitter> RingDevice<S> {
             }
             // SAFETY: every entry made in this file names the medium's descriptor, and memory of `buffer` alone or a slot
             // of the ring's table.
-            let result = unsafe { self.submitter.submit(entry.clone(), held) }.await;
+            let result = unsafe { self.submitter.submit(entry(), held) }.await;
             match u32::try_from(result) {
                 Ok(count) => return Ok(count),
                 Err(_) if result == -libc::EINTR || result == -libc::EAGAIN => {}
@@ -188,11 +190,11 @@ impl<S: Submitter> RingDevice<S> {
                     self.transfer_in_memory(offset, memory, write.is_some()).await?
                 }
                 _ => {
-                    let mut entry = self.transfer_entry(offset, &buffer, write);
-                    if for_worker {
-                        entry = entry.flags(squeue::Flags::ASYNC);
-                    }
-                    self.count(Some(&buffer), &entry).await? as usize
+                    let entry = || match self.transfer_entry(offset, &buffer, write) {
+                        entry if for_worker => entry.flags(squeue::Flags::ASYNC),
+                        entry => entry,
+                    };
+                    self.count(Some(&buffer), entry).await? as usize
                 }
             };
             if count == buffer.len() {
@@ -238,19 +240,23 @@ impl<S: Submitter> RingDevice<S> {
     }
 
     async fn flush(&self) -> Result<(), Errno> {
-        let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
-        #[cfg(feature = "museum")]
-        let entry =
-            if museum::shows(Exhibit::FlushOfTheWrongKind) { opcode::Nop::new().build() } else { entry };
-        self.medium.flushes().run(async { self.count(None, &entry).await.map(drop) }).await
+        let entry = || {
+            #[cfg(feature = "museum")]
+            if museum::shows(Exhibit::FlushOfTheWrongKind) {
+                return opcode::Nop::new().build();
+            }
+            opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build()
+        };
+        self.medium.flushes().run(async { self.count(None, entry).await.map(drop) }).await
     }
 
     /// Zero without writing; `false` when the medium cannot do it this way.
     async fn fallocate(&self, way: Way, range: ByteRange) -> Result<bool, Errno> {
         for piece in range.pieces(FALLOCATE_BYTES) {
-            let entry =
-                opcode::Fallocate::new(self.fd(), piece.length).offset(piece.offset).mode(way.mode()).build();
-            match self.count(None, &entry).await {
+            let entry = || {
+                opcode::Fallocate::new(self.fd(), piece.length).offset(piece.offset).mode(way.mode()).build()
+            };
+            match self.count(None, entry).await {
                 Ok(_) => {}
                 // ENOSYS, ENODEV and ENOTTY: answers of layered file systems and drivers to a mode they do not have.
                 Err(errno)
@@ -322,12 +328,12 @@ impl<S: Submitter> BlockDevice for RingDevice<S> {
                 self.transfer(offset, buffer, Some(durability)).await
             }
             Request::WriteZeroes { range, space, durability } => {
-                self.write_zeroes(range, space, durability).await
+                Box::pin(self.write_zeroes(range, space, durability)).await
             }
             Request::Discard { range } => {
-                self.write_zeroes(range, Space::Release, Durability::Volatile).await
+                Box::pin(self.write_zeroes(range, Space::Release, Durability::Volatile)).await
             }
-            Request::Flush => self.flush().await,
+            Request::Flush => Box::pin(self.flush()).await,
         }
     }
 

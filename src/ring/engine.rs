@@ -131,6 +131,10 @@ pub struct Core {
     wake_armed: Cell<bool>,
     /// How often completions were taken.
     taken: Cell<u64>,
+    /// Operations for the ring, which is gone to once for all of them.
+    queued: RefCell<Vec<squeue::Entry>>,
+    /// Room for what the ring gives: the data and result of each completion.
+    completed: Cell<Vec<(u64, i32)>>,
     clock: RingClock,
 }
 
@@ -152,27 +156,14 @@ impl Core {
     pub(super) unsafe fn push(&self, entry: squeue::Entry, held: Held) -> usize {
         let index = self.operations.borrow_mut().insert(held);
         // SAFETY: the caller's promise: what the entry names lives until its completion, which frees `held`.
-        unsafe { self.queue(&entry.user_data(index as u64)) };
+        unsafe { self.queue(entry.user_data(index as u64)) };
         index
     }
 
     /// # Safety
     /// What `entry` names must stay valid until its completion.
-    unsafe fn queue(&self, entry: &squeue::Entry) {
-        loop {
-            // SAFETY: the caller's promise.
-            if self.with_ring(|ring| unsafe { ring.submission().push(entry).is_ok() }) {
-                return;
-            }
-            // The queue is full: hand it to the kernel now. EBUSY and EAGAIN mean that completions must be taken first.
-            match self.with_ring(|ring| ring.submit()) {
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => self.take_completions(),
-                    _ => panic!("io_uring refuses submissions: {error}"),
-                },
-            }
-        }
+    unsafe fn queue(&self, entry: squeue::Entry) {
+        self.queued.borrow_mut().push(entry);
     }
 
     pub(super) fn poll(&self, index: usize, waker: &Waker) -> Poll<i32> {
@@ -217,12 +208,11 @@ impl Core {
 
     fn take_completions(&self) {
         self.taken.set(self.taken.get() + 1);
-        loop {
-            let Some((data, result)) = self
-                .with_ring(|ring| ring.completion().next().map(|entry| (entry.user_data(), entry.result())))
-            else {
-                return;
-            };
+        let mut completed = self.completed.take();
+        self.with_ring(|ring| {
+            completed.extend(ring.completion().map(|entry| (entry.user_data(), entry.result())));
+        });
+        for (data, result) in completed.drain(..) {
             if data == WAKE {
                 self.wake_armed.set(false);
             } else if data == ALARM {
@@ -237,6 +227,7 @@ impl Core {
                 drop(held);
             }
         }
+        self.completed.set(completed);
     }
 
     fn arm_wake(&self) {
@@ -247,7 +238,7 @@ impl Core {
                     .user_data(WAKE);
             // SAFETY: the buffer and the eventfd live as long as the core, which outlives the read: `Engine::end` waits
             // for its completion.
-            unsafe { self.queue(&entry) };
+            unsafe { self.queue(entry) };
         }
     }
 
@@ -273,18 +264,37 @@ impl Core {
             let entry = opcode::Timeout::new(self.alarm_time.as_ptr()).build();
             // SAFETY: the time lives as long as the core, and the kernel takes it when it takes the entry. Should it not have
             // taken the one before, that completes as early as this, and nobody misses it.
-            unsafe { self.queue(&entry.user_data(ALARM)) };
+            unsafe { self.queue(entry.user_data(ALARM)) };
         }
     }
 
     /// Hand over the submissions; with `wait`, sleep until a completion.
     fn enter(&self, wait: bool) {
-        let result = self.with_ring(|ring| ring.submit_and_wait(usize::from(wait)));
-        if let Err(error) = result {
-            match error.raw_os_error() {
-                // A signal; completions or memory needed first.
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                _ => panic!("io_uring refuses to be entered: {error}"),
+        // Nobody queues meanwhile: a task that is woken runs later.
+        let mut queued = self.queued.borrow_mut();
+        let mut taken = 0;
+        loop {
+            let result = self.with_ring(|ring| {
+                let mut submissions = ring.submission();
+                // SAFETY: who queued it promised that what it names stays valid until it completes.
+                while taken < queued.len() && unsafe { submissions.push(&queued[taken]).is_ok() } {
+                    taken += 1;
+                }
+                drop(submissions);
+                ring.submit_and_wait(usize::from(wait && taken == queued.len()))
+            });
+            let is_done = taken == queued.len();
+            if let Err(error) = result {
+                match error.raw_os_error() {
+                    // A signal; completions or memory needed first.
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) if is_done => {}
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => self.take_completions(),
+                    _ => panic!("io_uring refuses to be entered: {error}"),
+                }
+            }
+            if is_done {
+                queued.clear();
+                return;
             }
         }
     }
@@ -493,6 +503,8 @@ impl Engine {
             wake_count: OwnedBuffer::zeroed(8),
             wake_armed: Cell::new(false),
             taken: Cell::new(0),
+            queued: RefCell::default(),
+            completed: Cell::default(),
             clock: RingClock { core: core.clone() },
         });
         Ok(Self { core })

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,15 +24,19 @@ pub struct RequestPages {
     stride: u64,
     /// Slots whose requests were answered before all work on them had ended.
     retired: RefCell<BTreeSet<u16>>,
-    lent: Arc<AtomicU32>,
+    lent: Rc<Lent>,
 }
 
 /// Pages that an operation has until this is dropped.
-pub struct Lease(Arc<AtomicU32>);
+pub struct Lease(Rc<Lent>);
+
+/// The count of what is lent, which all threads share; its holders on one thread are counted by that thread alone.
+#[derive(Debug)]
+struct Lent(Arc<AtomicU32>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
+        self.0.0.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -39,8 +44,8 @@ impl RequestPages {
     /// The bytes of slot 0's request begin at `first` in `file`, those of each other `stride` behind the one before. A
     /// transfer is a copy in memory and waits for nothing. `lent` counts operations that have pages of the requests.
     #[must_use]
-    pub const fn new(file: OwnedFd, first: u64, stride: u64, lent: Arc<AtomicU32>) -> Self {
-        Self { file, first, stride, retired: RefCell::new(BTreeSet::new()), lent }
+    pub fn new(file: OwnedFd, first: u64, stride: u64, lent: Arc<AtomicU32>) -> Self {
+        Self { file, first, stride, retired: RefCell::new(BTreeSet::new()), lent: Rc::new(Lent(lent)) }
     }
 
     fn lends(&self, slot: u16) -> bool {
@@ -50,8 +55,8 @@ impl RequestPages {
     /// For one operation with the pages of `slot`'s request; `None` when they are not lent any more.
     pub(super) fn lease(&self, slot: u16) -> Option<Lease> {
         self.lends(slot).then(|| {
-            self.lent.fetch_add(1, Ordering::Relaxed);
-            Lease(Arc::clone(&self.lent))
+            self.lent.0.fetch_add(1, Ordering::Relaxed);
+            Lease(Rc::clone(&self.lent))
         })
     }
 

@@ -15,7 +15,7 @@ pub struct Held {
     /// Memory that the kernel reads or writes.
     pub buffer: Option<OwnedBuffer>,
     /// The medium whose descriptor is used.
-    pub medium: Option<Medium>,
+    pub medium: Option<Rc<Medium>>,
     /// Pages of a request that the kernel reads or writes.
     pub lease: Option<Lease>,
 }
