@@ -51,7 +51,7 @@ impl ExtentMap {
     /// Set every extent that `range` touches; true when one of them was clear before.
     pub fn set(&self, range: ByteRange) -> bool {
         let (first, end) = Extent::span(range);
-        self.bits.set_range(first.0, end.0)
+        if end.0 == first.0 + 1 { self.bits.set(first.0) } else { self.bits.set_range(first.0, end.0) }
     }
 
     /// Set all extents.

@@ -15,6 +15,7 @@
 //! A request that waits for its range is not counted in a lane yet: it is new, not in flight, and a hold does not wait for
 //! it.
 
+use std::ops::Deref;
 use std::task::{Poll, Waker};
 
 use crate::base::museum::{self, Exhibit};
@@ -40,10 +41,30 @@ struct Lane {
 }
 
 /// What a waiting entry waits on.
-struct Waiter {
+pub(super) struct Waiter {
     /// Pairs of (shard, earlier overlapping entry) that are still there.
     blockers: AtomicUsize,
     waker: Mutex<Option<Waker>>,
+}
+
+impl Waiter {
+    /// None where there is no blocker.
+    fn behind(blockers: usize) -> Option<Arc<Self>> {
+        let waiter = || Arc::new(Self { blockers: AtomicUsize::new(blockers), waker: Mutex::new(None) });
+        (blockers > 0).then(waiter)
+    }
+
+    pub(super) async fn wait(&self) {
+        std::future::poll_fn(|cx| {
+            if self.blockers.load(Ordering::Acquire) == 0 {
+                return Poll::Ready(());
+            }
+            *lock(&self.waker) = Some(cx.waker().clone());
+            // The last blocker may have gone between the look and the registration.
+            if self.blockers.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
 
 struct Entry {
@@ -57,6 +78,27 @@ struct Entry {
 struct Shard {
     /// In order of arrival.
     entries: Vec<Entry>,
+}
+
+impl Shard {
+    /// How many entries overlap `range`.
+    fn overlapping(&self, range: ByteRange) -> usize {
+        self.entries.iter().filter(|entry| entry.range.overlaps(range)).count()
+    }
+
+    /// Take out the entry of `ticket`; those that waited for it last are put into `woken`.
+    fn remove(&mut self, ticket: usize, range: ByteRange, woken: &mut Vec<Arc<Waiter>>) {
+        let at = self.entries.iter().position(|entry| entry.ticket == ticket);
+        let at = at.expect("an entry stands in all its shards until it is removed");
+        self.entries.remove(at);
+        for later in self.entries[at..].iter().filter(|later| later.range.overlaps(range)) {
+            let waiter = later.waiter.as_ref().expect("an entry behind an overlapping one waits");
+            // AcqRel: the later request sees all that the earlier one did.
+            if waiter.blockers.fetch_sub(1, Ordering::AcqRel) == 1 {
+                woken.push(Arc::clone(waiter));
+            }
+        }
+    }
 }
 
 /// The gate of one volume.
@@ -196,17 +238,16 @@ impl Gate {
         let (ticket, waiter) = self.insert(range);
         let held = Held { gate: Arc::clone(self), ticket, range };
         if let Some(waiter) = waiter {
-            std::future::poll_fn(|cx| {
-                if waiter.blockers.load(Ordering::Acquire) == 0 {
-                    return Poll::Ready(());
-                }
-                *lock(&waiter.waker) = Some(cx.waker().clone());
-                // The last blocker may have gone between the look and the registration.
-                if waiter.blockers.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
+            waiter.wait().await;
         }
         held
+    }
+
+    /// As [`acquire`](Self::acquire) for whoever borrows the gate: the range is held once the second is waited for, if there
+    /// is one. A request that nothing stands before needs no future for it.
+    pub(super) fn arrive(&self, range: ByteRange) -> (Held<&Self>, Option<Arc<Waiter>>) {
+        let (ticket, waiter) = self.insert(range);
+        (Held { gate: self, ticket, range }, waiter)
     }
 
     /// Take `range` only if nothing that overlaps it is there.
@@ -226,16 +267,23 @@ impl Gate {
         self.ticket.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The one shard that all of `range` is in, as of nearly all requests.
+    fn only_shard(&self, range: ByteRange) -> Option<MutexGuard<'_, Shard>> {
+        let first = range.offset / SHARD_BYTES;
+        let last = (range.end().max(range.offset + 1) - 1) / SHARD_BYTES;
+        let one = first == last || museum::shows(Exhibit::SpanningWriteCountedOnce);
+        one.then(|| lock(&self.shards[(first % SHARDS as u64) as usize]))
+    }
+
     /// The shards of `range`, locked in ascending order of their index, which every taker keeps to.
     fn lock_shards(&self, range: ByteRange) -> Shards<'_> {
+        if let Some(shard) = self.only_shard(range) {
+            return Shards::One([shard]);
+        }
         let first = range.offset / SHARD_BYTES;
         let count = (range.end().max(range.offset + 1) - 1) / SHARD_BYTES - first + 1;
         let at = |chunk: u64| (chunk % SHARDS as u64) as usize;
         match count {
-            _ if museum::shows(Exhibit::SpanningWriteCountedOnce) => {
-                Shards::One([lock(&self.shards[at(first)])])
-            }
-            1 => Shards::One([lock(&self.shards[at(first)])]),
             n if n >= SHARDS as u64 => Shards::Many(self.shards.iter().map(lock).collect()),
             n => {
                 let mut indices: Vec<usize> = (first..first + n).map(at).collect();
@@ -246,14 +294,15 @@ impl Gate {
     }
 
     fn insert(&self, range: ByteRange) -> (usize, Option<Arc<Waiter>>) {
+        if let Some(mut shard) = self.only_shard(range) {
+            let ticket = self.next_ticket();
+            let waiter = Waiter::behind(shard.overlapping(range));
+            shard.entries.push(Entry { ticket, range, waiter: waiter.clone() });
+            return (ticket, waiter);
+        }
         let mut shards = self.lock_shards(range);
         let ticket = self.next_ticket();
-        let blockers: usize = shards
-            .iter()
-            .map(|shard| shard.entries.iter().filter(|entry| entry.range.overlaps(range)).count())
-            .sum();
-        let waiter = (blockers > 0)
-            .then(|| Arc::new(Waiter { blockers: AtomicUsize::new(blockers), waker: Mutex::new(None) }));
+        let waiter = Waiter::behind(shards.iter().map(|shard| shard.overlapping(range)).sum());
         for shard in shards.iter_mut() {
             shard.entries.push(Entry { ticket, range, waiter: waiter.clone() });
         }
@@ -262,20 +311,11 @@ impl Gate {
 
     fn remove(&self, ticket: usize, range: ByteRange) {
         let mut woken = Vec::new();
-        let mut shards = self.lock_shards(range);
-        for shard in shards.iter_mut() {
-            let at = shard.entries.iter().position(|entry| entry.ticket == ticket);
-            let at = at.expect("an entry stands in all its shards until it is removed");
-            shard.entries.remove(at);
-            for later in shard.entries[at..].iter().filter(|later| later.range.overlaps(range)) {
-                let waiter = later.waiter.as_ref().expect("an entry behind an overlapping one waits");
-                // AcqRel: the later request sees all that the earlier one did.
-                if waiter.blockers.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    woken.push(Arc::clone(waiter));
-                }
-            }
+        if let Some(mut shard) = self.only_shard(range) {
+            shard.remove(ticket, range, &mut woken);
+        } else {
+            self.lock_shards(range).iter_mut().for_each(|shard| shard.remove(ticket, range, &mut woken));
         }
-        drop(shards);
         for waiter in woken {
             if let Some(waker) = lock(&waiter.waker).take() {
                 waker.wake();
@@ -309,13 +349,13 @@ impl<'a> Shards<'a> {
 }
 
 /// A range that is held; dropping it lets the next in line go on.
-pub struct Held {
-    gate: Arc<Gate>,
+pub struct Held<G: Deref<Target = Gate> = Arc<Gate>> {
+    gate: G,
     ticket: usize,
     range: ByteRange,
 }
 
-impl Held {
+impl<G: Deref<Target = Gate>> Held<G> {
     /// The held range.
     #[must_use]
     pub const fn range(&self) -> ByteRange {
@@ -323,7 +363,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl<G: Deref<Target = Gate>> Drop for Held<G> {
     fn drop(&mut self) {
         self.gate.remove(self.ticket, self.range);
     }

@@ -124,15 +124,27 @@ impl Intent {
     /// # Errors
     /// When neither the page nor the "intent lost" mark could be written: the write must not be submitted.
     pub async fn cover(&self, range: ByteRange) -> Result<(), Errno> {
-        if self.live.covered(range) {
-            self.touched.set(range);
-        } else {
+        if !self.covers(range) {
             self.ask(range).await?;
+            self.note_unflushed(range);
         }
+        Ok(())
+    }
+
+    /// As [`cover`](Self::cover) where nothing has to be waited for; false, and nothing done, elsewhere.
+    pub(super) fn covers(&self, range: ByteRange) -> bool {
+        if !self.live.covered(range) {
+            return false;
+        }
+        self.touched.set(range);
+        self.note_unflushed(range);
+        true
+    }
+
+    fn note_unflushed(&self, range: ByteRange) {
         if let Some(unflushed) = &self.unflushed {
             unflushed.set(range);
         }
-        Ok(())
     }
 
     async fn ask(&self, range: ByteRange) -> Result<(), Errno> {

@@ -169,8 +169,40 @@ impl<M: Clone + Send + Sync + 'static> Drop for Straggler<M> {
 struct Ticks {
     now: Cell<u64>,
     running: Cell<bool>,
-    waiting: RefCell<Vec<Option<(u64, Waker)>>>,
-    free: RefCell<Vec<usize>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Who waits for which tick, by place.
+#[derive(Default)]
+struct Waiting {
+    /// A free place waits for no tick. It keeps its waker, which may be that of the next to come.
+    places: Vec<(u64, Waker)>,
+    free: Vec<usize>,
+}
+
+impl Waiting {
+    const NEVER: u64 = u64::MAX;
+
+    /// Have `waker` woken at `at`, from `place` or a new one.
+    fn put(&mut self, place: Option<usize>, at: u64, waker: &Waker) -> usize {
+        match place.or_else(|| self.free.pop()) {
+            Some(place) => {
+                let (tick, known) = &mut self.places[place];
+                *tick = at;
+                known.clone_from(waker);
+                place
+            }
+            None => {
+                self.places.push((at, waker.clone()));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    fn release(&mut self, place: usize) {
+        self.places[place].0 = Self::NEVER;
+        self.free.push(place);
+    }
 }
 
 impl Ticks {
@@ -179,63 +211,70 @@ impl Ticks {
         let now = self.now.get() + 1;
         self.now.set(now);
         let waiting = self.waiting.borrow();
-        for (_, waker) in waiting.iter().flatten().filter(|(at, _)| *at <= now) {
+        for (_, waker) in waiting.places.iter().filter(|(at, _)| *at <= now) {
             waker.wake_by_ref();
         }
-        waiting.len() > self.free.borrow().len()
+        waiting.places.len() > waiting.free.len()
     }
 }
 
 /// Completes at its tick. It begins to wait when it is polled first.
-pub(super) struct Alarm<H: Host> {
-    host: H,
-    ticks: Rc<Ticks>,
+pub(super) struct Alarm<'a, H: Host> {
+    patience: &'a Patience<H>,
     after: u64,
     at: Option<u64>,
-    slot: Option<usize>,
+    place: Option<usize>,
 }
 
-impl<H: Host> Unpin for Alarm<H> {}
+impl<'a, H: Host> Alarm<'a, H> {
+    const fn new(patience: &'a Patience<H>, after: u64) -> Self {
+        Self { patience, after, at: None, place: None }
+    }
 
-impl<H: Host> Future for Alarm<H> {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let ticks = Rc::clone(&self.ticks);
-        let first = ticks.now.get() + self.after;
-        let at = *self.at.get_or_insert(first);
-        if ticks.now.get() >= at {
+    /// Completes `after` its next poll, as [`Patience::alarm`] has it.
+    pub(super) fn set(&mut self, after: Duration) {
+        (self.after, self.at) = (ticks_of(after), None);
+    }
+
+    /// As a poll. While it is pending it wakes at `other` too, if that tick comes first.
+    pub(super) fn poll_with(&mut self, other: Option<u64>, cx: &Context<'_>) -> Poll<()> {
+        let ticks = &self.patience.ticks;
+        let now = ticks.now.get();
+        let at = *self.at.get_or_insert(now + self.after);
+        if now >= at {
             return Poll::Ready(());
         }
-        let mut waiting = ticks.waiting.borrow_mut();
-        match self.slot {
-            Some(slot) => match &mut waiting[slot] {
-                Some((_, waker)) if waker.will_wake(cx.waker()) => {}
-                entry => *entry = Some((at, cx.waker().clone())),
-            },
-            None => {
-                let slot = ticks.free.borrow_mut().pop().unwrap_or_else(|| {
-                    waiting.push(None);
-                    waiting.len() - 1
-                });
-                waiting[slot] = Some((at, cx.waker().clone()));
-                self.slot = Some(slot);
-            }
-        }
-        drop(waiting);
+        let wakes = other.filter(|other| *other > now).map_or(at, |other| other.min(at));
+        self.place = Some(ticks.waiting.borrow_mut().put(self.place, wakes, cx.waker()));
         if !ticks.running.replace(true) {
-            self.host.spawn(run(self.host.clone(), Rc::downgrade(&ticks)));
+            let host = &self.patience.host;
+            host.spawn(run(host.clone(), Rc::downgrade(ticks)));
         }
         Poll::Pending
     }
 }
 
-impl<H: Host> Drop for Alarm<H> {
+impl<H: Host> Unpin for Alarm<'_, H> {}
+
+impl<H: Host> Future for Alarm<'_, H> {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_with(None, cx)
+    }
+}
+
+impl<H: Host> Drop for Alarm<'_, H> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.ticks.waiting.borrow_mut()[slot] = None;
-            self.ticks.free.borrow_mut().push(slot);
+        if let Some(place) = self.place {
+            self.patience.ticks.waiting.borrow_mut().release(place);
         }
     }
+}
+
+/// Ticks after which `after` has passed. The tick at work counts as none: its length is not known.
+fn ticks_of(after: Duration) -> u64 {
+    let ticks = u64::try_from(after.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX / 2);
+    ticks.min(u64::MAX / 2) + 1
 }
 
 async fn run<H: Host>(host: H, ticks: Weak<Ticks>) {
@@ -278,16 +317,23 @@ impl<H: Host> Patience<H> {
     }
 
     /// An alarm `after` its first poll, or up to two ticks later.
-    pub(super) fn alarm(&self, after: Duration) -> Alarm<H> {
-        let after = u64::try_from(after.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX / 2);
-        // The tick at work counts as none: its length is not known.
-        let after = after.min(u64::MAX / 2) + 1;
-        Alarm { host: self.host.clone(), ticks: Rc::clone(&self.ticks), after, at: None, slot: None }
+    pub(super) fn alarm(&self, after: Duration) -> Alarm<'_, H> {
+        Alarm::new(self, ticks_of(after))
     }
 
     /// An alarm at the limit of the volume's patience; none when it has no limit.
-    pub(super) fn limit(&self) -> Option<Alarm<H>> {
+    fn limit(&self) -> Option<Alarm<'_, H>> {
         self.volume.waits.limit().map(|limit| self.alarm(limit))
+    }
+
+    /// The tick at which the limit of the volume's patience passes for who begins to wait now.
+    pub(super) fn limit_tick(&self) -> Option<u64> {
+        self.volume.waits.limit().map(|limit| self.tick() + ticks_of(limit))
+    }
+
+    /// The ticks so far.
+    pub(super) fn tick(&self) -> u64 {
+        self.ticks.now.get()
     }
 
     pub(super) fn hanging(&self, plex: Uuid) -> Hanging<H::Medium> {
@@ -334,26 +380,19 @@ impl<H: Host> Patience<H> {
     }
 
     /// Wait for the only plex that can answer, and tell when it hangs.
-    pub(super) async fn alone(
-        &self,
+    pub(super) fn alone<'a>(
+        &'a self,
         plex: Uuid,
-        request: impl Future<Output = Result<(), Errno>>,
-    ) -> Result<(), Errno> {
-        let mut request = std::pin::pin!(request);
-        let (mut alarm, mut hanging) = (None, None);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(result) = request.as_mut().poll(cx) {
-                return Poll::Ready(result);
+        mut request: Pin<&'a mut impl Future<Output = Result<(), Errno>>>,
+    ) -> impl Future<Output = Result<(), Errno>> + 'a {
+        let (mut alarm, mut hanging) = (self.alarm(HANGS_AFTER), None);
+        std::future::poll_fn(move |cx| {
+            let answer = request.as_mut().poll(cx);
+            if answer.is_pending() && hanging.is_none() && alarm.poll_with(None, cx).is_ready() {
+                hanging = Some(self.hanging(plex));
             }
-            if hanging.is_none() {
-                let alarm = alarm.get_or_insert_with(|| self.alarm(HANGS_AFTER));
-                if Pin::new(alarm).poll(cx).is_ready() {
-                    hanging = Some(self.hanging(plex));
-                }
-            }
-            Poll::Pending
+            answer
         })
-        .await
     }
 
     /// Wait for `request` at `plex` as long as the volume's patience lasts and `may_leave` agrees, and until the plex has left

@@ -1,6 +1,7 @@
 //! One thread's way into a volume: the path of every request. The order of its steps is in the room's documentation.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use crate::device::{
 };
 
 use super::fault::{Report, Verdict};
-use super::legs::{Failures, Reading};
+use super::legs::{Failures, Reading, SpareLegs, Writing};
 use super::patience::Patience;
 use super::{KEEPS_MAPS, ReadPolicy, Role, Route, Volume};
 
@@ -72,6 +73,7 @@ pub struct VolumeQueue<H: Host> {
     volume: Arc<Volume<H::Medium>>,
     host: H,
     patience: Patience<H>,
+    spare: SpareLegs<H>,
     lane: usize,
     view: Rc<RefCell<Rc<View<H>>>>,
     /// Ends the task that keeps the view fresh.
@@ -101,7 +103,8 @@ impl<H: Host> VolumeQueue<H> {
         host.spawn(keep_fresh(host.clone(), Arc::clone(&volume), Rc::downgrade(&view), Rc::clone(&ended)));
         let patience = Patience::new(host.clone(), Arc::clone(&volume));
         let (next_reader, avoided, is_applications) = (Cell::new(0), None, true);
-        Some(Self { volume, host, patience, lane, view, ended, next_reader, avoided, is_applications })
+        let spare = SpareLegs::default();
+        Some(Self { volume, host, patience, spare, lane, view, ended, next_reader, avoided, is_applications })
     }
 
     /// As this queue, for the mover: what it waits for is not what the application waits for.
@@ -122,6 +125,11 @@ impl<H: Host> VolumeQueue<H> {
     fn view(&self) -> Rc<View<H>> {
         refresh(&self.host, &self.volume, &self.view);
         Rc::clone(&self.view.borrow())
+    }
+
+    /// As [`enter`](Self::enter) where nothing holds the gate.
+    fn try_enter(&self) -> Option<InFlight<'_, H>> {
+        self.volume.gate.try_enter(self.lane).is_ok().then(|| InFlight(self))
     }
 
     async fn enter(&self) -> InFlight<'_, H> {
@@ -148,22 +156,55 @@ impl<H: Host> VolumeQueue<H> {
     }
 
     async fn read(&self, offset: u64, buffer: Buffer) -> Result<(), Errno> {
-        let _in_flight = self.enter().await;
+        let _in_flight = match self.try_enter() {
+            Some(in_flight) => in_flight,
+            None => Box::pin(self.enter()).await,
+        };
         let range = ByteRange::new(offset, buffer.len() as u64);
-        match buffer {
-            Buffer::Registered(pages) if !(pages.in_table && self.lends_to_read()) => {
-                let stand_in = self.stand_in(pages).await;
-                self.read_into(range, &stand_in.memory().clone().into()).await?;
-                self.host.deliver(pages, stand_in.memory())
-            }
-            buffer => self.read_into(range, &buffer).await,
+        let view = self.view();
+        if let Buffer::Registered(pages) = buffer
+            && !(pages.in_table && self.lends_to_read(&view))
+        {
+            // What has left the route is let go while memory is waited for.
+            drop(view);
+            return Box::pin(self.read_to_stand_in(range, pages)).await;
         }
+        let turn = self.turn(&view.route);
+        let first = if let Some(at) = self.only_reader(&view.route, range, turn) {
+            let plex = view.route.plexes[at].uuid;
+            let read = pin!(view.devices[at].submit(Request::Read { offset, buffer: buffer.clone() }));
+            match self.patience.alone(plex, read).await {
+                Ok(()) => return Ok(()),
+                Err(errno) => self.not_served(&view, range, (plex, errno)),
+            }
+        } else {
+            match self.read_one(&view, range, &buffer, turn).await {
+                Served::Yes => return Ok(()),
+                first => first,
+            }
+        };
+        // What hardly any read comes to is kept out of the way of all.
+        Box::pin(self.read_on(view, range, &buffer, first)).await
     }
 
-    async fn read_into(&self, range: ByteRange, buffer: &Buffer) -> Result<(), Errno> {
+    async fn read_to_stand_in(&self, range: ByteRange, pages: RegisteredBuffer) -> Result<(), Errno> {
+        let stand_in = self.stand_in(pages).await;
+        let (view, buffer) = (self.view(), Buffer::from(stand_in.memory().clone()));
+        let first = self.read_one(&view, range, &buffer, self.turn(&view.route)).await;
+        self.read_on(view, range, &buffer, first).await?;
+        self.host.deliver(pages, stand_in.memory())
+    }
+
+    /// Go on with a read of which `first` has come.
+    async fn read_on(
+        &self,
+        mut view: Rc<View<H>>,
+        range: ByteRange,
+        buffer: &Buffer,
+        mut first: Served,
+    ) -> Result<(), Errno> {
         loop {
-            let view = self.view();
-            let failed = match self.read_any(&view, range, buffer).await {
+            let failed = match self.read_rest(&view, range, buffer, first).await {
                 Served::Yes => return Ok(()),
                 Served::No => return Err(Errno::IO),
                 Served::ByNobodyYet(failed) => failed,
@@ -184,19 +225,20 @@ impl<H: Host> VolumeQueue<H> {
                 }
                 Verdict::Acknowledge => return Err(Errno::IO),
             }
+            view = self.view();
+            first = self.read_one(&view, range, buffer, self.turn(&view.route)).await;
         }
     }
 
-    /// Read from whatever plexes can serve.
-    async fn read_any(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Served {
-        match self.read_one(view, range, buffer).await {
-            Served::ByNobodyYet(None) => {}
-            outcome => return outcome,
+    /// Read from whatever plexes can serve, after `first` has come of the whole range.
+    async fn read_rest(&self, view: &View<H>, range: ByteRange, buffer: &Buffer, first: Served) -> Served {
+        if !matches!(first, Served::ByNobodyYet(None)) {
+            return first;
         }
         // No plex is in step over the whole range, but one is over each region.
         for piece in range.pieces(self.volume.shape.region_size.bytes()) {
             let part = buffer.slice((piece.offset - range.offset) as usize, piece.length as usize);
-            match self.read_one(view, piece, &part).await {
+            match self.read_one(view, piece, &part, self.turn(&view.route)).await {
                 Served::Yes => {}
                 outcome => return outcome,
             }
@@ -204,85 +246,121 @@ impl<H: Host> VolumeQueue<H> {
         Served::Yes
     }
 
-    /// Read from one plex after the other until one serves, those that hang last.
-    async fn read_one(&self, view: &View<H>, range: ByteRange, buffer: &Buffer) -> Served {
-        let plexes = &view.route.plexes;
-        let first = match view.route.policy {
+    /// The plex that a read begins with.
+    fn turn(&self, route: &Route<H::Medium>) -> usize {
+        match route.policy {
             ReadPolicy::Round => {
                 let turn = self.next_reader.get();
                 self.next_reader.set(turn.wrapping_add(1));
-                turn
+                turn.checked_rem(route.plexes.len()).unwrap_or(0)
             }
-            ReadPolicy::Prefer(uuid) => plexes.iter().position(|plex| plex.uuid == uuid).unwrap_or(0),
-        };
-        let serves = |at: usize| {
-            let plex = &plexes[at];
+            ReadPolicy::Prefer(uuid) => route.plexes.iter().position(|plex| plex.uuid == uuid).unwrap_or(0),
+        }
+    }
+
+    /// The next plex that a read of `range` asks, after those with a bit in `asked`: in turn from `first` on, those that hang
+    /// last.
+    fn choose(&self, route: &Route<H::Medium>, range: ByteRange, first: usize, asked: u32) -> Option<usize> {
+        let mut hangs = None;
+        for at in (first..route.plexes.len()).chain(0..first) {
+            let plex = &route.plexes[at];
             // Ordering rules 6 and 14: a write-only plex serves nothing, one that is behind nothing it lacks.
-            plex.role == Role::ReadWrite && self.avoided != Some(plex.uuid) && !plex.behind.is_marked(range)
-        };
-        // In turn, those that hang last.
-        let choose = |asked: u32| {
-            let turns = || (0..plexes.len()).map(|step| first.wrapping_add(step) % plexes.len());
-            let free = |at: &usize| asked & (1 << *at) == 0 && serves(*at);
-            let answers = |at: &usize| free(at) && !self.volume.waits.hangs(plexes[*at].uuid);
-            turns().find(answers).or_else(|| turns().find(free))
-        };
-        let submit = |at: usize, buffer: Buffer| {
-            let request = Request::Read { offset: range.offset, buffer };
-            let device = Rc::clone(&view.devices[at]);
-            async move { device.submit(request).await }
-        };
-        let Some(mut at) = choose(0) else { return Served::ByNobodyYet(None) };
-        let mut asked = 1 << at;
-        let mut next = choose(asked);
-        let outcome = if next.is_none() {
-            let uuid = plexes[at].uuid;
-            let read = self.patience.alone(uuid, submit(at, buffer.clone())).await;
-            read.map_err(|errno| (uuid, errno))
-        } else {
-            let mut reading = Reading::new(&self.patience, buffer);
-            let mut failed: Option<(Uuid, Errno)> = None;
-            loop {
-                let into = reading.room();
-                reading.begin(plexes[at].uuid, into.clone(), Box::pin(submit(at, into)));
-                let answer = reading.next(next.is_some()).await;
-                if let Some(Err(failure)) = answer
-                    && let Some((plex, errno)) = failed.replace(failure)
-                {
-                    self.tell_fallback(plex, range, errno);
-                }
-                if let Some(Ok(())) = answer {
-                    // One that failed is mended from the one that did not.
-                    failed.into_iter().for_each(|(plex, errno)| self.tell_fallback(plex, range, errno));
-                    break Ok(());
-                }
-                match next {
-                    Some(another) => {
-                        at = another;
-                        asked |= 1 << at;
-                        next = choose(asked);
-                    }
-                    None => match self.last_answer(&mut reading, range, &mut failed).await {
-                        true => break Ok(()),
-                        false => break Err(failed.expect("one was asked, and failed")),
-                    },
-                }
+            let serves = asked & (1 << at) == 0
+                && plex.role == Role::ReadWrite
+                && self.avoided != Some(plex.uuid)
+                && !plex.behind.is_marked(range);
+            if serves && !self.volume.waits.hangs(plex.uuid) {
+                return Some(at);
             }
-        };
-        let behind = || {
-            let lacks = |plex: &&super::RoutePlex<H::Medium>| plex.behind.is_marked(range);
-            let reads = |plex: &&super::RoutePlex<H::Medium>| self.avoided != Some(plex.uuid);
-            view.route.readable().filter(reads).any(|plex| lacks(&plex))
-        };
-        match outcome {
-            Ok(()) => Served::Yes,
-            Err(failed) if behind() => Served::ByNobodyYet(Some(failed)),
-            Err((_, Errno::CANCELED)) => Served::No,
-            Err((plex, errno)) => {
-                self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
-                Served::No
+            if serves && hangs.is_none() {
+                hangs = Some(at);
             }
         }
+        hangs
+    }
+
+    /// The plex that a read of `range` is asked of, if it can be asked of one alone.
+    fn only_reader(&self, route: &Route<H::Medium>, range: ByteRange, turn: usize) -> Option<usize> {
+        if route.plexes.len() > 1 && route.readable().nth(1).is_some() {
+            return None;
+        }
+        self.choose(route, range, turn, 0)
+    }
+
+    /// Read from one plex after the other until one serves, in turn from `turn` on, those that hang last.
+    async fn read_one(&self, view: &View<H>, range: ByteRange, buffer: &Buffer, turn: usize) -> Served {
+        let route = &*view.route;
+        let Some(at) = self.choose(route, range, turn, 0) else { return Served::ByNobodyYet(None) };
+        let (uuid, device) = (route.plexes[at].uuid, &view.devices[at]);
+        let next = self.choose(route, range, turn, 1 << at);
+        let failed = if next.is_none() {
+            let request = Request::Read { offset: range.offset, buffer: buffer.clone() };
+            match self.patience.alone(uuid, pin!(device.submit(request))).await {
+                Ok(()) => return Served::Yes,
+                Err(errno) => (uuid, errno),
+            }
+        } else {
+            let mut reading = Reading::new(&self.patience, &self.spare, buffer);
+            reading.begin(uuid, Rc::clone(device), range.offset);
+            let answer = reading.next(true).await;
+            if let Some(Ok(())) = answer {
+                return Served::Yes;
+            }
+            match Box::pin(self.ask_others(view, range, turn, (1 << at, next), reading, answer)).await {
+                Ok(()) => return Served::Yes,
+                Err(failed) => failed,
+            }
+        };
+        self.not_served(view, range, failed)
+    }
+
+    /// Go on with a read that the first plex failed or does not answer; those with a bit in `asked` were asked, and `next` is
+    /// asked next. Who failed last, when nobody has served.
+    async fn ask_others(
+        &self,
+        view: &View<H>,
+        range: ByteRange,
+        turn: usize,
+        (mut asked, mut next): (u32, Option<usize>),
+        mut reading: Reading<'_, H>,
+        mut answer: Option<Result<(), (Uuid, Errno)>>,
+    ) -> Result<(), (Uuid, Errno)> {
+        let mut failed: Option<(Uuid, Errno)> = None;
+        loop {
+            if let Some(Err(failure)) = answer
+                && let Some((plex, errno)) = failed.replace(failure)
+            {
+                self.tell_fallback(plex, range, errno);
+            }
+            if let Some(Ok(())) = answer {
+                // One that failed is mended from the one that did not.
+                failed.into_iter().for_each(|(plex, errno)| self.tell_fallback(plex, range, errno));
+                return Ok(());
+            }
+            let Some(at) = next else {
+                return match self.last_answer(&mut reading, range, &mut failed).await {
+                    true => Ok(()),
+                    false => Err(failed.expect("one was asked, and failed")),
+                };
+            };
+            asked |= 1 << at;
+            next = self.choose(&view.route, range, turn, asked);
+            reading.begin(view.route.plexes[at].uuid, Rc::clone(&view.devices[at]), range.offset);
+            answer = reading.next(next.is_some()).await;
+        }
+    }
+
+    /// What a read has come to that every plex failed that was asked, `failed` as the last.
+    fn not_served(&self, view: &View<H>, range: ByteRange, (plex, errno): (Uuid, Errno)) -> Served {
+        let lacks = |plex: &&super::RoutePlex<H::Medium>| plex.behind.is_marked(range);
+        let reads = |plex: &&super::RoutePlex<H::Medium>| self.avoided != Some(plex.uuid);
+        if view.route.readable().filter(reads).any(|plex| lacks(&plex)) {
+            return Served::ByNobodyYet(Some((plex, errno)));
+        }
+        if errno != Errno::CANCELED {
+            self.volume.faults.tell(Report::Read { plex, range, errno, last: true });
+        }
+        Served::No
     }
 
     /// Wait for the plexes that hang, when no other is left to be asked: whether one of them has served.
@@ -318,7 +396,7 @@ impl<H: Host> VolumeQueue<H> {
         self.volume.faults.tell(Report::Read { plex, range, errno, last: false });
     }
 
-    async fn write(&self, request: Request) -> Result<(), Errno> {
+    async fn write(&self, mut request: Request) -> Result<(), Errno> {
         let range = request.range();
         let mut order = range;
         if museum::shows(Exhibit::OverlapsOrderedPerQueue) {
@@ -327,47 +405,65 @@ impl<H: Host> VolumeQueue<H> {
         if museum::shows(Exhibit::DiscardOutOfOrder) && matches!(request, Request::Discard { .. }) {
             order.offset += 1 << 60;
         }
-        let _held = self.volume.gate.acquire(order).await;
-        let _in_flight = self.enter().await;
+        let (_held, before) = self.volume.gate.arrive(order);
+        if let Some(before) = before {
+            before.wait().await;
+        }
+        let _in_flight = match self.try_enter() {
+            Some(in_flight) => in_flight,
+            None => Box::pin(self.enter()).await,
+        };
         // Ordering rule 1: before anything is submitted.
-        if KEEPS_MAPS {
-            self.volume.intent.cover(range).await?;
+        if KEEPS_MAPS && !self.volume.intent.covers(range) {
+            Box::pin(self.volume.intent.cover(range)).await?;
         }
         FaultPoint::WriteCovered.reached();
         // Waited for before the route is looked at: what it leads to is submitted to at once.
-        let stand_in = match &request {
-            Request::Write { buffer: Buffer::Registered(pages), .. }
-                if !self.lends_to_write(&self.view(), *pages) =>
-            {
-                Some(self.stand_in(*pages).await)
-            }
-            _ => None,
-        };
-        let view = self.view();
+        let mut view = self.view();
+        let mut stand_in = None;
+        if let Request::Write { buffer: Buffer::Registered(pages), .. } = &request
+            && !self.lends_to_write(&view, *pages)
+        {
+            // What has left the route is let go meanwhile.
+            drop(view);
+            stand_in = Some(Box::pin(self.stand_in(*pages)).await);
+            view = self.view();
+        }
         // Ordering rule 5: in memory, before anything is submitted.
         if KEEPS_MAPS && !museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
         }
         let as_is = view.discard_zeroes || museum::shows(Exhibit::DiscardPassedAsItIs);
-        let request = match request {
-            Request::Discard { range } if !as_is => Request::WriteZeroes {
-                range,
-                space: Space::Release,
-                durability: crate::device::Durability::Volatile,
-            },
-            Request::Write { offset, buffer, .. } if museum::shows(Exhibit::DurableWriteSentPlain) => {
-                Request::Write { offset, buffer, durability: crate::device::Durability::Volatile }
+        match &mut request {
+            Request::Discard { range } if !as_is => {
+                let (range, durability) = (*range, crate::device::Durability::Volatile);
+                request = Request::WriteZeroes { range, space: Space::Release, durability };
             }
-            other => other,
-        };
-        let request = self.held_still(request, stand_in.as_ref())?;
+            Request::Write { durability, .. } if museum::shows(Exhibit::DurableWriteSentPlain) => {
+                *durability = crate::device::Durability::Volatile;
+            }
+            _ => {}
+        }
+        if let Some(stand_in) = &stand_in {
+            self.hold_still(&mut request, stand_in)?;
+        }
         #[cfg(feature = "museum")]
         self.scribble(&request);
         if museum::shows(Exhibit::FlushCoversOneQueue) {
             museum::note(self.lane);
         }
-        let failed = self.fan_out(&view, &request).await;
-        drop((request, stand_in));
+        let failed = match &view.devices[..] {
+            [device] => {
+                let plex = view.route.plexes[0].uuid;
+                let write = pin!(device.submit(request));
+                match self.patience.alone(plex, write).await {
+                    Ok(()) => Failures::new(),
+                    Err(errno) => vec![(plex, errno)],
+                }
+            }
+            _ => self.fan_out(&view, request).await,
+        };
+        drop(stand_in);
         FaultPoint::WriteDone.reached();
         if museum::shows(Exhibit::MarkedAfterWrite) {
             view.route.mark(range);
@@ -377,7 +473,10 @@ impl<H: Host> VolumeQueue<H> {
                 range.widen(self.volume.shape.region_size.bytes(), self.volume.shape.geometry.length);
             view.route.plexes.iter().for_each(|plex| plex.behind.clear(region));
         }
-        self.settle(&view, range, failed).await
+        if failed.is_empty() && !view.route.has_unrecorded() {
+            return Ok(());
+        }
+        Box::pin(self.settle(range, failed)).await
     }
 
     /// Memory in place of `pages`.
@@ -388,8 +487,7 @@ impl<H: Host> VolumeQueue<H> {
 
     /// Whether a read may have its own pages filled by a plex. They cannot be given back before that plex has answered; so
     /// not where another could answer in its place.
-    fn lends_to_read(&self) -> bool {
-        let view = self.view();
+    fn lends_to_read(&self, view: &View<H>) -> bool {
         let alone = view.route.readable().nth(1).is_none();
         view.takes_pages && (alone || self.volume.shares_pages.load(Ordering::Relaxed))
     }
@@ -404,15 +502,15 @@ impl<H: Host> VolumeQueue<H> {
         pages.in_table && view.takes_pages && (view.devices.len() == 1 || shares())
     }
 
-    /// The request as every plex can be given it: a write whose pages are not lent from the memory that stands in for them.
-    fn held_still(&self, request: Request, stand_in: Option<&StandIn<'_, H>>) -> Result<Request, Errno> {
-        match (request, stand_in) {
-            (Request::Write { offset, buffer: Buffer::Registered(pages), durability }, Some(stand_in)) => {
-                self.host.fetch(pages, stand_in.memory())?;
-                Ok(Request::Write { offset, buffer: stand_in.memory().clone().into(), durability })
-            }
-            (other, _) => Ok(other),
+    /// Have a write whose pages are not lent go from the memory that stands in for them.
+    fn hold_still(&self, request: &mut Request, stand_in: &StandIn<'_, H>) -> Result<(), Errno> {
+        if let Request::Write { buffer, .. } = request
+            && let Buffer::Registered(pages) = *buffer
+        {
+            self.host.fetch(pages, stand_in.memory())?;
+            *buffer = stand_in.memory().clone().into();
         }
+        Ok(())
     }
 
     /// What an application may do to the page of a request whose bytes nobody has copied.
@@ -470,11 +568,9 @@ impl<H: Host> VolumeQueue<H> {
         if faults.lost_flushes() != lost_before || faults.hear() { Err(Errno::IO) } else { Ok(()) }
     }
 
-    /// Acknowledge, or have the failures dealt with first (ordering rule 3).
-    async fn settle(&self, view: &View<H>, range: ByteRange, failed: Failures) -> Result<(), Errno> {
-        if failed.is_empty() && !view.route.has_unrecorded() {
-            return Ok(());
-        }
+    /// Have what keeps a write from being acknowledged dealt with: failures, and plexes whose loss is not recorded (ordering
+    /// rule 3).
+    async fn settle(&self, range: ByteRange, failed: Failures) -> Result<(), Errno> {
         // What a plex has failed may stand in a cache until it is recorded or told.
         let counts = failed.iter().filter(|(_, errno)| *errno != Errno::INVALID);
         let counts: Vec<_> =
@@ -501,17 +597,13 @@ impl<H: Host> VolumeQueue<H> {
     }
 
     /// Submit to every plex in the write path at once; who failed.
-    async fn fan_out(&self, view: &View<H>, request: &Request) -> Failures {
+    async fn fan_out(&self, view: &View<H>, request: Request) -> Failures {
         let plexes = &view.route.plexes;
-        if let [device] = &view.devices[..] {
-            let done = self.patience.alone(plexes[0].uuid, device.submit(request.clone())).await;
-            return done.err().map(|errno| (plexes[0].uuid, errno)).into_iter().collect();
-        }
-        let mut writing = super::legs::Writing::new(&self.patience, request);
+        let mut writing = Writing::new(&self.patience, &self.spare, &request);
         for (plex, device) in plexes.iter().zip(&view.devices) {
-            let (device, request) = (Rc::clone(device), request.clone());
-            writing.begin(plex.uuid, plex.role, Box::pin(async move { device.submit(request).await }));
+            writing.begin(plex.uuid, plex.role, Rc::clone(device), request.clone());
         }
+        drop(request);
         let limit = Duration::from_nanos(self.volume.write_only_limit.load(Ordering::Relaxed));
         let mut failed = writing.finish(limit).await;
         if museum::shows(Exhibit::EarlierErrorOverwritten) {
