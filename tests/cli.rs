@@ -9,8 +9,8 @@ use cleave::control::reply::{
     Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, HealthRow, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, StatsRow, TaskRow,
-    VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, IoCounts, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, StatsRow,
+    TaskRow, VolumeRow,
 };
 use cleave::control::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
@@ -753,14 +753,16 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
             Row::Stats(StatsRow {
                 group: name("default"),
                 volume: name(volume),
-                reads,
-                read_bytes: reads * 4096,
-                read_ms: reads * 3 / 2,
-                writes,
-                write_bytes: writes << 16,
-                write_ms: writes / 4,
-                flushes: writes / 100,
-                in_flight: 3,
+                counts: IoCounts {
+                    reads,
+                    read_bytes: reads * 4096,
+                    read_ms: reads * 3 / 2,
+                    writes,
+                    write_bytes: writes << 16,
+                    write_ms: writes / 4,
+                    flushes: writes / 100,
+                    in_flight: 3,
+                },
             })
         };
         listed(vec![row("v", 1_234_567, 89), row("w", 0, 0)])

@@ -1,10 +1,16 @@
 //! What can be asked of the daemon: one struct a verb.
 
-use super::words::{Consistency, DataPath, Init};
+use super::words::{DataPath, Init};
 use crate::base::{Affinity, Name, RegionSize};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+
+mod plexes;
+mod snapshots;
+
+pub use plexes::{PlexAttach, PlexRef, PlexReplace};
+pub use snapshots::{CutMember, SnapAbort, SnapBack, SnapClear, SnapStart, SnapWait, Snapshot};
 
 /// Who may ask: the answer of [`Request::access`], held against the peer's credentials by the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -345,66 +351,6 @@ pub struct RemoveMirror {
     pub plex: Option<Name>,
 }
 
-/// A plex by its name, which no other of its group has.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlexRef {
-    /// The group.
-    pub group: Name,
-    /// The plex.
-    pub plex: Name,
-}
-
-/// See [`Request::PlexAttach`] and [`Request::PlexOnline`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlexAttach {
-    /// The group.
-    pub group: Name,
-    /// The volume that the plex must be of, when that is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<Name>,
-    /// The plex.
-    pub plex: Name,
-    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<NonZeroU64>,
-    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
-    /// take when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<NonZeroU64>,
-    /// Whether to answer as soon as the copy has begun.
-    pub background: bool,
-}
-
-/// See [`Request::PlexReplace`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlexReplace {
-    /// The group.
-    pub group: Name,
-    /// The plex that goes.
-    pub plex: Name,
-    /// A file or block device for the new one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// Media to choose from when there is no path; all of the group when empty.
-    pub media: Vec<Name>,
-    /// Whether a new plex file is left sparse.
-    pub sparse: bool,
-    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<NonZeroU64>,
-    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
-    /// take when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<NonZeroU64>,
-    /// Whether to answer as soon as the copy has begun.
-    pub background: bool,
-    /// Whether a device that carries a foreign file system may be used.
-    pub force: bool,
-}
-
 /// Which plex of a volume serves reads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -528,122 +474,6 @@ pub struct Recover {
     pub start: bool,
     /// Whether to answer as soon as the copies have begun.
     pub background: bool,
-}
-
-/// See [`Request::SnapStart`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapStart {
-    /// The group.
-    pub group: Name,
-    /// The volume.
-    pub volume: Name,
-    /// How many snapshot mirrors are added.
-    pub nmirror: u32,
-    /// Media to choose from; all of the group when empty.
-    pub media: Vec<Name>,
-    /// Files or block devices to use, in order.
-    pub plexes: Vec<PathBuf>,
-    /// Whether new plex files are left sparse.
-    pub sparse: bool,
-    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<NonZeroU64>,
-    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
-    /// take when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<NonZeroU64>,
-    /// Whether to answer as soon as the copy has begun.
-    pub background: bool,
-    /// Whether a device that carries a foreign file system may be used.
-    pub force: bool,
-}
-
-/// See [`Request::SnapWait`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapWait {
-    /// The group.
-    pub group: Name,
-    /// The volume.
-    pub volume: Name,
-    /// How many snapshot mirrors must be SNAPDONE.
-    pub nmirror: u32,
-}
-
-/// One volume of a cut.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CutMember {
-    /// The volume.
-    pub volume: Name,
-    /// The snapshot volume's name; by the pattern when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Name>,
-}
-
-/// See [`Request::Snapshot`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Snapshot {
-    /// The group.
-    pub group: Name,
-    /// The volumes of the cut; empty means every volume of the group, and then each must have a SNAPDONE mirror.
-    pub members: Vec<CutMember>,
-    /// How snapshots without a name are called: `%v` the volume, `%d` a serial number. `SNAP-%v`, then `SNAP%d-%v`, when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<String>,
-    /// How consistent.
-    pub consistency: Consistency,
-    /// How many SNAPDONE mirrors of each volume are broken off.
-    pub nmirror: u32,
-}
-
-/// See [`Request::SnapAbort`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapAbort {
-    /// The group.
-    pub group: Name,
-    /// The volume whose snapshot mirrors are removed.
-    pub volume: Name,
-    /// How many; one that is still copied is taken first.
-    pub nmirror: u32,
-}
-
-/// See [`Request::SnapBack`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapBack {
-    /// The group.
-    pub group: Name,
-    /// The snapshot volume.
-    pub snapshot: Name,
-    /// How many of its plexes go back; all when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nmirror: Option<u32>,
-    /// The most bytes a second that are copied to each plex, until the daemon ends; without limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<NonZeroU64>,
-    /// What the application's requests may take on average, in microseconds: while they take longer, it goes slower. Whatever they
-    /// take when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<NonZeroU64>,
-    /// Whether to answer as soon as the copy has begun.
-    pub background: bool,
-}
-
-/// See [`Request::SnapClear`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapClear {
-    /// The group.
-    pub group: Name,
-    /// The snapshot volume; or, when another is named, either of the two.
-    pub snapshot: Name,
-    /// The volume at the other end of the relation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other: Option<Name>,
 }
 
 /// See [`Request::Remove`].

@@ -243,15 +243,9 @@ pub struct HealthRow {
     pub reasons: Vec<String>,
 }
 
-/// What a volume was asked for, as the kernel counts it at its device: since that was made, or counted anew. All zero while
-/// it is stopped.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StatsRow {
-    /// Its group.
-    pub group: Name,
-    /// The volume.
-    pub volume: Name,
+/// What a device was asked for since it was made, as the kernel counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IoCounts {
     /// Reads completed.
     pub reads: u64,
     /// Bytes read.
@@ -268,6 +262,35 @@ pub struct StatsRow {
     pub flushes: u64,
     /// Requests under way now.
     pub in_flight: u64,
+}
+
+impl IoCounts {
+    /// What came since `before` of the same device.
+    #[must_use]
+    pub const fn since(self, before: &Self) -> Self {
+        Self {
+            reads: self.reads.saturating_sub(before.reads),
+            read_bytes: self.read_bytes.saturating_sub(before.read_bytes),
+            read_ms: self.read_ms.saturating_sub(before.read_ms),
+            writes: self.writes.saturating_sub(before.writes),
+            write_bytes: self.write_bytes.saturating_sub(before.write_bytes),
+            write_ms: self.write_ms.saturating_sub(before.write_ms),
+            flushes: self.flushes.saturating_sub(before.flushes),
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+/// What a volume was asked for: since its device was made, or counted anew. All zero while it is stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatsRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// The counts.
+    #[serde(flatten)]
+    pub counts: IoCounts,
 }
 
 /// A task.

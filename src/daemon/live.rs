@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Errno, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ChangeMap;
+use crate::control::row::IoCounts;
 use crate::device::Moment;
 use crate::device::flushes::Open;
 use crate::mover::Control;
@@ -15,7 +16,7 @@ use crate::volume::cut::{self, Swap};
 use crate::volume::{CutReport, Member, Role, Route, RoutePlex, Volume};
 
 use super::keepers::KeeperHandle;
-use super::machine::{IoCounts, Machine, Ring, Shown};
+use super::machine::{Machine, Ring, Shown};
 use super::this_host::ThisHost;
 
 /// How long a change of a route may hold requests before it backs out.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::base::{Affinity, Errno, Name, Refused, Uuid};
 use crate::bitmap::SharedWords;
 use crate::catalog::StateFiles;
+use crate::control::row::IoCounts;
 use crate::device::{Flushes, Host, Moment, SharedFlushes};
 use crate::export::ublk::{DataMode, DeviceMark, DeviceOptions};
 use crate::ring::{Allocation, Identity, MediaKind, MediumError, Opening};
@@ -65,44 +66,6 @@ pub trait OpenMedium: Clone + Send + Sync + 'static {
         match self.identity() {
             Identity::File { .. } => MediaKind::File,
             Identity::Disk { .. } => MediaKind::Disk,
-        }
-    }
-}
-
-/// What a device was asked for since it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct IoCounts {
-    /// Reads completed.
-    pub reads: u64,
-    /// Bytes read.
-    pub read_bytes: u64,
-    /// Milliseconds that they took, summed.
-    pub read_ms: u64,
-    /// Writes completed.
-    pub writes: u64,
-    /// Bytes written.
-    pub write_bytes: u64,
-    /// Milliseconds that they took, summed.
-    pub write_ms: u64,
-    /// Flushes completed.
-    pub flushes: u64,
-    /// Requests under way.
-    pub in_flight: u64,
-}
-
-impl IoCounts {
-    /// What came since `before` of the same device.
-    #[must_use]
-    pub const fn since(self, before: &Self) -> Self {
-        Self {
-            reads: self.reads.saturating_sub(before.reads),
-            read_bytes: self.read_bytes.saturating_sub(before.read_bytes),
-            read_ms: self.read_ms.saturating_sub(before.read_ms),
-            writes: self.writes.saturating_sub(before.writes),
-            write_bytes: self.write_bytes.saturating_sub(before.write_bytes),
-            write_ms: self.write_ms.saturating_sub(before.write_ms),
-            flushes: self.flushes.saturating_sub(before.flushes),
-            in_flight: self.in_flight,
         }
     }
 }

@@ -7,13 +7,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::links;
-use super::machine::IoCounts;
 use crate::base::limits::MAX_NAME_BYTES;
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::request::ReadFrom;
-use crate::control::row::{
-    GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, StatsRow, VolumeRow,
-};
+use crate::control::row::{GroupRow, MediumRow, PlexRow, ScrubResultRow, ScrubRow, SnapshotOf, VolumeRow};
 use crate::control::words;
 use crate::export::ublk::DataMode;
 use crate::state::place::Room;
@@ -113,23 +110,6 @@ fn medium_names(group: &Group) -> Vec<Name> {
         names.extend(candidates.filter_map(numbered).next());
     }
     names
-}
-
-/// The row of what a volume was asked for.
-#[must_use]
-pub fn stats(group: &Name, volume: &Name, counts: &IoCounts) -> StatsRow {
-    StatsRow {
-        group: group.clone(),
-        volume: volume.clone(),
-        reads: counts.reads,
-        read_bytes: counts.read_bytes,
-        read_ms: counts.read_ms,
-        writes: counts.writes,
-        write_bytes: counts.write_bytes,
-        write_ms: counts.write_ms,
-        flushes: counts.flushes,
-        in_flight: counts.in_flight,
-    }
 }
 
 /// The read policy that is asked for.

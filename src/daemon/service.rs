@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::base::{Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Listed, Status, Verified};
-use crate::control::row::DifferenceRow;
+use crate::control::row::{DifferenceRow, StatsRow};
 use crate::control::{Event, PROTOCOL, Reply, Request, Row, request};
 use crate::export::ublk::DataMode;
 use crate::state::{DataPath, refuse};
@@ -425,7 +425,8 @@ impl<M: Machine> Owner<M> {
         for volume in &volumes {
             let live = self.live(volume.uuid());
             let counts = live.as_ref().map(|live| live.counts(request.reset)).unwrap_or_default();
-            answer.row(Row::Stats(rows::stats(&group.name, volume.name(), &counts))).await;
+            let (group, volume) = (group.name.clone(), volume.name().clone());
+            answer.row(Row::Stats(StatsRow { group, volume, counts })).await;
         }
         Ok(Reply::Listed(Listed { rows: volumes.len() as u64 }))
     }

@@ -13,6 +13,7 @@ use crate::base::limits::SECTOR_BYTES;
 use crate::base::{Affinity, Errno, Name, Refused, Uuid};
 use crate::bitmap::SharedWords;
 use crate::catalog::Directory;
+use crate::control::row::IoCounts;
 use crate::device::{Moment, SharedFlushes};
 use crate::export::ublk::{
     self, DataMode, DeviceMark, DeviceOptions, DeviceState, Existing, ExportFault, TryStop, UblkDevice,
@@ -25,7 +26,7 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{IoCounts, Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED};
 use super::owner::system;
 use super::startup::RUN_DIRECTORY;
 use super::{links, mounts, watch};
@@ -113,29 +114,27 @@ impl OpenMedium for Medium {
     }
 }
 
-impl IoCounts {
-    /// What stands in `/sys/block/DEVICE/stat` (the kernel's Documentation/block/stat.rst; flushes from Linux 5.5 on).
-    fn from_stat(text: &str) -> Self {
-        let numbers: Vec<u64> = text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
-        let at = |place: usize| numbers.get(place).copied().unwrap_or(0);
-        let bytes = |place| at(place).saturating_mul(SECTOR_BYTES);
-        Self {
-            reads: at(0),
-            read_bytes: bytes(2),
-            read_ms: at(3),
-            writes: at(4),
-            write_bytes: bytes(6),
-            write_ms: at(7),
-            in_flight: at(8),
-            flushes: at(15),
-        }
+/// What stands in `/sys/block/DEVICE/stat` (the kernel's Documentation/block/stat.rst; flushes from Linux 5.5 on).
+fn counts_of(text: &str) -> IoCounts {
+    let numbers: Vec<u64> = text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
+    let at = |place: usize| numbers.get(place).copied().unwrap_or(0);
+    let bytes = |place| at(place).saturating_mul(SECTOR_BYTES);
+    IoCounts {
+        reads: at(0),
+        read_bytes: bytes(2),
+        read_ms: at(3),
+        writes: at(4),
+        write_bytes: bytes(6),
+        write_ms: at(7),
+        in_flight: at(8),
+        flushes: at(15),
     }
 }
 
 impl Shown for UblkDevice {
     fn counts(&self) -> IoCounts {
         let stat = std::fs::read_to_string(format!("/sys/block/ublkb{}/stat", Self::id(self)));
-        stat.map(|text| IoCounts::from_stat(&text)).unwrap_or_default()
+        stat.map(|text| counts_of(&text)).unwrap_or_default()
     }
 
     fn id(&self) -> u32 {
@@ -514,7 +513,7 @@ mod tests {
     #[test]
     fn counts_are_read_as_the_kernel_writes_them() {
         let line = "     120        3     2048       77     5000        9    81920      600        2      500      680        1        0        8        0       40       33\n";
-        let counts = IoCounts::from_stat(line);
+        let counts = counts_of(line);
         let expected = IoCounts {
             reads: 120,
             read_bytes: 1 << 20,
@@ -527,8 +526,8 @@ mod tests {
         };
         assert_eq!(counts, expected);
         // Before Linux 5.5 no flushes were counted; what is cut short or is no number counts as nothing.
-        assert_eq!(IoCounts::from_stat("1 2 3").flushes, 0);
-        assert_eq!(IoCounts::from_stat("x"), IoCounts::default());
+        assert_eq!(counts_of("1 2 3").flushes, 0);
+        assert_eq!(counts_of("x"), IoCounts::default());
         let later = IoCounts { reads: 125, in_flight: 1, ..expected };
         assert_eq!(later.since(&expected), IoCounts { reads: 5, in_flight: 1, ..IoCounts::default() });
         assert_eq!(expected.since(&later).reads, 0, "of another device of that number");

@@ -8,7 +8,7 @@ use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::progress::Progress;
 use crate::cli::{session, words};
 use crate::control::request::Stats;
-use crate::control::row::StatsRow;
+use crate::control::row::{IoCounts, StatsRow};
 use crate::control::{Request, Row};
 use clap::Args;
 use serde_json::json;
@@ -134,21 +134,10 @@ impl StatWork {
 /// What came of `now` since the look before. A volume that was started anew in between has come with all it has.
 fn since(now: &StatsRow, before: &[StatsRow]) -> StatsRow {
     let same = |row: &&StatsRow| row.group == now.group && row.volume == now.volume;
-    let Some(before) =
-        before.iter().find(same).filter(|row| row.reads <= now.reads && row.writes <= now.writes)
-    else {
-        return now.clone();
-    };
-    StatsRow {
-        reads: now.reads - before.reads,
-        read_bytes: now.read_bytes.saturating_sub(before.read_bytes),
-        read_ms: now.read_ms.saturating_sub(before.read_ms),
-        writes: now.writes - before.writes,
-        write_bytes: now.write_bytes.saturating_sub(before.write_bytes),
-        write_ms: now.write_ms.saturating_sub(before.write_ms),
-        flushes: now.flushes.saturating_sub(before.flushes),
-        ..now.clone()
-    }
+    let started = IoCounts::default();
+    let known = before.iter().find(same).map(|row| &row.counts);
+    let known = known.filter(|known| known.reads <= now.counts.reads && known.writes <= now.counts.writes);
+    StatsRow { counts: now.counts.since(known.unwrap_or(&started)), ..now.clone() }
 }
 
 /// Milliseconds of each, with a tenth.
@@ -163,14 +152,14 @@ fn ours(rows: &[StatsRow]) -> String {
     cells.extend(rows.iter().map(|row| {
         vec![
             row.volume.to_string(),
-            row.reads.to_string(),
-            human_bytes(row.read_bytes),
-            average(row.read_ms, row.reads),
-            row.writes.to_string(),
-            human_bytes(row.write_bytes),
-            average(row.write_ms, row.writes),
-            row.flushes.to_string(),
-            row.in_flight.to_string(),
+            row.counts.reads.to_string(),
+            human_bytes(row.counts.read_bytes),
+            average(row.counts.read_ms, row.counts.reads),
+            row.counts.writes.to_string(),
+            human_bytes(row.counts.write_bytes),
+            average(row.counts.write_ms, row.counts.writes),
+            row.counts.flushes.to_string(),
+            row.counts.in_flight.to_string(),
         ]
     }));
     table(&cells)
@@ -187,12 +176,12 @@ fn vx(rows: &[StatsRow], head: bool) -> String {
             text,
             "vol {:<14} {:>8} {:>9} {:>9} {:>9} {:>6} {:>6}",
             row.volume,
-            row.reads,
-            row.writes,
-            row.read_bytes / SECTOR_BYTES,
-            row.write_bytes / SECTOR_BYTES,
-            average(row.read_ms, row.reads),
-            average(row.write_ms, row.writes)
+            row.counts.reads,
+            row.counts.writes,
+            row.counts.read_bytes / SECTOR_BYTES,
+            row.counts.write_bytes / SECTOR_BYTES,
+            average(row.counts.read_ms, row.counts.reads),
+            average(row.counts.write_ms, row.counts.writes)
         );
     }
     text
@@ -207,21 +196,23 @@ mod tests {
         StatsRow {
             group: Name::new("g").unwrap(),
             volume: Name::new(volume).unwrap(),
-            reads,
-            read_bytes: reads * 512,
-            read_ms: reads * 2,
-            writes,
-            write_bytes: writes * 512,
-            write_ms: writes / 2,
-            flushes: 0,
-            in_flight: 1,
+            counts: IoCounts {
+                reads,
+                read_bytes: reads * 512,
+                read_ms: reads * 2,
+                writes,
+                write_bytes: writes * 512,
+                write_ms: writes / 2,
+                flushes: 0,
+                in_flight: 1,
+            },
         }
     }
 
     #[test]
     fn a_look_shows_what_came_since_the_one_before() {
         let before = [row("v", 10, 100), row("w", 5, 5)];
-        assert_eq!(since(&row("v", 12, 101), &before), StatsRow { write_ms: 0, ..row("v", 2, 1) });
+        assert_eq!(since(&row("v", 12, 101), &before), row("v", 2, 1));
         // Of another volume, and of one that was started anew, all of it came.
         assert_eq!(since(&row("x", 7, 7), &before), row("x", 7, 7));
         assert_eq!(since(&row("w", 4, 9), &before), row("w", 4, 9));
