@@ -9,8 +9,8 @@ use cleave::control::reply::{
     Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, HealthRow, IoCounts, MediumRow, PlexRow, Row, SnapshotOf, SnapshotRow, StatsRow,
-    TaskRow, VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, Row, SnapshotOf,
+    SnapshotRow, StatsRow, TaskRow, VolumeRow,
 };
 use cleave::control::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
@@ -179,6 +179,7 @@ fn volume(volume: &str, length_bytes: u64) -> VolumeRow {
         data: DataPath::Auto,
         queues: 0,
         affinity: Box::default(),
+        autostart: true,
         preferred_plex: None,
         device: Some("/dev/ublkb0".into()),
         links: vec![
@@ -309,6 +310,8 @@ cleave set v plex-timeout=90s dirty-extents=256
 cleave set v plex-timeout=none
 cleave set v queues=2 affinity=0,2-3
 cleave set v queues=auto affinity=any
+cleave set v autostart=no
+cleave set v autostart=yes plex-timeout=10
 cleave set v read=round
 cleave set v read=v-02 plex-timeout=10
 cleave plex convert v-02
@@ -349,6 +352,8 @@ cleave group import /dev/sda /m/v-02.img
 cleave stat
 cleave stat v w --every 5 --count 3
 cleave stat --reset
+cleave top
+cleave -g dg top --every 5 --count 3
 cleave doctor
 cleave -g dg doctor --state /srv/state
 cleave task list
@@ -563,6 +568,7 @@ vxrecover a/b
 vxstat -i 0 v
 vxstat -i
 cleave stat --every soon
+cleave top --count 0
 cleave stat --reset --every 5
 vxtask list 7
 vxtask pause
@@ -867,6 +873,92 @@ fn looks_come_one_after_the_other() {
     let reads: Vec<_> = looks.iter().map(|look| look["volumes"][0]["reads"].as_u64().unwrap()).collect();
     assert_eq!(reads, [1_234_567, 0], "what came before, then what came meanwhile");
     assert_eq!(daemon.heard.lock().unwrap().len(), 2);
+}
+
+/// Of a second with many requests: rates are those of the span between two looks, whose length differs from run to run.
+#[test]
+fn top_shows_rates_maps_tasks_and_events_of_all_groups() {
+    let length = 1 << 30;
+    let counts = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let daemon = Daemon::new(move |request| {
+        let counted = counts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (rows, reply) = match request {
+            Request::Overview(_) => {
+                let health = HealthRow {
+                    group: name("default"),
+                    volume: name("vol"),
+                    health: Health::Degraded,
+                    reasons: vec!["plex vol-02 is STALE".to_owned()],
+                };
+                let rows = vec![
+                    Row::Volume(volume("vol", length)),
+                    Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
+                    Row::Plex(plex("vol", 2, PlexState::Stale, PlexMode::WriteOnly, length)),
+                    Row::Health(health),
+                    Row::Task(task(25 << 20, TaskState::Running)),
+                    Row::Happened(happening(What::PlexLost, "left its volume", Some(PlexState::Stale))),
+                ];
+                (rows, overview(Health::Degraded, true))
+            }
+            Request::Heat(heat) => {
+                let mut percent = vec![0; usize::from(heat.columns)];
+                percent[3] = 1;
+                percent[4] = 100;
+                let row = |map| {
+                    Row::Heat(HeatRow {
+                        group: name("default"),
+                        volume: name("vol"),
+                        map,
+                        percent: percent.clone(),
+                    })
+                };
+                let rows = vec![
+                    row(HeatOf::Written),
+                    row(HeatOf::Since(name("tmp"))),
+                    row(HeatOf::Behind(name("vol-02"))),
+                ];
+                let count = rows.len() as u64;
+                (rows, Reply::Listed(Listed { rows: count }))
+            }
+            Request::Stats(_) => {
+                let counts = IoCounts {
+                    reads: counted * 1_000_000,
+                    read_ms: counted * 2_000_000,
+                    ..IoCounts::default()
+                };
+                let row = StatsRow { group: name("default"), volume: name("vol"), counts };
+                (vec![Row::Stats(row)], Reply::Listed(Listed { rows: 1 }))
+            }
+            other => panic!("{other:?}"),
+        };
+        let rows = rows.into_iter().map(|row| Send::message(ServerMessage::Row(row)));
+        rows.chain([Send::message(ServerMessage::Done(reply))]).collect()
+    });
+    let (code, out, err) = daemon.run("top");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "cleaved 0.1.0, up 1 min 1 s, Linux 7.2.12: degraded");
+    let cells: Vec<&str> = lines[3].split_whitespace().collect();
+    assert_eq!([cells[0], cells[1], cells[4], cells[7]], ["default/vol", "degraded", "2.00", "-"], "{out}");
+    assert!(cells[2].parse::<u64>().unwrap() > 1_000_000 && lines[3].ends_with("1 of 2"), "{out}");
+    let strip = format!("···▁█{} ", "·".repeat(55));
+    for (line, what) in lines[4..7].iter().zip(["written", "since tmp", "vol-02 lacks"]) {
+        assert!(
+            line.starts_with(&format!("  {what} ")) && line.contains(&strip) && line.ends_with("  1 %"),
+            "{line}"
+        );
+    }
+    assert_eq!(lines[7], "  plex vol-02 is STALE");
+    let (task, event) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert!(task.contains("[#####               ] 25 % of 100 MiB"), "{task}");
+    assert!(event.ends_with("plex.lost vol-02: left its volume; see to it"), "{event}");
+
+    let (code, out, _) = daemon.run("top --json --count 2 --every 1");
+    let looks: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, looks.len()), (0, 2));
+    assert_eq!(looks[0]["volumes"][0]["maps"][1]["map"]["since"], "tmp");
+    assert_eq!(looks[0]["volumes"][0]["counts"]["reads"], 3_000_000);
+    assert_eq!(looks[0]["tasks"][0]["state"], "running");
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_file_system_lives_on_two_plexes_written_from_the_same_pages() {
     }
     let directory = TempDir::new().unwrap();
     let media = media(directory.path(), &["one"], 16 * MIB);
-    let error = ublk::add(&options(16 * MIB, DataMode::Zero), Mirror::maker(media)).unwrap_err();
+    let error = ublk::add(&options(16 * MIB, DataMode::Zero), |_| (), Mirror::maker(media)).unwrap_err();
     assert_eq!(error.fault, ExportFault::NoZeroCopy);
     assert!(error.to_string().contains("use data=copy"), "{error}");
     no_device_is_left();
@@ -159,7 +159,7 @@ fn file_system_on(data: DataMode, names: &[&str]) {
     let directory = TempDir::new().unwrap();
     let length = 64 * MIB;
     let media = media(directory.path(), names, length);
-    let device = ublk::add(&options(length, data), Mirror::maker(media)).unwrap();
+    let device = ublk::add(&options(length, data), |_| (), Mirror::maker(media)).unwrap();
     assert_eq!(device.data(), data);
     assert!(device.stable_writes() && device.is_serving());
     let queue = PathBuf::from(format!("/sys/block/ublkb{}/queue", device.id()));
@@ -222,7 +222,7 @@ fn discards_zeroes_and_forced_writes_arrive() {
     }
     let directory = TempDir::new().unwrap();
     let media = media(directory.path(), &["plex"], 64 * MIB);
-    let device = ublk::add(&options(64 * MIB, DataMode::Copy), Mirror::maker(media)).unwrap();
+    let device = ublk::add(&options(64 * MIB, DataMode::Copy), |_| (), Mirror::maker(media)).unwrap();
     let node = device.path();
     let file = direct(&node);
     for index in 0..64 {
@@ -280,10 +280,11 @@ fn memory_that_a_slow_plex_still_reads_is_not_used_again() {
     let keeper = Arc::clone(&kept);
     // One tag, so that each request would use the memory of the one before.
     let one = DeviceOptions { depth: 1, ..options(16 * MIB, DataMode::Copy) };
-    let device = ublk::add(&one, move |host: QueueHost| Keeper {
-        plex: host.open(&medium),
-        kept: Arc::clone(&keeper),
-    });
+    let device = ublk::add(
+        &one,
+        |_| (),
+        move |host: QueueHost| Keeper { plex: host.open(&medium), kept: Arc::clone(&keeper) },
+    );
     let device = device.unwrap();
     let file = direct(&device.path());
     kept.lock().unwrap().clear();
@@ -359,7 +360,7 @@ fn stopping_finishes_what_is_in_hand() {
     let directory = TempDir::new().unwrap();
     let medium = media(directory.path(), &["plex"], 16 * MIB).remove(0);
     let make = move |host: QueueHost| Slow { plex: host.open(&medium), host, in_hand: Rc::default() };
-    let device = ublk::add(&options(16 * MIB, DataMode::Copy), make).unwrap();
+    let device = ublk::add(&options(16 * MIB, DataMode::Copy), |_| (), make).unwrap();
     let queue = device.queues().next().unwrap();
     assert!(queue.block_on(|host| async move { host.clock().now().0 > 0 }).unwrap());
     let file = direct(&device.path());
@@ -389,7 +390,7 @@ fn a_device_that_somebody_has_open_is_not_stopped_by_a_try() {
     }
     let directory = TempDir::new().unwrap();
     let medium = media(directory.path(), &["plex"], 16 * MIB);
-    let device = ublk::add(&options(16 * MIB, DataMode::Copy), Mirror::maker(medium)).unwrap();
+    let device = ublk::add(&options(16 * MIB, DataMode::Copy), |_| (), Mirror::maker(medium)).unwrap();
     let (number, path) = (device.id(), device.path());
     let file = direct(&path);
     let tried = ublk::try_stop(number, LIMIT).unwrap();
@@ -461,7 +462,7 @@ fn a_part_of_another_test() {
         "mirror" => {
             let media = vec![open("one"), open("two")];
             let length = media[0].length();
-            let device = ublk::add(&options(length, data), Mirror::maker(media)).unwrap();
+            let device = ublk::add(&options(length, data), |_| (), Mirror::maker(media)).unwrap();
             serve(&device);
         }
         "recover" => {
@@ -475,7 +476,7 @@ fn a_part_of_another_test() {
             let medium = open("one");
             let length = medium.length();
             let make = move |host: QueueHost| Hanging { plex: host.open(&medium) };
-            let device = ublk::add(&options(length, data), make).unwrap();
+            let device = ublk::add(&options(length, data), |_| (), make).unwrap();
             println!("serving {}", device.id());
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).unwrap();
@@ -505,7 +506,7 @@ fn starve(medium: &Medium) {
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
         let start = Instant::now();
         let outcome =
-            ublk::add(&options(medium.length(), DataMode::Copy), Mirror::maker(vec![medium.clone()]));
+            ublk::add(&options(medium.length(), DataMode::Copy), |_| (), Mirror::maker(vec![medium.clone()]));
         let took = start.elapsed();
         assert!(took < Duration::from_secs(45), "{spare} spare descriptors: {took:?}");
         let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
@@ -657,17 +658,18 @@ fn what_is_no_device_is_refused() {
     let medium = media(directory.path(), &["plex"], 16 * MIB);
     let maker = || Mirror::maker(medium.clone());
     let odd = DeviceOptions { length: 16 * MIB + 100, ..options(16 * MIB, DataMode::Copy) };
-    assert!(matches!(ublk::add(&odd, maker()).unwrap_err().fault, ExportFault::BadOption { .. }));
+    assert!(matches!(ublk::add(&odd, |_| (), maker()).unwrap_err().fault, ExportFault::BadOption { .. }));
     let error = ublk::recover(4321, Duration::ZERO, Affinity::Auto, maker()).unwrap_err();
     assert_eq!(error.to_string(), "/dev/ublkb4321: there is no such ublk device; start the volume again");
     assert_eq!(ublk::delete(4321, LIMIT).unwrap_err().fault, ExportFault::NoSuchDevice);
 
     // An id that is taken is refused, and whoever has it keeps it.
     let device =
-        ublk::add(&DeviceOptions { id: Some(5), ..options(16 * MIB, DataMode::Copy) }, maker()).unwrap();
+        ublk::add(&DeviceOptions { id: Some(5), ..options(16 * MIB, DataMode::Copy) }, |_| (), maker())
+            .unwrap();
     assert_eq!(device.id(), 5);
     let again = DeviceOptions { id: Some(5), ..options(16 * MIB, DataMode::Copy) };
-    assert_eq!(ublk::add(&again, maker()).unwrap_err().fault, ExportFault::IdTaken);
+    assert_eq!(ublk::add(&again, |_| (), maker()).unwrap_err().fault, ExportFault::IdTaken);
     assert!(device.is_serving());
     write_direct(&direct(&device.path()), 0, &pattern(4096, 1));
 
@@ -689,7 +691,7 @@ fn a_device_grows_and_shrinks_where_the_kernel_can() {
     }
     let directory = TempDir::new().unwrap();
     let media = media(directory.path(), &["plex"], 32 * MIB);
-    let device = ublk::add(&options(16 * MIB, DataMode::Copy), Mirror::maker(media)).unwrap();
+    let device = ublk::add(&options(16 * MIB, DataMode::Copy), |_| (), Mirror::maker(media)).unwrap();
     let length = || ublk::existing().unwrap()[0].length;
     let grown = device.resize(32 * MIB);
     if ublk::features().unwrap().resize() {
@@ -714,10 +716,10 @@ fn the_drivers_limit_of_devices_is_told() {
     }
     let directory = TempDir::new().unwrap();
     let media = media(directory.path(), &["plex"], 16 * MIB);
-    let first = ublk::add(&options(16 * MIB, DataMode::Copy), Mirror::maker(media.clone())).unwrap();
+    let first = ublk::add(&options(16 * MIB, DataMode::Copy), |_| (), Mirror::maker(media.clone())).unwrap();
     let before = fs::read_to_string(MOST).unwrap();
     fs::write(MOST, "1").unwrap();
-    let second = ublk::add(&options(16 * MIB, DataMode::Copy), Mirror::maker(media));
+    let second = ublk::add(&options(16 * MIB, DataMode::Copy), |_| (), Mirror::maker(media));
     fs::write(MOST, before.trim()).unwrap();
     match second {
         // Newer drivers limit only the devices of unprivileged users.
@@ -740,7 +742,7 @@ fn a_read_only_device_refuses_writes() {
     drop(media(directory.path(), &["plex"], 16 * MIB));
     let plex = Medium::open(&directory.path().join("plex"), Opening::READ).unwrap();
     let read_only = DeviceOptions { read_only: true, ..options(16 * MIB, DataMode::Copy) };
-    let device = ublk::add(&read_only, Mirror::maker(vec![plex])).unwrap();
+    let device = ublk::add(&read_only, |_| (), Mirror::maker(vec![plex])).unwrap();
     // Root may open it for writing; the write is what the kernel refuses.
     let forced = fs::OpenOptions::new().write(true).custom_flags(libc::O_DSYNC).open(device.path());
     assert!(forced.and_then(|file| file.write_all_at(&[1; 512], 0)).is_err());

@@ -28,18 +28,28 @@ fetch_kernel() {
     ) 9>"$dir.lock"
 }
 
-# download_kernel DIR SUITE: leaves the newest cloud kernel's packages of SUITE in DIR.
-download_kernel() {
-    local dir=$1 suite=$2 base key image
-    local -a apt parts
+# debian_base: where this machine's own release comes from, by its apt configuration.
+debian_base() {
+    local base
     base=$(
         # shellcheck source=/dev/null
         . /etc/os-release
         apt-get indextargets --format "\$(CODENAME) \$(REPO_URI)" 'Created-By: Packages' |
             awk -v release="$VERSION_CODENAME" '$1 == release && !found++ {print $2}'
     )
-    [[ -n $base ]] || die "apt has no Debian repository configured: the guest's kernel cannot be fetched"
-    key=$(dpkg -L debian-archive-keyring | grep -m 1 -E '/debian-archive-keyring\.(gpg|pgp)$')
+    [[ -n $base ]] || die "apt has no Debian repository configured: what the guest is made of cannot be fetched"
+    echo "$base"
+}
+
+# debian_key: the file of Debian's archive keys.
+debian_key() { dpkg -L debian-archive-keyring | grep -m 1 -E '/debian-archive-keyring\.(gpg|pgp)$'; }
+
+# download_kernel DIR SUITE: leaves the newest cloud kernel's packages of SUITE in DIR.
+download_kernel() {
+    local dir=$1 suite=$2 base key image
+    local -a apt parts
+    base=$(debian_base)
+    key=$(debian_key)
     mkdir -p "$dir"/apt/{etc/preferences.d,etc/apt.conf.d,state/lists/partial,cache/archives/partial}
     : >"$dir/apt/status"
     echo "deb [signed-by=$key] $base $suite main" >"$dir/apt/etc/sources.list"

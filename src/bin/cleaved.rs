@@ -1,5 +1,6 @@
 //! `cleaved`: parse, call, exit code.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,13 +25,13 @@ struct Arguments {
     /// its standard input and in CLEAVE_EVENT, CLEAVE_SEVERITY, CLEAVE_GROUP, CLEAVE_VOLUME, CLEAVE_PLEX and CLEAVE_TEXT
     #[arg(long, value_name = "PATH")]
     hook: Option<PathBuf>,
-    /// Answer without being the daemon: status, dump, force-stop or check
+    /// Answer without being the daemon: status, dump, force-stop, check or udev
     #[arg(long, value_name = "VERB")]
     offline: Option<String>,
     /// With --offline: the group
     #[arg(long, requires = "offline", value_name = "GROUP")]
     group: Option<String>,
-    /// With --offline dump: a medium whose labels are shown
+    /// With --offline dump or udev: a medium whose labels are looked at
     #[arg(long, requires = "offline", value_name = "PATH")]
     medium: Option<PathBuf>,
     /// With --offline: the volume
@@ -39,6 +40,10 @@ struct Arguments {
     /// Group whose members may change what root may change; they must be of the group cleave too
     #[arg(long, value_name = "NAME")]
     admin_group: Option<String>,
+    /// Start the volumes that shall be started with the host, unless that was done in this run of it: those of `cleave set
+    /// VOL autostart=yes`
+    #[arg(long)]
+    autostart: bool,
     /// Print one line on standard output once the daemon listens
     #[arg(long)]
     announce: bool,
@@ -74,22 +79,31 @@ fn main() -> ExitCode {
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLEAVE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A line that nobody takes any more, because the journal has ended before the daemon does, is lost and no reason to end:
+    // with internal errors logged, that would be told where it cannot be told either, which panics.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
     let options = Options {
         state: arguments.state.unwrap_or_else(|| STATE_DIRECTORY.into()),
         socket: arguments.socket,
         admin_group: arguments.admin_group,
         hook: arguments.hook,
+        autostart: arguments.autostart,
     };
     let outcome = daemon::run(&options, || {
         if arguments.announce {
-            println!("cleaved listens on {}", options.socket.display());
+            // Who started it may have gone away.
+            let _ = writeln!(std::io::stdout(), "cleaved listens on {}", options.socket.display());
         }
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => {
-            eprintln!("cleaved: {refused}");
+            let _ = writeln!(std::io::stderr(), "cleaved: {refused}");
             ExitCode::from(refused.kind.exit_code())
         }
     }

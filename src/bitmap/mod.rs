@@ -14,10 +14,12 @@
 mod change;
 mod dirty;
 mod extent;
+mod heat;
 mod map;
 mod unflushed;
 
 pub use change::ChangeMap;
 pub use extent::ExtentMap;
+pub use heat::heat;
 pub use map::{BitMap, PAGE_BITS, PAGE_MAP_BYTES, PAGE_WORDS};
 pub use unflushed::{SharedWords, UnflushedMap};

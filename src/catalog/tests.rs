@@ -18,7 +18,7 @@ fn ids(seed: u8) -> Ids {
 }
 
 fn group() -> Group {
-    let media = [PoolMedium { path: MediumPath::new("/media").unwrap(), block: false }];
+    let media = [PoolMedium { path: MediumPath::new("/media").unwrap(), block: false, name: None }];
     change::create_group("dg", &media, &mut ids(1)).unwrap()
 }
 

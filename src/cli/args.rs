@@ -93,6 +93,8 @@ enum Verb {
     Scrub(verbs::scrub::ScrubArgs),
     /// Show what volumes are asked for, once or every few seconds
     Stat(verbs::stat::StatArgs),
+    /// Show what volumes do, again and again, on one screen
+    Top(verbs::top::TopArgs),
     /// List, watch and steer long operations
     #[command(subcommand)]
     Task(verbs::task::TaskVerb),
@@ -147,6 +149,7 @@ impl Verb {
             Self::Verify(args) => args.action(options),
             Self::Scrub(args) => args.action(options),
             Self::Stat(args) => args.action(options),
+            Self::Top(args) => args.action(options),
             Self::Task(verb) => verb.action(options),
             Self::Status(args) => args.action(options),
             Self::Doctor(args) => args.action(options),

@@ -18,6 +18,7 @@ pub mod args;
 pub mod offline;
 pub mod plan;
 pub mod progress;
+pub mod screen;
 pub mod session;
 pub mod verbs;
 pub mod vx;
@@ -85,6 +86,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Archive(work) => work.run(&mut progress),
         Action::Mount(work) => work.run(),
         Action::Stat(work) => work.run(options, &mut progress),
+        Action::Top(work) => work.run(options, &mut progress),
         Action::Doctor(work) => Ok(work.run(options)),
         Action::Manual(directory) => verbs::manual::write(&directory),
     }

@@ -7,6 +7,7 @@ use super::verbs::daemon::UpgradeWork;
 use super::verbs::doctor::DoctorWork;
 use super::verbs::mount::MountWork;
 use super::verbs::stat::StatWork;
+use super::verbs::top::TopWork;
 use super::vx::Applet;
 use crate::base::{Name, Refused};
 use crate::control::Request;
@@ -114,6 +115,8 @@ pub enum Action {
     Mount(MountWork),
     /// Look at counts, again and again.
     Stat(StatWork),
+    /// Look at what volumes do, again and again.
+    Top(TopWork),
     /// Look whether all is as it should be.
     Doctor(DoctorWork),
     /// Write the pages of the manual into this directory.
@@ -152,6 +155,7 @@ impl Action {
             Self::Anyway { request, .. } => std::slice::from_ref(request),
             Self::Upgrade(work) => std::slice::from_ref(&work.request),
             Self::Stat(work) => std::slice::from_ref(&work.request),
+            Self::Top(work) => &work.requests,
             Self::Doctor(work) => &work.requests,
             Self::Print(_) | Self::Dump(_) | Self::Archive(_) | Self::Mount(_) | Self::Manual(_) => &[],
         }
@@ -178,6 +182,7 @@ impl std::fmt::Debug for Action {
             Self::Archive(work) => f.debug_tuple("Archive").field(work).finish(),
             Self::Mount(work) => f.debug_tuple("Mount").field(work).finish(),
             Self::Stat(work) => f.debug_tuple("Stat").field(work).finish(),
+            Self::Top(work) => f.debug_tuple("Top").field(work).finish(),
             Self::Doctor(work) => f.debug_tuple("Doctor").field(work).finish(),
             Self::Manual(directory) => f.debug_tuple("Manual").field(directory).finish(),
         }

@@ -118,6 +118,8 @@ happenings! {
     VolumeRolledBack = "volume.rolled-back", Warning, "make it again";
     /// A volume was started.
     VolumeStarted = "volume.started", Info, "";
+    /// A volume that shall be started with the host was not.
+    VolumeNotStarted = "volume.not-started", Error, "see to the reason, then: cleave start VOL";
     /// A volume was stopped in good order.
     VolumeStopped = "volume.stopped", Info, "";
     /// A volume ran and does not run any more: it was not stopped in good order.

@@ -112,6 +112,8 @@ pub enum Request {
     Events(Events),
     /// What volumes were asked for. Answer: a row for each, [`Listed`](super::Reply::Listed).
     Stats(Stats),
+    /// Where the maps of volumes have their marks. Answer: a row for each map, [`Listed`](super::Reply::Listed).
+    Heat(Heat),
     /// How the daemon is. Answer: note rows, [`Status`](super::Reply::Status).
     Status,
     /// Ends the daemon. Answer: [`Changed`](super::Reply::Changed), before it ends.
@@ -165,6 +167,7 @@ impl Request {
             Self::Upgrade(_) => "upgrade",
             Self::Events(_) => "events",
             Self::Stats(_) => "stats",
+            Self::Heat(_) => "heat",
             Self::Status => "status",
             Self::Shutdown(_) => "shutdown",
         }
@@ -182,6 +185,7 @@ impl Request {
             | Self::Events(_)
             | Self::Overview(_)
             | Self::Stats(Stats { reset: false, .. })
+            | Self::Heat(_)
             | Self::Status => Access::Read,
             // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
             Self::Verify(_) => Access::Change,
@@ -386,6 +390,9 @@ pub struct Set {
     /// Which processors the threads of the queues run on: `auto`, `any`, or a list as `0,2-3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// Whether it is started when the host is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<bool>,
     /// Which plex serves reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_from: Option<ReadFrom>,
@@ -403,9 +410,21 @@ impl Set {
             data: None,
             queues: None,
             affinity: None,
+            autostart: None,
             read_from: None,
         }
     }
+}
+
+/// See [`Request::Heat`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heat {
+    /// The group; all groups when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// How many parts of each volume are told of.
+    pub columns: u16,
 }
 
 /// See [`Request::Stats`].

@@ -24,6 +24,8 @@ pub enum Row {
     Health(HealthRow),
     /// What a volume was asked for.
     Stats(StatsRow),
+    /// Where a map of a volume has its marks.
+    Heat(HeatRow),
     /// A task.
     Task(TaskRow),
     /// A snapshot volume that a cut made.
@@ -129,6 +131,9 @@ pub struct VolumeRow {
     /// Which processors their threads shall run on: `auto`, `any`, or a list as `0,2-3`.
     #[serde(default)]
     pub affinity: Box<Affinity>,
+    /// Whether it is started when the host is.
+    #[serde(default = "yes")]
+    pub autostart: bool,
     /// The plex preferred by [`ReadPolicy::Prefer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_plex: Option<Name>,
@@ -153,6 +158,10 @@ pub struct VolumeRow {
     /// Things the administrator should know, as "an old daemon still holds plex v-01".
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The scrubs of a volume.
@@ -332,6 +341,32 @@ pub struct TaskRow {
     /// Why it failed, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Refusal>,
+}
+
+/// Which map of a volume it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeatOf {
+    /// The intent map: where writes may be under way or unflushed.
+    Written,
+    /// What this plex may lack.
+    Behind(Name),
+    /// What was written since the cut that parted it from this volume.
+    Since(Name),
+}
+
+/// Where a map of a volume has its marks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeatRow {
+    /// The group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// The map.
+    pub map: HeatOf,
+    /// Of each of equal parts of the volume, in order, how many percent are marked; at least 1 where anything is.
+    pub percent: Vec<u8>,
 }
 
 /// A snapshot volume that a cut made.

@@ -27,6 +27,7 @@ use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring, Shown};
 use super::owner::{GroupHandle, Owner, system};
 use super::plexes::put_in_force;
+use super::udev::Entry;
 
 /// How long a daemon that takes over waits for the last operation of its predecessor (ordering rule 20).
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -476,10 +477,16 @@ impl<M: Machine> Owner<M> {
         face: Face,
     ) -> Result<(), Refused> {
         let volume = Arc::clone(&live.volume);
+        let entry = Entry {
+            group: group.name.clone(),
+            volume: record.name().clone(),
+            uuid: record.uuid(),
+            is_snapshot: group.record().link_of(record.uuid()).is_some(),
+        };
         let device = match face {
             Face::New(wanted) => {
                 let options = options(record, wanted, self.data_mode(record).await);
-                self.machine.add(options, volume).await?
+                self.machine.add(options, entry.clone(), volume).await?
             }
             Face::TakeOver(number) => {
                 self.machine.recover(number, FENCE_LIMIT, record.settings().affinity, volume).await?
@@ -497,7 +504,7 @@ impl<M: Machine> Owner<M> {
             let uuid = record.uuid();
             self.transact(group, |group, _| change::assign_device(group, uuid, Some(number))).await?;
         }
-        let refused = self.machine.make_links(&group.name, record.name(), number, NODE_LIMIT).await?;
+        let refused = self.machine.make_links(&entry, number, NODE_LIMIT).await?;
         // The node serves; a link that something stands in the way of is no reason to take it down.
         refused.iter().for_each(|refused| tracing::warn!("{refused}"));
         FaultPoint::StartLinked.reached();

@@ -136,7 +136,7 @@ mod tests {
     fn groups() -> (Group, Group, Ids) {
         let ids = &mut Ids::from_seed([5; 32]);
         let path = MediumPath::new("/m").unwrap();
-        let media = [PoolMedium { path: path.clone(), block: false }];
+        let media = [PoolMedium { path: path.clone(), block: false, name: None }];
         let group = create_group("default", &media, ids).unwrap();
         let sites = [0, 1].map(|_| Site::Below { directory: path.clone(), sparse: true });
         let args = MakeArgs { name: "v", length: 4 << 20, region_size: None, sites: &sites };

@@ -25,6 +25,8 @@ use crate::state::place::Room;
 use crate::state::{Noted, PoolMedium};
 use crate::volume::Volume;
 
+use super::udev::Entry;
+
 /// A thread that runs devices, as others see it.
 pub trait Ring: Clone + 'static {
     /// What it offers to the code on it.
@@ -254,13 +256,14 @@ pub trait Machine: Clone + 'static {
     fn remove_strays(&self, _known: BTreeSet<DeviceMark>) -> impl Future<Output = Vec<u32>> {
         std::future::ready(Vec::new())
     }
-    /// Show `volume` as a new device.
+    /// Show `volume` as a new device, of which `entry` says what it is.
     ///
     /// # Errors
     /// What keeps it from serving; nothing of it is left.
     fn add(
         &self,
         options: DeviceOptions,
+        entry: Entry,
         volume: Arc<Volume<Self::Medium>>,
     ) -> impl Future<Output = Result<Self::Device, Refused>>;
     /// Serve the device `number` of a daemon that is gone, waiting at most `patience` for the last of what that one did, on queue
@@ -304,14 +307,14 @@ pub trait Machine: Clone + 'static {
     fn delete(&self, _number: u32, _limit: Duration) -> impl Future<Output = Result<(), Refused>> {
         std::future::ready(Ok(()))
     }
-    /// Wait at most `limit` for the node of a device, then make its links. What stands in the way of a link is told.
+    /// Wait at most `limit` for the node of the device `number`, then make the links of `entry`. What stands in the way of a
+    /// link is told.
     ///
     /// # Errors
     /// The node does not appear.
     fn make_links(
         &self,
-        group: &Name,
-        volume: &Name,
+        entry: &Entry,
         number: u32,
         limit: Duration,
     ) -> impl Future<Output = Result<Vec<Refused>, Refused>>;

@@ -59,11 +59,11 @@ impl<M: Machine> Owner<M> {
                     ));
                 }
             };
-            media.push(PoolMedium { path, block });
+            media.push(PoolMedium { path, block, name: medium.name.clone() });
         }
         if media.is_empty() {
             let own = directory.join("media");
-            media.push(PoolMedium { path: medium_path(&own)?, block: false });
+            media.push(PoolMedium { path: medium_path(&own)?, block: false, name: None });
         }
         let record = change::create_group(request.group.as_str(), &media, &mut self.dice()?)?;
         let own_media = request.media.is_empty().then(|| directory.join("media"));
@@ -154,6 +154,10 @@ impl<M: Machine> Owner<M> {
             sparse: request.sparse,
             force: request.force,
         };
+        // The nearest reason first: a name that is taken is no question of room.
+        if group.record().is_taken(request.volume.as_str()) {
+            return Err(refuse::name_taken(&request.volume, &group.name));
+        }
         let sites = self.sites(&group, &wanted).await?;
         let args = MakeArgs {
             name: request.volume.as_str(),

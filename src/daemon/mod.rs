@@ -15,6 +15,7 @@
 //! so, and copied before the one that calls the copy complete. A keeper that needs a transaction itself, because a plex is
 //! lost, therefore never waits for one that waits for it.
 
+mod autostart;
 pub mod bringup;
 mod doubts;
 pub mod effects;
@@ -22,6 +23,7 @@ pub mod events;
 mod fences;
 pub mod freeze;
 pub mod health;
+mod heat;
 mod import;
 pub mod jobs;
 pub mod keepers;
@@ -52,6 +54,7 @@ pub mod startup;
 pub mod takeover;
 pub mod tasks;
 pub mod this_host;
+pub mod udev;
 pub mod upgrade;
 mod vigil;
 mod waiting;

@@ -22,6 +22,7 @@ use super::machine::{Living, Machine, Shown, Standing};
 use super::owner::{GroupHandle, Owner, system};
 use super::startup::RING_ENTRIES;
 use super::this_host::ThisHost;
+use super::udev::Entry;
 
 /// How often it is looked whether a volume has come to rest.
 const REST_POLL: Duration = Duration::from_millis(1);
@@ -296,7 +297,7 @@ impl Machine for Deviceless {
         Ok(Vec::new())
     }
 
-    async fn add(&self, options: DeviceOptions, _: Arc<Volume<Medium>>) -> Result<Hidden, Refused> {
+    async fn add(&self, options: DeviceOptions, _: Entry, _: Arc<Volume<Medium>>) -> Result<Hidden, Refused> {
         let next = self.shown.get();
         self.shown.set(next + 1);
         Ok(Hidden(options.id.unwrap_or(next)))
@@ -316,7 +317,7 @@ impl Machine for Deviceless {
         Ok(())
     }
 
-    async fn make_links(&self, _: &Name, _: &Name, _: u32, _: Duration) -> Result<Vec<Refused>, Refused> {
+    async fn make_links(&self, _: &Entry, _: u32, _: Duration) -> Result<Vec<Refused>, Refused> {
         Ok(Vec::new())
     }
 

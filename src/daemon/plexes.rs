@@ -384,6 +384,7 @@ impl<M: Machine> Owner<M> {
             data: request.data.map(rows::data_setting),
             queues: request.queues,
             affinity: request.affinity,
+            autostart: request.autostart,
         };
         self.refuse_data_path(&request.volume, change.data).await?;
         let name = request.volume.as_str();

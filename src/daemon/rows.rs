@@ -93,10 +93,16 @@ pub fn medium_named(group: &Group, name: &Name) -> Result<MediumPath, Refused> {
     })
 }
 
-/// The names of a group's media, in their order: the last part of each path, numbered where it is taken by one before.
+/// The names of a group's media, in their order: as given, else the last part of each path, numbered where it is given to
+/// another or taken by one before.
 fn medium_names(group: &Group) -> Vec<Name> {
+    let given: Vec<&Name> = group.media().iter().filter_map(|medium| medium.name.as_ref()).collect();
     let mut names: Vec<Name> = Vec::with_capacity(group.media().len());
     for medium in group.media() {
+        if let Some(name) = &medium.name {
+            names.push(name.clone());
+            continue;
+        }
         let word =
             |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') { c } else { '_' };
         let base: String = medium.path.file_name().chars().map(word).take(MAX_NAME_BYTES - 8).collect();
@@ -105,7 +111,9 @@ fn medium_names(group: &Group) -> Vec<Name> {
         let numbered = |text: String| {
             let plain =
                 text.strip_prefix('_').filter(|_| text != base).and_then(|plain| Name::new(plain).ok());
-            plain.or_else(|| Name::new(&text).ok()).filter(|name| !names.contains(name))
+            plain
+                .or_else(|| Name::new(&text).ok())
+                .filter(|name| !names.contains(name) && !given.contains(&name))
         };
         names.extend(candidates.filter_map(numbered).next());
     }
@@ -146,6 +154,7 @@ pub fn volume(group: &Name, record: &Group, volume: &Volume, facts: &LiveFacts) 
         data: data_word(volume.settings().data),
         queues: volume.settings().queues,
         affinity: Box::new(volume.settings().affinity),
+        autostart: volume.settings().autostart,
         preferred_plex: preferred,
         device: facts.device.map(|number| links::node(dev, number)),
         links: facts.device.map(|_| links::paths(dev, group, volume.name())).unwrap_or_default(),
@@ -425,8 +434,9 @@ mod tests {
     #[test]
     fn media_have_distinct_names_whatever_their_paths_are() {
         let paths = ["/a/disk", "/b/disk", "/c/disk", "/srv/media", "/d/a b", "/e/-x", "/dev/sdb"];
-        let media: Vec<_> =
-            paths.map(|text| PoolMedium { path: path(text), block: text.starts_with("/dev") }).into();
+        let media: Vec<_> = paths
+            .map(|text| PoolMedium { path: path(text), block: text.starts_with("/dev"), name: None })
+            .into();
         let group = create_group("dg", &media, &mut Ids::from_seed([1; 32])).unwrap();
         let names: Vec<_> = medium_names(&group).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["disk", "disk-2", "disk-3", "media-2", "a_b", "_-x-2", "sdb"]);
@@ -448,6 +458,23 @@ mod tests {
         assert_eq!(rows, [(0, 5, true), none, none, none, none, none, (9, 9, true)]);
     }
 
+    #[test]
+    fn a_medium_is_called_as_it_was_named() {
+        let medium =
+            |text, given: Option<&str>| PoolMedium { path: path(text), block: false, name: given.map(name) };
+        let media = [medium("/a/m1", None), medium("/b/x", Some("m1")), medium("/c/x", None)];
+        let group = create_group("dg", &media, &mut Ids::from_seed([1; 32])).unwrap();
+        let names: Vec<_> = medium_names(&group).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["m1-2", "m1", "x"]);
+        assert_eq!(medium_named(&group, &name("m1")).unwrap(), path("/b/x"));
+        let twice = [medium("/a", Some("m")), medium("/b", Some("m"))];
+        let refused = create_group("dg", &twice, &mut Ids::from_seed([1; 32])).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "m: a medium of this name exists in group dg; give each medium a name of its own"
+        );
+    }
+
     fn media_facts(rows: &[MediumRow]) -> Vec<(u64, u64, bool)> {
         rows.iter().map(|row| (row.length_bytes, row.free_bytes, row.online)).collect()
     }
@@ -455,8 +482,8 @@ mod tests {
     /// A started volume `v` of 64 regions in group `default`, with a plex, a snapshot mirror in step, and the seed of more.
     fn started(ids: &mut Ids) -> Group {
         let media = [
-            PoolMedium { path: path("/m"), block: false },
-            PoolMedium { path: path("/dev/sdb"), block: true },
+            PoolMedium { path: path("/m"), block: false, name: None },
+            PoolMedium { path: path("/dev/sdb"), block: true, name: None },
         ];
         let group = create_group("default", &media, ids).unwrap();
         let sites = [Site::Below { directory: path("/m"), sparse: true }];

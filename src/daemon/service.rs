@@ -95,6 +95,7 @@ impl<M: Machine> Service for Owner<M> {
             Request::Upgrade(request) => self.upgrade(request).await,
             Request::Events(request) => self.events_told(request, &answer).await,
             Request::Stats(request) => self.stats(request, &answer).await,
+            Request::Heat(request) => self.heat(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,
         }

@@ -20,6 +20,7 @@ use crate::state::change::{self, Loss};
 use crate::state::{Group, Unfinished};
 use crate::volume::{Loss as Lost, Recorded};
 
+use super::autostart::Autostart;
 use super::events::News;
 use super::events::hook::Hook;
 use super::keepers::Plea;
@@ -51,6 +52,8 @@ pub struct Options {
     pub admin_group: Option<String>,
     /// The command that hears of everything that happens.
     pub hook: Option<PathBuf>,
+    /// Whether volumes are started that shall be started with the host.
+    pub autostart: bool,
 }
 
 /// Ours by name, whoever has made it.
@@ -210,6 +213,7 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
     }
     let (events, local) = (Rc::clone(&owner.events), tokio::task::LocalSet::new());
     let socket = options.socket.clone();
+    let autostart = options.autostart.then(|| Autostart::due(&socket)).flatten();
     local.block_on(&runtime, async move {
         if of_host.state_before == Some(state) {
             this_host::note_same_state();
@@ -228,6 +232,9 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
                 owner.events.raise(News::new(What::DaemonStopping, "ends before it has come up"));
                 return Ok(());
             }
+        }
+        if let Some(autostart) = autostart {
+            autostart.begin(&owner).await;
         }
         ready();
         notify::tell(notify::Word::Ready);

@@ -29,6 +29,7 @@ use super::freeze::{self, FreezeSet};
 use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED};
 use super::owner::system;
 use super::startup::RUN_DIRECTORY;
+use super::udev::{self, Entry};
 use super::{links, mounts, watch};
 
 /// Where nodes and links are.
@@ -172,6 +173,26 @@ fn queue_of(
     volume: Arc<Volume<Medium>>,
 ) -> impl Fn(ublk::QueueHost) -> VolumeQueue<ublk::QueueHost> + Clone + Send + Sync + 'static {
     move |host| VolumeQueue::new(host, Arc::clone(&volume)).expect("one lane for each queue")
+}
+
+/// Say what device `number` is where udev looks, and have udev look once its links stand. A host may have no udev, and one
+/// that is told nothing leaves the device alone.
+fn tell_udev(number: u32, entry: &Entry, is_ready: bool) {
+    let told = udev::tell(Path::new(udev::DIRECTORY), number, entry, is_ready).and_then(|is_news| {
+        match is_news && is_ready {
+            true => udev::send_change(number),
+            false => Ok(()),
+        }
+    });
+    if let Err(error) = told {
+        tracing::warn!(number, "udev cannot be told what the device is: {error}");
+    }
+}
+
+fn forget_for_udev(number: u32) {
+    if let Err(error) = udev::forget(Path::new(udev::DIRECTORY), number) {
+        tracing::warn!(number, "what udev is told of a device that is gone stays: {error}");
+    }
 }
 
 fn number_is_taken(wanted: Option<u32>) -> bool {
@@ -365,7 +386,10 @@ impl Machine for ThisHost {
             };
             let strays = ublk::existing().unwrap_or_default().into_iter().filter(is_stray);
             let remove = |device: Existing| match ublk::delete(device.id, STRAY_LIMIT) {
-                Ok(()) => Some(device.id),
+                Ok(()) => {
+                    forget_for_udev(device.id);
+                    Some(device.id)
+                }
                 Err(error) => {
                     tracing::warn!("a device that no volume has stays: {error}");
                     None
@@ -392,12 +416,18 @@ impl Machine for ThisHost {
         Ok(all.into_iter().map(living).collect())
     }
 
-    async fn add(&self, options: DeviceOptions, volume: Arc<Volume<Medium>>) -> Result<UblkDevice, Refused> {
+    async fn add(
+        &self,
+        options: DeviceOptions,
+        entry: Entry,
+        volume: Arc<Volume<Medium>>,
+    ) -> Result<UblkDevice, Refused> {
         let make = queue_of(volume);
-        let added = worker(move || match ublk::add(&options, make.clone()) {
+        let numbered = move |number| tell_udev(number, &entry, false);
+        let added = worker(move || match ublk::add(&options, &numbered, make.clone()) {
             // The old number went to somebody else: any other will do.
             Err(_) if options.id.is_some() && number_is_taken(options.id) => {
-                ublk::add(&DeviceOptions { id: None, ..options }, make)
+                ublk::add(&DeviceOptions { id: None, ..options }, &numbered, make)
             }
             outcome => outcome,
         });
@@ -416,11 +446,17 @@ impl Machine for ThisHost {
     }
 
     async fn stop(&self, device: UblkDevice, limit: Duration) -> Result<(), Refused> {
-        worker(move || UblkDevice::stop(device, limit)).await.map(drop).map_err(Refused::from)
+        self.force(device, limit).await.map(drop)
     }
 
     async fn force(&self, device: UblkDevice, limit: Duration) -> Result<bool, Refused> {
-        let ended = worker(move || UblkDevice::stop(device, limit)).await;
+        let number = device.id();
+        let ended = worker(move || {
+            let ended = UblkDevice::stop(device, limit)?;
+            forget_for_udev(number);
+            Ok(ended)
+        });
+        let ended: Result<_, ublk::ExportError> = ended.await;
         ended.map(|how| how == ublk::Stopped::CutOff).map_err(Refused::from)
     }
 
@@ -437,20 +473,17 @@ impl Machine for ThisHost {
     }
 
     async fn delete(&self, number: u32, limit: Duration) -> Result<(), Refused> {
-        worker(move || ublk::delete(number, limit)).await.map_err(Refused::from)
+        let deleted = worker(move || ublk::delete(number, limit).map(|()| forget_for_udev(number)));
+        deleted.await.map_err(Refused::from)
     }
 
-    async fn make_links(
-        &self,
-        group: &Name,
-        volume: &Name,
-        number: u32,
-        limit: Duration,
-    ) -> Result<Vec<Refused>, Refused> {
-        let (group, volume) = (group.clone(), volume.clone());
+    async fn make_links(&self, entry: &Entry, number: u32, limit: Duration) -> Result<Vec<Refused>, Refused> {
+        let entry = entry.clone();
         worker(move || {
             links::wait_for_node(number, limit)?;
-            Ok(links::make(Path::new(DEV), &group, &volume, number).refused)
+            let made = links::make(Path::new(DEV), &entry.group, &entry.volume, number);
+            tell_udev(number, &entry, true);
+            Ok(made.refused)
         })
         .await
     }
@@ -461,7 +494,15 @@ impl Machine for ThisHost {
     }
 
     async fn sweep_links(&self, keep: BTreeSet<(Name, Name, u32)>) -> Result<(), Refused> {
-        worker(move || links::sweep(Path::new(DEV), &keep)).await.map(drop)
+        worker(move || {
+            let numbers = keep.iter().map(|(_, _, number)| *number).collect();
+            if let Err(error) = udev::sweep(Path::new(udev::DIRECTORY), &numbers) {
+                tracing::warn!("{}: cannot be cleared: {error}", udev::DIRECTORY);
+            }
+            links::sweep(Path::new(DEV), &keep)
+        })
+        .await
+        .map(drop)
     }
 
     async fn holders(&self, number: u32) -> Vec<String> {

@@ -144,6 +144,9 @@ pub struct PoolMedium {
     pub path: MediumPath,
     /// Whether it is a block device, which takes one plex; else a directory, which takes many.
     pub block: bool,
+    /// The name that it was given; without one it is called after the last part of its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
 }
 
 /// What a file plex looked like after the last write of a clean stop (ordering rule 15).

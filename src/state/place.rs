@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_disk_carries_one_plex() {
-        let disk = |text| PoolMedium { path: path(text), block: true };
+        let disk = |text| PoolMedium { path: path(text), block: true, name: None };
         let group =
             create_group("dg", &[disk("/dev/x"), disk("/dev/y")], &mut Ids::from_seed([1; 32])).unwrap();
         let rooms = ["/dev/x", "/dev/y"].map(|text| (path(text), Room::Block { bytes: 200 * MIB }));
@@ -322,7 +322,7 @@ mod tests {
         );
         let bare = create_group("dg", &[], &mut Ids::from_seed([1; 32])).unwrap();
         assert_eq!(put(&bare, 1, &[], &[]).unwrap_err().id, "medium.none");
-        let medium = PoolMedium { path: path("/a"), block: false };
+        let medium = PoolMedium { path: path("/a"), block: false, name: None };
         assert_eq!(add_medium(&group, medium).unwrap_err().id, "medium.twice");
     }
 

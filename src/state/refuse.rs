@@ -176,7 +176,9 @@ pub(super) fn plex_gone(what: impl Display) -> Refused {
     Refusal::new(Kind::Changed, "plex.gone", what, "the plex was removed meanwhile", "")
 }
 
-pub(super) fn name_taken(name: &Name, group: &Name) -> Refused {
+/// `volume.exists`: a volume or plex of the group bears the name already.
+#[must_use]
+pub fn name_taken(name: &Name, group: &Name) -> Refused {
     let reason = format!("a volume or plex of this name exists in group {group}");
     Refusal::new(Kind::Exists, "volume.exists", name, reason, "choose another name")
 }
@@ -431,6 +433,12 @@ pub fn medium_on_volume(path: &MediumPath, volume: &Name, passed: &str) -> Refus
 /// `medium.twice`: one medium is named or listed twice.
 pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")
+}
+
+/// `medium.name-taken`: another medium of the group was given this name.
+pub(super) fn medium_name_taken(name: &Name, group: &Name) -> Refused {
+    let reason = format!("a medium of this name exists in group {group}");
+    Refusal::new(Kind::Exists, "medium.name-taken", name, reason, "give each medium a name of its own")
 }
 
 /// `medium.missing`: nothing usable is at the path; `why` completes "cannot be used: ".

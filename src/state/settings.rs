@@ -67,6 +67,14 @@ pub struct Settings {
     /// Which processors the threads of its queues run on, from its next start on.
     #[serde(skip_serializing_if = "Affinity::is_auto")]
     pub affinity: Affinity,
+    /// Whether it is started when the host is.
+    #[serde(skip_serializing_if = "is_true")]
+    pub autostart: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_true(yes: &bool) -> bool {
+    *yes
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -82,6 +90,7 @@ impl Default for Settings {
             data: DataPath::Auto,
             queues: 0,
             affinity: Affinity::Auto,
+            autostart: true,
         }
     }
 }
@@ -127,6 +136,8 @@ pub struct SettingsChange {
     pub queues: Option<u16>,
     /// See [`Settings::affinity`].
     pub affinity: Option<Affinity>,
+    /// See [`Settings::autostart`].
+    pub autostart: Option<bool>,
 }
 
 impl SettingsChange {
@@ -139,6 +150,7 @@ impl SettingsChange {
             data: self.data.unwrap_or(settings.data),
             queues: self.queues.unwrap_or(settings.queues),
             affinity: self.affinity.unwrap_or(settings.affinity),
+            autostart: self.autostart.unwrap_or(settings.autostart),
         }
     }
 }
@@ -184,6 +196,7 @@ mod tests {
             data: DataPath::Copy,
             queues: 3,
             affinity: Affinity::Any,
+            autostart: false,
         };
         let settings = change.applied_to(before);
         assert_eq!(settings, Settings { dirty_extents: 100, ..before });

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use cleave::base::{Affinity, ByteRange, Errno, Kind, Name, Refusal, Refused, Uuid};
 use cleave::bitmap::SharedWords;
 use cleave::daemon::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing};
+use cleave::daemon::udev::Entry;
 use cleave::device::{
     BlockDevice, Clock, Durability, FinalFlush, Flushes, Geometry, Host, Moment, OwnedBuffer, Request,
     SharedFlushes, Space,
@@ -677,7 +678,12 @@ impl Machine for SimMachine {
         Ok(devices.iter().map(living).collect())
     }
 
-    async fn add(&self, options: DeviceOptions, volume: Arc<Volume<SimMedium>>) -> Result<Served, Refused> {
+    async fn add(
+        &self,
+        options: DeviceOptions,
+        _: Entry,
+        volume: Arc<Volume<SimMedium>>,
+    ) -> Result<Served, Refused> {
         self.pause().await;
         let kernel = self.kernel();
         let queue = VolumeQueue::new(self.thread(), Arc::clone(&volume)).expect("one lane for each queue");
@@ -749,13 +755,12 @@ impl Machine for SimMachine {
 
     async fn make_links(
         &self,
-        group: &Name,
-        volume: &Name,
+        entry: &Entry,
         number: u32,
         _limit: Duration,
     ) -> Result<Vec<Refused>, Refused> {
         self.pause().await;
-        self.kernel().links.borrow_mut().insert((group.clone(), volume.clone(), number));
+        self.kernel().links.borrow_mut().insert((entry.group.clone(), entry.volume.clone(), number));
         Ok(Vec::new())
     }
 

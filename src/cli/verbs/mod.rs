@@ -34,4 +34,5 @@ pub mod stat;
 pub mod status;
 pub mod stop;
 pub mod task;
+pub mod top;
 pub mod verify;

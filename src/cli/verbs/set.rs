@@ -35,6 +35,8 @@ affinity=auto|any|CPUS
                       which processors these threads run on, from the volume's next start on, as
                       0,2-3. auto: of several queues each where its requests come from, a single one
                       anywhere. [default: auto]
+autostart=yes|no      whether the volume is started when the host is, by cleaved --autostart as its
+                      unit calls it. [default: yes]
 read=round|select|PLEX
                       which plex serves reads. round: each in turn. select: as the volume sees fit, in
                       turn today. A plex by its name: that one while it can, else in turn.
@@ -52,7 +54,7 @@ impl SetArgs {
     ///
     /// # Errors
     /// Those of names; `setting.unknown`, `setting.twice`, `setting.not-a-number`, `setting.not-a-way`,
-    /// `setting.not-cpus`.
+    /// `setting.not-cpus`, `setting.not-yes-or-no`.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let volume = words::name(&self.volume)?;
         let mut request = Set::nothing(options.group(), volume);
@@ -64,6 +66,7 @@ impl SetArgs {
                 "data" => request.data.replace(data(word, value)?).is_some(),
                 "queues" => request.queues.replace(queues(word, value)?).is_some(),
                 "affinity" => request.affinity.replace(affinity(word, value)?).is_some(),
+                "autostart" => request.autostart.replace(yes_or_no(word, value)?).is_some(),
                 "read" => request.read_from.replace(read_from(value)?).is_some(),
                 _ => return Err(unknown(word)),
             };
@@ -89,8 +92,8 @@ fn unknown(word: &str) -> Refused {
         "setting.unknown",
         words::clip(word),
         "is no setting of a volume",
-        "write plex-timeout=SECONDS, dirty-extents=N, data=auto|copy|zero, queues=auto|N, affinity=auto|any|CPUS \
-         or read=round|select|PLEX",
+        "write plex-timeout=SECONDS, dirty-extents=N, data=auto|copy|zero, queues=auto|N, affinity=auto|any|CPUS, \
+         autostart=yes|no or read=round|select|PLEX",
     )
 }
 
@@ -146,6 +149,20 @@ fn affinity(word: &str, value: &str) -> Result<Affinity, Refused> {
             "write affinity=auto, affinity=any or affinity=0,2-3",
         )
     })
+}
+
+fn yes_or_no(word: &str, value: &str) -> Result<bool, Refused> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Refusal::new(
+            Kind::Syntax,
+            "setting.not-yes-or-no",
+            words::clip(word),
+            "its value is neither yes nor no",
+            "write autostart=yes or autostart=no",
+        )),
+    }
 }
 
 fn read_from(value: &str) -> Result<ReadFrom, Refused> {

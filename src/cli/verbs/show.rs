@@ -65,6 +65,9 @@ fn about((volume, plexes): &VolumeWithPlexes<'_>, tasks: &[&TaskRow]) -> String 
     lines.push(format!("waits    {}", patience(volume.plex_timeout_s, volume.data, volume.data_path)));
     lines.push(format!("dirty    at most {} extents of 4 MiB at once", volume.dirty_extents));
     lines.push(format!("queues   {}", queues(volume.queues, volume.device_queues, *volume.affinity)));
+    if !volume.autostart {
+        lines.push("boot     not started with the host".to_owned());
+    }
     if let Some(from) = &volume.snapshot {
         let changed = human_bytes(from.dirty_regions.saturating_mul(volume.region_bytes));
         lines.push(format!("taken    of {}, grade {}, {changed} changed since", from.source, from.grade));

@@ -70,7 +70,7 @@ pub struct StatWork {
 }
 
 /// `word` as a number from 1 to a day's seconds.
-fn number(what: &str, word: &str) -> Result<u64, Refused> {
+pub(super) fn number(what: &str, word: &str) -> Result<u64, Refused> {
     word.parse().ok().filter(|number| (1..=86_400).contains(number)).ok_or_else(|| {
         Refusal::new(
             Kind::Usage,
@@ -132,7 +132,7 @@ impl StatWork {
 }
 
 /// What came of `now` since the look before. A volume that was started anew in between has come with all it has.
-fn since(now: &StatsRow, before: &[StatsRow]) -> StatsRow {
+pub(super) fn since(now: &StatsRow, before: &[StatsRow]) -> StatsRow {
     let same = |row: &&StatsRow| row.group == now.group && row.volume == now.volume;
     let started = IoCounts::default();
     let known = before.iter().find(same).map(|row| &row.counts);

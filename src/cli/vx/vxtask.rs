@@ -18,7 +18,7 @@ use serde_json::json;
 pub(super) const FLAGS: &str = "ahpqrg:";
 
 pub(super) const HELP: &str = "\
-vxtask [-ahpqr] list                 list tasks: -a aborting, -p paused, -r running ones only; -q no head
+vxtask [-ahpqr] list                 list tasks that have not ended: -a aborting, -p paused, -r running ones only; -q no head
 vxtask monitor [TASK|VOLUME]         follow tasks until they end
 vxtask pause|resume|abort TASK ...   steer tasks
 vxtask set slow=MS TASK ...          move at most one MiB every MS milliseconds; 0 for no limit
@@ -91,7 +91,8 @@ fn list(options: &Options, words: &Words, rest: &[String]) -> Result<Action, Ref
     let request = Request::TaskList(TaskList { group: options.group.clone() });
     Ok(Action::ask(request, move |answered| {
         let wanted = |task: &&TaskRow| {
-            !flags.contains(['a', 'p', 'r'])
+            // What has ended is no task any more to VxVM.
+            !flags.contains(['a', 'p', 'r']) && !task.state.ended()
                 || (flags.contains('a') && task.state == TaskState::Aborting)
                 || (flags.contains('p') && task.state == TaskState::Paused)
                 || (flags.contains('r') && task.state == TaskState::Running)

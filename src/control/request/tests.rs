@@ -4,7 +4,7 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 44] = [
+const ALL: [(&str, Access); 45] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
     (r#""group-list""#, Access::Read),
@@ -55,6 +55,7 @@ const ALL: [(&str, Access); 44] = [
     (r#"{"task-abort":{"task":1}}"#, Access::Change),
     (r#"{"task-throttle":{"task":1}}"#, Access::Change),
     (r#"{"task-latency":{"task":1,"latency_us":5000}}"#, Access::Change),
+    (r#"{"heat":{"columns":60}}"#, Access::Read),
     (r#"{"plex-convert":{"group":"g","plex":"v-01"}}"#, Access::Change),
     (r#"{"snap-clear":{"group":"g","snapshot":"v"}}"#, Access::Change),
     (r#"{"recover":{"group":"g","start":true,"background":false}}"#, Access::Change),

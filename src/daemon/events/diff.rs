@@ -197,7 +197,7 @@ mod tests {
     impl Story {
         fn new() -> Self {
             let mut ids = Ids::from_seed([7; 32]);
-            let media = [PoolMedium { path: MediumPath::new("/m").unwrap(), block: false }];
+            let media = [PoolMedium { path: MediumPath::new("/m").unwrap(), block: false, name: None }];
             let group = create_group("default", &media, &mut ids).unwrap();
             Self { group, ids, causes: HashMap::new() }
         }

@@ -239,7 +239,7 @@ mod tests {
     fn group(root: &Path) -> (Group, std::path::PathBuf) {
         let ids = &mut Ids::from_seed([3; 32]);
         let path = MediumPath::new(root.to_str().unwrap()).unwrap();
-        let media = [PoolMedium { path: path.clone(), block: false }];
+        let media = [PoolMedium { path: path.clone(), block: false, name: None }];
         let group = create_group("g", &media, ids).unwrap();
         let sites = [Site::Below { directory: path, sparse: true }];
         let args = MakeArgs { name: "v", length: 4 << 20, region_size: None, sites: &sites };

@@ -2,12 +2,13 @@
 //!
 //! They take no lock and write nothing, but for `force-stop`, which ends a device. `status` and `force-stop` answer as the
 //! daemon would, in messages of the control protocol, one JSON document a line; `dump` prints text; `check` says by its
-//! exit status whether this binary can serve what lies in the state directory.
+//! exit status whether this binary can serve what lies in the state directory; `udev` tells udev's rules what a disk is.
 
 mod dump;
 mod force_stop;
 mod media;
 mod status;
+mod udev;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,13 +22,13 @@ use crate::control::{Reply, Row, STATE_DIRECTORY, ServerMessage, last_state};
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// `status`, `dump`, `force-stop` or `check`.
+    /// `status`, `dump`, `force-stop`, `check` or `udev`.
     pub verb: String,
     /// The volume, or for `dump` with `medium` nothing.
     pub object: Option<String>,
     /// The group.
     pub group: Option<String>,
-    /// A medium whose labels are dumped, whatever belongs to it.
+    /// A medium whose labels are dumped, or whose properties are asked for, whatever belongs to it.
     pub medium: Option<PathBuf>,
     /// Directory of the groups' state directories; where the last daemon had it when absent.
     pub state: Option<PathBuf>,
@@ -50,12 +51,13 @@ pub fn answer(question: &Question) -> u8 {
         "force-stop" => told(force_stop::force_stop(question, &state)),
         "dump" => dump::dump(question, &state).and_then(|text| print(&text)),
         "check" => check(&state),
+        "udev" => udev::properties(question).and_then(|text| print(&text)),
         verb => Err(Refusal::new(
             Kind::Usage,
             "offline.verb",
             verb,
             "is no verb that works without the daemon",
-            "choose one of: status, dump, force-stop, check",
+            "choose one of: status, dump, force-stop, check, udev",
         )),
     };
     match outcome {

@@ -190,14 +190,19 @@ impl std::fmt::Debug for UblkDevice {
     }
 }
 
-/// Show a device made by `make`, which is called once on each queue thread.
+/// Show a device made by `make`, which is called once on each queue thread; `numbered` hears its number before the kernel tells
+/// anybody of it.
 ///
 /// The node appears after the queues have fetched; while the kernel starts the device it reads from it.
 ///
 /// # Errors
 /// [`ExportFault`] has them. Nothing of the device is left after an error, except where the kernel holds on to it; then
 /// the time limits have passed.
-pub fn add<F, D>(options: &DeviceOptions, make: F) -> Result<UblkDevice, ExportError>
+pub fn add<F, D>(
+    options: &DeviceOptions,
+    numbered: impl FnOnce(u32),
+    make: F,
+) -> Result<UblkDevice, ExportError>
 where
     F: Fn(QueueHost) -> D + Send + Sync + 'static,
     D: BlockDevice + 'static,
@@ -216,6 +221,7 @@ where
     // From here on the device is taken back by name, below.
     control.disown();
     leave_run_file(info.dev_id);
+    numbered(info.dev_id);
     let served = (|| {
         if info.flags & options.flags() != options.flags() {
             // Flags are advice to the driver: it clears what it does not know.

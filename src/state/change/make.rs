@@ -99,7 +99,7 @@ pub struct MakeArgs<'a> {
 /// A new group without volumes.
 ///
 /// # Errors
-/// `name.*`; `medium.twice`.
+/// `name.*`; `medium.twice`; `medium.name-taken`.
 pub fn create_group(name: &str, media: &[PoolMedium], ids: &mut Ids) -> Result<Group, Refused> {
     let mut group = Group {
         name: refuse::parse_name("group", name)?,
@@ -117,10 +117,15 @@ pub fn create_group(name: &str, media: &[PoolMedium], ids: &mut Ids) -> Result<G
 /// One more medium on which plexes may be put.
 ///
 /// # Errors
-/// `medium.twice` when the group has it already.
+/// `medium.twice` when the group has it already; `medium.name-taken` when another one bears its name.
 pub fn add_medium(group: &Group, medium: PoolMedium) -> Result<Change, Refused> {
     if group.media.iter().any(|other| other.path == medium.path) {
         return Err(refuse::medium_twice(&medium.path));
+    }
+    if let Some(name) = &medium.name
+        && group.media.iter().any(|other| other.name.as_ref() == Some(name))
+    {
+        return Err(refuse::medium_name_taken(name, &group.name));
     }
     let mut group = group.clone();
     group.media.push(medium);

@@ -39,7 +39,7 @@ pub(in crate::state) fn all_present(group: &Group, volume: &str) -> Vec<(Uuid, P
 }
 
 pub(in crate::state) fn empty_group() -> Group {
-    let media = ["/a", "/b"].map(|text| PoolMedium { path: path(text), block: false });
+    let media = ["/a", "/b"].map(|text| PoolMedium { path: path(text), block: false, name: None });
     create_group("dg", &media, &mut ids(1)).unwrap()
 }
 

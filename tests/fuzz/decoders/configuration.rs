@@ -96,7 +96,7 @@ pub fn busy_group() -> Group {
 }
 
 fn media() -> [PoolMedium; 1] {
-    [PoolMedium { path: MediumPath::new("/media").expect("a path"), block: false }]
+    [PoolMedium { path: MediumPath::new("/media").expect("a path"), block: false, name: None }]
 }
 
 /// A group with a volume that is being made.
