@@ -5,8 +5,8 @@ use cleave::cli;
 use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Returned, Scrubbed, Status,
-    Verified,
+    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Resized, Returned, Scrubbed,
+    Status, Verified,
 };
 use cleave::control::row::{
     DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, Row, SnapshotOf,
@@ -305,6 +305,10 @@ cleave plex online v-02
 cleave plex replace v-02
 cleave plex replace v-02 /dev/sdb -f -b
 cleave plex replace v-02 --media m1,m2 --sparse
+cleave resize v 20g
+cleave resize v +10g
+cleave resize v -1g -f
+cleave -g dg resize v 2048
 cleave set v plex-timeout=10
 cleave set v plex-timeout=90s dirty-extents=256
 cleave set v plex-timeout=none
@@ -391,6 +395,10 @@ vxassist -o allplexes snapback tmp
 vxassist snapabort v
 vxassist snapclear tmp
 vxassist -g dg snapclear v tmp_snp
+vxassist growto v 20g
+vxassist -g dg growby v 1g
+vxassist shrinkto v 5g
+vxassist -f shrinkby v 1g
 vxassist snapprint
 vxassist -g dg snapprint v
 vxassist remove volume v w
@@ -506,7 +514,7 @@ cleave vx
 cleave vx vxasist
 vxassist
 vxassist snapsatrt v
-vxassist growto v 2g
+vxassist relayout v 2g
 vxassist make v
 vxassist make v 1g nmiror=2
 vxassist make v 1g layout=stripe
@@ -554,6 +562,16 @@ vxmend
 vxmend on
 vxmend fix clean v-02
 vxassist snapclear
+vxassist growto
+vxassist growby v
+vxassist growby v 1g 2g
+vxassist growby v +1g
+vxassist shrinkto v 1x
+vxassist shrink v 1g
+cleave resize v
+cleave resize v +
+cleave resize v -0
+cleave resize v 1g 2g
 vxassist snapprint v w
 cleave completions csh
 cleave manual mkae
@@ -701,6 +719,16 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
             lost_bytes,
         })
     };
+    let resized = |before_bytes: u64, length_bytes, online| {
+        Reply::Resized(Resized {
+            volume: name("v"),
+            before_bytes,
+            length_bytes,
+            lost_bytes: before_bytes.saturating_sub(length_bytes),
+            online,
+            elapsed_ms: 40,
+        })
+    };
     let verified = |differing_bytes| {
         Reply::Verified(Verified {
             volume: name("v"),
@@ -804,6 +832,10 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("snapback tmp -b", (vec![], returned(vec![7], false))),
         with("plex convert v-02", (vec![], changed())),
         with("snapclear tmp", (vec![], changed())),
+        with("resize v +10g", (vec![], resized(10 << 30, 20 << 30, true))),
+        with("resize v 20g", (vec![], resized(10 << 30, 20 << 30, false))),
+        with("resize v -5g", (vec![], resized(10 << 30, 5 << 30, false))),
+        with("resize v 10g", (vec![], resized(10 << 30, 10 << 30, true))),
         with("snapprint", list()),
         with("snapprint vol", list()),
         with("rm tmp", (vec![], removed(Some("tmp"), 4 << 20))),
@@ -973,6 +1005,7 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
             "snapback tmp" => "vx vxassist snapback tmp",
             "plex convert v-02" => "vx vxplex convert state=SNAPDONE v-02",
             "snapclear tmp" => "vx vxassist snapclear tmp",
+            "resize v +10g" => "vx vxassist growby v 10g",
             "rm tmp" => "vx vxedit -rf rm tmp",
             "start v" => "vx vxvol start v",
             _ => continue,

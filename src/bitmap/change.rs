@@ -139,9 +139,9 @@ impl ChangeMap {
     /// Mark what lies in set extents: after a crash, where writes may have been under way.
     ///
     /// # Panics
-    /// When the volumes' lengths differ.
+    /// When the volume of `extents` is longer. It may be shorter while it grows.
     pub fn or_extents(&self, extents: &ExtentMap) {
-        assert_eq!(self.length, extents.length(), "maps of volumes of different length");
+        assert!(self.length >= extents.length(), "the extents of a longer volume");
         extents.ranges().for_each(|range| _ = self.mark(range));
     }
 
@@ -151,6 +151,22 @@ impl ChangeMap {
     /// When the volume is shorter.
     pub fn or_unflushed(&self, unflushed: &UnflushedMap) {
         unflushed.ranges().for_each(|range| _ = self.mark(range));
+    }
+
+    /// Another map with the same marks, for the volume when it has `length` bytes, no fewer than now; with `new` marked or
+    /// not in all that it gets.
+    ///
+    /// # Panics
+    /// When it would be shorter.
+    #[must_use]
+    pub fn grown(&self, length: u64, new: bool) -> Self {
+        assert!(length >= self.length, "a map that is cut off");
+        let grown = Self::new(length, self.region);
+        self.dirty_ranges().for_each(|range| _ = grown.mark(range));
+        if new {
+            grown.mark(ByteRange::new(self.length, length - self.length));
+        }
+        grown
     }
 
     /// Another map with the same marks.

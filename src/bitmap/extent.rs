@@ -1,5 +1,7 @@
 //! The intent map in memory: one bit an extent of 4 MiB.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::base::{ByteRange, Extent};
 
 use super::BitMap;
@@ -8,20 +10,37 @@ use super::BitMap;
 #[derive(Debug)]
 pub struct ExtentMap {
     bits: BitMap,
-    length: u64,
+    length: AtomicU64,
 }
 
 impl ExtentMap {
     /// The map of a volume of `length` bytes, no extent set.
     #[must_use]
     pub fn new(length: u64) -> Self {
-        Self { bits: BitMap::new(Extent::count(length)), length }
+        Self::with_room(length, length)
+    }
+
+    /// As [`new`](Self::new), with room to grow to a volume of `most` bytes.
+    #[must_use]
+    pub fn with_room(length: u64, most: u64) -> Self {
+        let bits = BitMap::with_room(Extent::count(length), Extent::count(most));
+        Self { bits, length: AtomicU64::new(length) }
+    }
+
+    /// Be the map of a volume of `length` bytes from now on, no shorter than before, no new extent set; false, and nothing
+    /// done, where there is no room. Others may use the map meanwhile.
+    pub fn grow(&self, length: u64) -> bool {
+        let grown = self.bits.grow(Extent::count(length));
+        if grown {
+            self.length.store(length, Relaxed);
+        }
+        grown
     }
 
     /// Bytes of the volume.
     #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.length
+    pub fn length(&self) -> u64 {
+        self.length.load(Relaxed)
     }
 
     /// The bits, one an extent, for loading and writing out.
@@ -89,8 +108,8 @@ impl ExtentMap {
     /// The bytes of the set extents, neighbours joined, cut off at the volume's end.
     pub fn ranges(&self) -> impl Iterator<Item = ByteRange> {
         self.bits.runs().map(|run| {
-            let start = Extent(run.start).bytes(self.length).offset;
-            let end = Extent(run.end - 1).bytes(self.length).end();
+            let start = Extent(run.start).bytes(self.length()).offset;
+            let end = Extent(run.end - 1).bytes(self.length()).end();
             ByteRange::new(start, end - start)
         })
     }
@@ -100,14 +119,14 @@ impl ExtentMap {
     /// # Panics
     /// When the volumes' lengths differ.
     pub fn or_from(&self, other: &Self) {
-        assert_eq!(self.length, other.length, "maps of volumes of different length");
+        assert_eq!(self.length(), other.length(), "maps of volumes of different length");
         self.bits.or_from(&other.bits);
     }
 
     /// Another map with the same extents.
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self { bits: self.bits.copy(), length: self.length }
+        Self { bits: self.bits.copy(), length: AtomicU64::new(self.length()) }
     }
 
     /// Check the invariants; only while no operation is midway.
@@ -116,7 +135,7 @@ impl ExtentMap {
     /// When one is broken.
     pub fn self_check(&self) {
         self.bits.self_check();
-        assert_eq!(self.bits.len(), Extent::count(self.length));
+        assert_eq!(self.bits.len(), Extent::count(self.length()));
     }
 }
 

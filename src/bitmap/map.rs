@@ -9,6 +9,8 @@
 //! A slot without a page reads as zeros. `ones`, the number of set bits of the page, is the summary level: a run over an
 //! empty map of 16 Mi bits (1 TiB at 64 KiB) looks at 529 slots and no word.
 //!
+//! A map can be made with room for more bits than it has, and grows into that while it is used.
+//!
 //! Invariants, when no operation is midway (see [`BitMap::self_check`]): `ones` equals the bits set in the page; bits
 //! behind the end are zero. Midway: the bit changes first, then `ones`, then the page's mark. Each change of a bit is
 //! counted by the one who made it, so the count is never wrong for good. It cannot fall to zero over a bit whose
@@ -51,9 +53,10 @@ impl Slot {
     }
 }
 
-/// A map of a fixed number of bits, all zero at first.
+/// A map of bits, all zero at first.
 pub struct BitMap {
-    bits: u64,
+    bits: AtomicU64,
+    /// One for each page that there is room for.
     slots: Box<[Slot]>,
     dirty: DirtyPages,
 }
@@ -67,20 +70,48 @@ impl BitMap {
     /// A map of `bits` bits. Memory: 24 bytes for each [`PAGE_BITS`], and 4 KiB for each page with a bit ever set.
     #[must_use]
     pub fn new(bits: u64) -> Self {
-        let pages = bits.div_ceil(PAGE_BITS) as usize;
-        Self { bits, slots: (0..pages).map(|_| Slot::default()).collect(), dirty: DirtyPages::new(pages) }
+        Self::with_room(bits, bits)
+    }
+
+    /// As [`new`](Self::new), with room to grow to `most` bits: it takes the memory of a map of so many.
+    #[must_use]
+    pub fn with_room(bits: u64, most: u64) -> Self {
+        let pages = bits.max(most).div_ceil(PAGE_BITS) as usize;
+        let slots = (0..pages).map(|_| Slot::default()).collect();
+        Self { bits: AtomicU64::new(bits), slots, dirty: DirtyPages::new(pages) }
+    }
+
+    /// Have `bits` bits from now on, no fewer than before, the new ones zero; false, and nothing done, where there is no room.
+    /// Others may use the map meanwhile.
+    pub fn grow(&self, bits: u64) -> bool {
+        let fits = self.has_room_for(bits);
+        if fits {
+            self.bits.store(bits, Relaxed);
+        }
+        fits
+    }
+
+    /// Whether it can [`grow`](Self::grow) to `bits` bits.
+    #[must_use]
+    pub fn has_room_for(&self, bits: u64) -> bool {
+        bits >= self.len() && bits.div_ceil(PAGE_BITS) as usize <= self.slots.len()
     }
 
     /// Number of bits.
     #[must_use]
-    pub const fn len(&self) -> u64 {
-        self.bits
+    pub fn len(&self) -> u64 {
+        self.bits.load(Relaxed)
     }
 
     /// Number of pages.
     #[must_use]
     pub fn pages(&self) -> usize {
-        self.slots.len()
+        self.len().div_ceil(PAGE_BITS) as usize
+    }
+
+    /// The slots of these pages.
+    fn slots(&self) -> &[Slot] {
+        &self.slots[..self.pages()]
     }
 
     /// Whether bit `i` is set.
@@ -89,7 +120,7 @@ impl BitMap {
     /// When `i` is not below [`len`](Self::len); so do all operations on single bits and ranges.
     #[must_use]
     pub fn get(&self, i: u64) -> bool {
-        assert!(i < self.bits, "bit {i} of a map of {}", self.bits);
+        assert!(i < self.len(), "bit {i} of a map of {}", self.len());
         let slot = &self.slots[(i / PAGE_BITS) as usize];
         let Some(page) = slot.page.get() else { return false };
         page[(i % PAGE_BITS / 64) as usize].load(Relaxed) & (1 << (i % 64)) != 0
@@ -97,7 +128,7 @@ impl BitMap {
 
     /// Set bit `i`; true when it was clear before. A set bit costs one load, behind that of its page's address.
     pub fn set(&self, i: u64) -> bool {
-        assert!(i < self.bits, "bit {i} of a map of {}", self.bits);
+        assert!(i < self.len(), "bit {i} of a map of {}", self.len());
         let index = (i / PAGE_BITS) as usize;
         let newly = set_bits(&self.slots[index].page()[(i % PAGE_BITS / 64) as usize], 1 << (i % 64));
         self.account(index, i64::from(newly))
@@ -128,24 +159,24 @@ impl BitMap {
 
     /// Set every bit.
     pub fn set_all(&self) {
-        self.set_range(0, self.bits);
+        self.set_range(0, self.len());
     }
 
     /// Clear every bit.
     pub fn clear_all(&self) {
-        self.clear_range(0, self.bits);
+        self.clear_range(0, self.len());
     }
 
     /// Set every bit of page `index`: what a page counts as that could not be read.
     pub fn set_page(&self, index: usize) {
         let from = index as u64 * PAGE_BITS;
-        self.set_range(from, (from + PAGE_BITS).min(self.bits));
+        self.set_range(from, (from + PAGE_BITS).min(self.len()));
     }
 
     /// How many bits are set. It costs one load a page.
     #[must_use]
     pub fn count_ones(&self) -> u64 {
-        let sum: i64 = self.slots.iter().map(|slot| slot.ones.load(Relaxed)).sum();
+        let sum: i64 = self.slots().iter().map(|slot| slot.ones.load(Relaxed)).sum();
         // Midway through a clear of a bit whose setter is still midway the sum can be below zero.
         u64::try_from(sum).unwrap_or(0)
     }
@@ -153,20 +184,20 @@ impl BitMap {
     /// Whether no bit is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| slot.ones.load(Relaxed) == 0)
+        self.slots().iter().all(|slot| slot.ones.load(Relaxed) == 0)
     }
 
     /// Whether one of the bits `from .. to` is set.
     #[must_use]
     pub fn any(&self, from: u64, to: u64) -> bool {
-        assert!(from <= to && to <= self.bits, "bits {from}..{to} of a map of {}", self.bits);
+        assert!(from <= to && to <= self.len(), "bits {from}..{to} of a map of {}", self.len());
         from < to && self.first_one(from).is_some_and(|one| one < to)
     }
 
     /// Whether all of the bits `from .. to` are set.
     #[must_use]
     pub fn all(&self, from: u64, to: u64) -> bool {
-        assert!(from <= to && to <= self.bits, "bits {from}..{to} of a map of {}", self.bits);
+        assert!(from <= to && to <= self.len(), "bits {from}..{to} of a map of {}", self.len());
         self.first_zero(from, to) == to
     }
 
@@ -178,7 +209,7 @@ impl BitMap {
     pub fn next_run(&self, from: u64, limit: u64) -> Option<Range<u64>> {
         assert!(limit > 0, "a run has at least one bit");
         let start = self.first_one(from)?;
-        Some(start..self.first_zero(start, start.saturating_add(limit).min(self.bits)))
+        Some(start..self.first_zero(start, start.saturating_add(limit).min(self.len())))
     }
 
     /// All runs of set bits, in order, as the map is while the iterator passes.
@@ -215,7 +246,7 @@ impl BitMap {
     /// Another map with the same bits; its pages with ones are marked for writing.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let copy = Self::new(self.bits);
+        let copy = Self::new(self.len());
         copy.or_from(self);
         copy
     }
@@ -223,15 +254,15 @@ impl BitMap {
     /// The bits as a `bitvec`, for cold views and as the tests' oracle.
     #[must_use]
     pub fn to_bitvec(&self) -> BitVec<u64, Lsb0> {
-        let mut words = Vec::with_capacity(self.slots.len() * PAGE_WORDS);
-        for slot in &self.slots {
+        let mut words = Vec::with_capacity(self.pages() * PAGE_WORDS);
+        for slot in self.slots() {
             match slot.page.get() {
                 Some(page) => words.extend(page.iter().map(|word| word.load(Relaxed))),
                 None => words.resize(words.len() + PAGE_WORDS, 0),
             }
         }
         let mut bits = BitVec::from_vec(words);
-        bits.truncate(self.bits as usize);
+        bits.truncate(self.len() as usize);
         bits
     }
 
@@ -251,7 +282,7 @@ impl BitMap {
 
     /// Let page `index` be written by the next persist pass whether it changes or not.
     pub fn mark_page(&self, index: usize) {
-        assert!(index < self.slots.len(), "page {index} of {}", self.slots.len());
+        assert!(index < self.pages(), "page {index} of {}", self.pages());
         self.dirty.mark(index);
     }
 
@@ -281,7 +312,7 @@ impl BitMap {
             let mut le = [0; 8];
             le.copy_from_slice(chunk);
             let first = index as u64 * PAGE_BITS + at as u64 * 64;
-            let inside = self.bits.saturating_sub(first).min(64);
+            let inside = self.len().saturating_sub(first).min(64);
             let value = if inside == 0 { 0 } else { u64::from_le_bytes(le) & mask(0, inside) };
             word.store(value, Relaxed);
             ones += i64::from(value.count_ones());
@@ -294,14 +325,14 @@ impl BitMap {
     /// # Panics
     /// When one is broken.
     pub fn self_check(&self) {
-        assert_eq!(self.slots.len() as u64, self.bits.div_ceil(PAGE_BITS));
-        for (index, slot) in self.slots.iter().enumerate() {
+        assert!(self.pages() <= self.slots.len());
+        for (index, slot) in self.slots().iter().enumerate() {
             let mut ones = 0;
             for (at, word) in slot.page.get().into_iter().flat_map(|page| page.iter()).enumerate() {
                 let value = word.load(Relaxed);
                 ones += i64::from(value.count_ones());
                 let first = index as u64 * PAGE_BITS + at as u64 * 64;
-                let inside = self.bits.saturating_sub(first).min(64);
+                let inside = self.len().saturating_sub(first).min(64);
                 assert!(inside == 64 || value >> inside == 0, "page {index}: a bit behind the end");
             }
             assert_eq!(slot.ones.load(Relaxed), ones, "page {index}: count of ones");
@@ -310,12 +341,12 @@ impl BitMap {
 
     /// The first set bit at or behind `from`.
     fn first_one(&self, from: u64) -> Option<u64> {
-        if from >= self.bits {
+        if from >= self.len() {
             return None;
         }
         let mut word = (from % PAGE_BITS / 64) as usize;
         let mut keep = u64::MAX << (from % 64);
-        for index in (from / PAGE_BITS) as usize..self.slots.len() {
+        for index in (from / PAGE_BITS) as usize..self.pages() {
             if let Some(page) = self.slots[index].page_with_ones() {
                 for (at, value) in page.iter().enumerate().skip(word) {
                     let value = value.load(Relaxed) & keep;
@@ -358,7 +389,7 @@ impl BitMap {
 
     /// Run `act` for each page that `from .. to` touches, with its words and the bits of each; true when `act` once was.
     fn each_page(&self, from: u64, to: u64, act: impl Fn(usize, WordMasks) -> bool) -> bool {
-        assert!(from <= to && to <= self.bits, "bits {from}..{to} of a map of {}", self.bits);
+        assert!(from <= to && to <= self.len(), "bits {from}..{to} of a map of {}", self.len());
         let mut any = false;
         let mut at = from;
         while at < to {
@@ -372,8 +403,8 @@ impl BitMap {
 
     /// Run `act` for each page of `other` that holds a one.
     fn with_pages_of(&self, other: &Self, act: impl Fn(usize, &Page)) {
-        assert_eq!(self.bits, other.bits, "maps of different length");
-        for (index, slot) in other.slots.iter().enumerate() {
+        assert_eq!(self.len(), other.len(), "maps of different length");
+        for (index, slot) in other.slots().iter().enumerate() {
             if let Some(page) = slot.page_with_ones() {
                 act(index, page);
             }
@@ -414,7 +445,7 @@ fn clear_bits(word: &AtomicU64, bits: u64) -> u32 {
 
 impl fmt::Debug for BitMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BitMap({} of {} bits)", self.count_ones(), self.bits)
+        write!(f, "BitMap({} of {} bits)", self.count_ones(), self.len())
     }
 }
 
@@ -514,6 +545,35 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_map_that_grows_is_the_map_of_its_new_length(
+            before in 1..BITS,
+            more in 0..2 * PAGE_BITS,
+            set in proptest::collection::vec((0..BITS, 0..BITS), 0..12),
+        ) {
+            let after = before + more;
+            let (map, wanted) = (BitMap::with_room(before, after), BitMap::new(after));
+            prop_assert!(!map.grow(before - 1), "it never becomes shorter");
+            let apply = |end: u64| for (a, b) in &set {
+                let (from, to) = (a % end, a % end + b % (end - a % end));
+                map.set_range(from, to);
+                wanted.set_range(from, to);
+            };
+            apply(before);
+            map.set_all();
+            wanted.set_range(0, before);
+            prop_assert!(map.grow(after));
+            prop_assert_eq!((map.len(), map.pages(), map.count_ones()), (after, wanted.pages(), before));
+            prop_assert_eq!(map.to_bitvec(), wanted.to_bitvec());
+            map.clear_range(0, before);
+            wanted.clear_range(0, before);
+            apply(after);
+            prop_assert_eq!(map.to_bitvec(), wanted.to_bitvec());
+            prop_assert!(map.runs().eq(wanted.runs()));
+            map.self_check();
+            prop_assert!(!map.grow(wanted.pages() as u64 * PAGE_BITS + 1), "there is no room for that");
+        }
 
         #[test]
         fn set_algebra_agrees_with_bitvec(ops in proptest::collection::vec(op(), 1..40), from in 0..BITS, limit in 1..2000u64) {

@@ -55,7 +55,6 @@ impl Deref for SharedWords {
 #[derive(Clone)]
 pub struct UnflushedMap {
     words: SharedWords,
-    length: u64,
     region: RegionSize,
 }
 
@@ -82,7 +81,7 @@ impl UnflushedMap {
         if Self::bytes(length).is_none_or(|bytes| ((words.len() * 8) as u64) < bytes) {
             return None;
         }
-        let map = Self { words, length, region: region(length) };
+        let map = Self { words, region: region(length) };
         let expected = found.map(|found| [KIND, found, length, map.region.bytes()]);
         let kept = expected.is_some_and(|expected| {
             expected
@@ -93,14 +92,37 @@ impl UnflushedMap {
         if !kept {
             // In this order: who dies here leaves a map that nobody believes.
             map.words[1].store(0, Ordering::Release);
-            map.bits().iter().for_each(|word| word.store(0, Ordering::Release));
-            durable.ranges().for_each(|range| map.set(range));
+            let used = map.region.count(length).div_ceil(64) as usize;
+            map.bits()[..used].iter().for_each(|word| word.store(0, Ordering::Release));
             for (word, value) in [(0, KIND), (2, length), (3, map.region.bytes())] {
                 map.words[word].store(value, Ordering::Release);
             }
+            durable.ranges().for_each(|range| map.set(range));
         }
         map.words[1].store(number, Ordering::Release);
         Some((map, kept))
+    }
+
+    /// Be the map of a volume of `length` bytes from now on, no shorter than before. Where the memory has no room for it the
+    /// map is believed by nobody any more, and what lies behind its end is not noted.
+    pub fn grow(&self, length: u64) {
+        if self.region.count(length).div_ceil(64) > self.bits().len() as u64 {
+            self.words[1].store(0, Ordering::Release);
+            return;
+        }
+        let (from, to) = (self.region.count(self.length()), self.region.count(length));
+        self.change(Region(from), Region(to), |word, mask| _ = word.fetch_and(!mask, Ordering::Relaxed));
+        self.words[2].store(length, Ordering::Release);
+    }
+
+    /// Whether it has all that was noted in it: its memory has had room for the whole volume.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.words[1].load(Ordering::Acquire) != 0
+    }
+
+    fn length(&self) -> u64 {
+        self.words[2].load(Ordering::Relaxed)
     }
 
     fn bits(&self) -> &[AtomicU64] {
@@ -116,7 +138,7 @@ impl UnflushedMap {
 
     /// Clear the regions of `extent`: its intent bit is about to be cleared. No write is in flight there.
     pub fn clear(&self, extent: Extent) {
-        let range = extent.bytes(self.length);
+        let range = extent.bytes(self.length());
         let (first, end) = self.region.span(range);
         self.change(first, end, |word, mask| _ = word.fetch_and(!mask, Ordering::Relaxed));
     }
@@ -125,14 +147,16 @@ impl UnflushedMap {
         let (bits, mut at) = (self.bits(), first.0);
         while at < end.0 {
             let (from, to) = (at % 64, 64.min(at % 64 + end.0 - at));
-            change(&bits[(at / 64) as usize], (u64::MAX << from) & (u64::MAX >> (64 - to)));
+            // One that outgrew its memory is worth nothing.
+            let Some(word) = bits.get((at / 64) as usize) else { return };
+            change(word, (u64::MAX << from) & (u64::MAX >> (64 - to)));
             at += to - from;
         }
     }
 
     /// The first region at or behind `from` that is set, or that is clear; the map's end when there is none.
     fn next(&self, from: u64, set: bool) -> u64 {
-        let (bits, end) = (self.bits(), self.region.count(self.length));
+        let (bits, end) = (self.bits(), self.region.count(self.length()));
         let mut at = from;
         while at < end {
             let word = bits[(at / 64) as usize].load(Ordering::Relaxed);
@@ -147,12 +171,12 @@ impl UnflushedMap {
 
     /// The bytes of the set regions, neighbours joined, in order, as the map is while the iterator passes.
     pub fn ranges(&self) -> impl Iterator<Item = ByteRange> {
-        let end = self.region.count(self.length);
+        let (length, end) = (self.length(), self.region.count(self.length()));
         let mut at = 0;
         std::iter::from_fn(move || {
             let first = self.next(at, true);
             at = self.next(first, false);
-            (first < end).then(|| self.region.range(Region(first), Region(at), self.length))
+            (first < end).then(|| self.region.range(Region(first), Region(at), length))
         })
     }
 
@@ -165,7 +189,7 @@ impl UnflushedMap {
 
 impl std::fmt::Debug for UnflushedMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "UnflushedMap({} of {} bytes)", self.unflushed_bytes(), self.length)
+        write!(f, "UnflushedMap({} of {} bytes)", self.unflushed_bytes(), self.length())
     }
 }
 

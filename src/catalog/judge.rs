@@ -72,7 +72,7 @@ impl Finding {
                 let ours = label.group == group && label.plex == plex.uuid();
                 // A plex keeps its identity when it moves between an origin and a snapshot volume; the label that names
                 // the other volume is then that of the configuration before, or the one that is to be adopted.
-                if ours && label.volume_length == volume.length() {
+                if ours && volume.may_have_length(label.volume_length) {
                     Self::Own(label)
                 } else {
                     Self::Foreign(label)

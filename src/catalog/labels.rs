@@ -3,7 +3,7 @@
 //! A label is written to the near area, durably, then to the far area, each into the slot of its sequence number: at every
 //! instant at least one whole copy stands on the medium, the old one or the new.
 
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{LABEL_AREA_BYTES, MIB, PAGE_BYTES};
 use crate::base::{ByteRange, Errno};
 use crate::device::{BlockDevice, Durability, OwnedBuffer, Request, Space};
 use crate::format::Damage;
@@ -75,6 +75,19 @@ pub async fn read_label<D: BlockDevice>(device: &D, volume_length: Option<u64>) 
 /// [`Errno::BUSY`] when the medium bears the label of another plex; [`Errno::NO_SPACE`] when it is too small; a failed read
 /// or write: at least one area still holds a whole label.
 pub async fn write_label<D: BlockDevice>(device: &D, label: &Label) -> Result<u64, Errno> {
+    write_label_for(device, label, device.geometry().length).await
+}
+
+/// As [`write_label`], at the places that the label has on a medium of `medium_length` bytes: what `device` will have once it is
+/// cut off.
+///
+/// # Errors
+/// As there.
+pub async fn write_label_for<D: BlockDevice>(
+    device: &D,
+    label: &Label,
+    medium_length: u64,
+) -> Result<u64, Errno> {
     let last = match read_label(device, Some(label.volume_length)).await? {
         Found::Label(found) if found.plex != label.plex => return Err(Errno::BUSY),
         Found::Label(found) => found.sequence,
@@ -83,7 +96,31 @@ pub async fn write_label<D: BlockDevice>(device: &D, label: &Label) -> Result<u6
         }
         Found::None | Found::Damaged(_) => 0,
     };
-    put(device, label, last + 1).await
+    put(device, label, medium_length, last + 1).await
+}
+
+/// Erase what stands of a label where the near one of a volume of `stale` bytes has its place, durably: the volume has `length`
+/// bytes now, its medium `medium_length`, and its labels stand where they belong.
+///
+/// # Errors
+/// [`Errno::NO_SPACE`] when the medium is too small; a failed write.
+pub async fn erase_stale_label<D: BlockDevice>(
+    device: &D,
+    stale: u64,
+    length: u64,
+    medium_length: u64,
+) -> Result<(), Errno> {
+    let places = Places::new(length, medium_length).map_err(|_| Errno::NO_SPACE)?;
+    let at = stale.next_multiple_of(MIB);
+    let end = (at + LABEL_AREA_BYTES).min(places.far_area());
+    // Near places are whole MiB: they are one, or do not meet.
+    if at == places.near_area() || at >= end {
+        return Ok(());
+    }
+    let range = ByteRange::new(at, end - at);
+    let request = Request::WriteZeroes { range, space: Space::Keep, durability: Durability::Durable };
+    device.submit(request).await?;
+    device.submit(Request::Flush).await
 }
 
 /// Write the first label of a new plex: whatever label areas of an earlier use hold is erased before.
@@ -92,7 +129,7 @@ pub async fn write_label<D: BlockDevice>(device: &D, label: &Label) -> Result<u6
 /// [`Errno::NO_SPACE`] when the medium is too small; a failed write.
 pub async fn write_first_label<D: BlockDevice>(device: &D, label: &Label) -> Result<u64, Errno> {
     erase_labels(device, label.volume_length).await?;
-    put(device, label, 1).await
+    put(device, label, device.geometry().length, 1).await
 }
 
 /// Erase both label areas of a medium that carried a volume of `volume_length` bytes; the data stays.
@@ -110,8 +147,13 @@ pub async fn erase_labels<D: BlockDevice>(device: &D, volume_length: u64) -> Res
     device.submit(Request::Flush).await
 }
 
-async fn put<D: BlockDevice>(device: &D, label: &Label, sequence: u64) -> Result<u64, Errno> {
-    let places = Places::new(label.volume_length, device.geometry().length).map_err(|_| Errno::NO_SPACE)?;
+async fn put<D: BlockDevice>(
+    device: &D,
+    label: &Label,
+    medium_length: u64,
+    sequence: u64,
+) -> Result<u64, Errno> {
+    let places = Places::new(label.volume_length, medium_length).map_err(|_| Errno::NO_SPACE)?;
     let label = Label { sequence, ..label.clone() };
     for offset in places.of_sequence(sequence) {
         let buffer = OwnedBuffer::from_slice(&label.encode(offset)).into();
@@ -189,7 +231,6 @@ pub(super) mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::base::limits::MIB;
     use crate::base::{Generation, GenerationId, Uuid};
     use crate::device::Geometry;
     use crate::device::memory::Memory;
@@ -326,6 +367,33 @@ pub(super) mod tests {
                 assert_eq!(seen.config_generation, Generation(expected), "history {history}, step {step}");
             }
         }
+    }
+
+    #[test]
+    fn a_label_of_another_length_moves_and_leaves_nothing_behind() {
+        let at = |length: u64, config| Label { volume_length: length * MIB, ..label(9, config, 100) };
+        // To and fro on one medium, by so little that places meet, and by more.
+        for (from, to) in [(16, 17), (17, 16), (4, 18), (18, 4), (16, 16)] {
+            let device = Memory::new(20 * MIB, 512);
+            block_on(write_label(&device, &at(from, 1))).unwrap();
+            block_on(write_label(&device, &at(to, 2))).unwrap();
+            expect(&device, Some(to * MIB), &at(to, 2), 2);
+            // Also who knows the old length alone finds the new label: the far one has not moved.
+            expect(&device, Some(from * MIB), &at(to, 2), 2);
+            block_on(erase_stale_label(&device, from * MIB, to * MIB, 20 * MIB)).unwrap();
+            expect(&device, Some(to * MIB), &at(to, 2), 2);
+            let old = ByteRange::new(from * MIB, MIB);
+            assert_eq!(device.peek(old).iter().all(|byte| *byte == 0), from != to, "{from} to {to}");
+        }
+        // What becomes the far place of a medium that is cut off is not erased.
+        let device = Memory::new(20 * MIB, 512);
+        block_on(write_label(&device, &at(18, 1))).unwrap();
+        let shorter = at(17, 2);
+        assert_eq!(block_on(write_label_for(&device, &shorter, 19 * MIB)), Ok(2));
+        block_on(erase_stale_label(&device, 18 * MIB, 17 * MIB, 19 * MIB)).unwrap();
+        let cut_off = Memory::new(19 * MIB, 512);
+        cut_off.poke(0, &device.peek(ByteRange::new(0, 19 * MIB)));
+        expect(&cut_off, None, &shorter, 2);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 mod directory;
 pub mod files;
+pub mod filesystem;
 pub mod judge;
 pub mod labels;
 pub mod look;

@@ -59,6 +59,8 @@ enum Verb {
     Plex(verbs::plex::PlexVerb),
     /// Change settings of a volume
     Set(verbs::set::SetArgs),
+    /// Make a volume longer, also while it is in use, or shorter
+    Resize(verbs::resize::ResizeArgs),
     /// Start volumes: their devices appear
     Start(verbs::start::StartArgs),
     /// Stop volumes: their devices go
@@ -132,6 +134,7 @@ impl Verb {
             Self::RemoveMirror(args) => args.action(options),
             Self::Plex(verb) => verb.action(options),
             Self::Set(args) => args.action(options),
+            Self::Resize(args) => args.action(options),
             Self::Start(args) => args.action(options),
             Self::Stop(args) => args.action(options),
             Self::Recover(args) => args.action(options),

@@ -116,6 +116,8 @@ happenings! {
     VolumeRemoved = "volume.removed", Info, "";
     /// A volume that was only half made when the daemon ended was taken back at start.
     VolumeRolledBack = "volume.rolled-back", Warning, "make it again";
+    /// A volume has another length.
+    VolumeResized = "volume.resized", Info, "";
     /// A volume was started.
     VolumeStarted = "volume.started", Info, "";
     /// A volume that shall be started with the host was not.

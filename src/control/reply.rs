@@ -20,6 +20,8 @@ pub enum Reply {
     Cut(Cut),
     /// Plexes of a snapshot went back.
     Returned(Returned),
+    /// A volume has another length.
+    Resized(Resized),
     /// Objects were removed.
     Removed(Removed),
     /// Plexes were compared.
@@ -32,6 +34,24 @@ pub enum Reply {
     Overview(Overview),
     /// A volume was stopped by force.
     Forced(Forced),
+}
+
+/// See [`Reply::Resized`]: its rows came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resized {
+    /// The volume.
+    pub volume: Name,
+    /// Bytes that it had.
+    pub before_bytes: u64,
+    /// Bytes that it has.
+    pub length_bytes: u64,
+    /// Bytes that were cut off with what was in them; 0 for a volume that became longer.
+    pub lost_bytes: u64,
+    /// Whether it ran meanwhile, and its device has the new length.
+    pub online: bool,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
 }
 
 /// See [`Reply::Changed`].

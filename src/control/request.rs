@@ -7,9 +7,11 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 mod plexes;
+mod resize;
 mod snapshots;
 
 pub use plexes::{PlexAttach, PlexRef, PlexReplace};
+pub use resize::{Length, Resize};
 pub use snapshots::{CutMember, SnapAbort, SnapBack, SnapClear, SnapStart, SnapWait, Snapshot};
 
 /// Who may ask: the answer of [`Request::access`], held against the peer's credentials by the daemon.
@@ -53,6 +55,8 @@ pub enum Request {
     PlexConvert(PlexRef),
     /// Changes settings of a volume. Answer: [`Changed`](super::Reply::Changed).
     Set(Set),
+    /// Changes the length of a volume. Answer: events, its volume and plex rows, [`Resized`](super::Reply::Resized).
+    Resize(Resize),
     /// Starts a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
     Start(Start),
     /// Stops a volume. Answer: its volume row, [`Changed`](super::Reply::Changed).
@@ -139,6 +143,7 @@ impl Request {
             Self::PlexReplace(_) => "plex-replace",
             Self::PlexConvert(_) => "plex-convert",
             Self::Set(_) => "set",
+            Self::Resize(_) => "resize",
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::StartAll(_) => "start-all",
@@ -204,6 +209,7 @@ impl Request {
             | Self::PlexReplace(_)
             | Self::PlexConvert(_)
             | Self::Set(_)
+            | Self::Resize(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::StartAll(_)

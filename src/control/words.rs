@@ -201,7 +201,7 @@ words! {
         Verify = "verify",
         /// Compares all plexes in the background, and repairs if told so.
         Scrub = "scrub",
-        /// Writes zeroes to a new volume.
+        /// Writes zeroes to a new volume, or to what an old one gets.
         Zero = "zero",
     }
 }

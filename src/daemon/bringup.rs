@@ -157,6 +157,7 @@ impl<M: Machine> Owner<M> {
             volume.intent().pin();
         }
         let doubts = self.count_flushes(&volume, record, fence).await;
+        let intent_medium = intent_file.place().clone();
         let keeper =
             KeeperHandle::start(&self.keepers, Arc::clone(&volume), intent_file, maps, self.pleas.clone());
         let live = Rc::new(Live {
@@ -166,6 +167,7 @@ impl<M: Machine> Owner<M> {
             name: record.name().clone(),
             volume,
             keeper,
+            intent_medium,
             device: RefCell::new(None),
             number: Cell::new(None),
             respite: Cell::new(self.machine.now()),
@@ -205,7 +207,7 @@ impl<M: Machine> Owner<M> {
         let (run, lost) = (record.run(), record.is_intent_lost());
         let loaded = self.keepers.run(move |host| async move {
             let on_host = MapFile::new(host.open(&medium), identity, run);
-            let durable = ExtentMap::new(empty.length());
+            let durable = ExtentMap::with_room(empty.length(), Intent::room(empty.length()));
             if made {
                 durable.set_all();
             }

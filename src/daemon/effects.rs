@@ -253,7 +253,7 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    async fn create_intent(
+    pub(super) async fn create_intent(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         volume: Uuid,
@@ -273,7 +273,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<MapFile<M::Medium>, Refused> {
         let path = group.file(&name);
         let bytes = identity.file_bytes();
-        // A file of that name belongs to no record: its identity was just made.
+        // A file of that name belongs to no record, whose identity was just made, or holds nothing that counts.
         let _ = self.machine.remove_durably(&path).await;
         let medium = self.machine.create_file(&path, bytes, Allocation::Full).await?;
         let created = medium.clone();

@@ -135,6 +135,7 @@ enum Command<D> {
     AddMap { map: Arc<ChangeMap>, file: MapFile<D>, done: Done },
     RemoveMap { map: Arc<ChangeMap> },
     Persist { done: Done },
+    Grow { length: u64, done: Done },
     Rest { done: Done, until: oneshot::Receiver<()> },
     Flush { done: Done },
     Lose { plex: Uuid, errno: Errno, done: Done },
@@ -202,6 +203,14 @@ impl<M: Machine> KeeperHandle<M> {
     /// When one could not be written.
     pub async fn persist(&self) -> Result<(), Errno> {
         self.ask(|done| Command::Persist { done }).await
+    }
+
+    /// Have the volume grow: [`Keeper::grow`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn grow(&self, length: u64) -> Result<(), Errno> {
+        self.ask(|done| Command::Grow { length, done }).await
     }
 
     /// Bring the volume to rest: [`Keeper::rest`]. It goes on when the answer is dropped.
@@ -284,6 +293,10 @@ fn obey_one<H: Host>(
         Command::Persist { done } => {
             let keeper = keeper.clone();
             host.spawn(async move { answer(done, keeper.persist_maps().await) });
+        }
+        Command::Grow { length, done } => {
+            let keeper = keeper.clone();
+            host.spawn(async move { answer(done, keeper.grow(length).await) });
         }
         Command::Rest { done, until } => {
             let keeper = keeper.clone();

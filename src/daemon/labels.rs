@@ -31,11 +31,27 @@ const LABEL_POLL: Duration = Duration::from_millis(10);
 const SURVIVOR_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is to be done to the labels of a medium.
-enum LabelWork {
+pub(super) enum LabelWork {
     /// The first label of a plex.
     First(Label),
     /// The label that follows the one that stands there.
     Next(Label),
+    /// As `Next`, at the places that it has once the medium is `medium_length` bytes long.
+    Fitting {
+        /// The label.
+        label: Label,
+        /// Bytes that the medium has, or will have.
+        medium_length: u64,
+    },
+    /// None is left where the near one stood when the volume had another length.
+    EraseStale {
+        /// Bytes of the volume then.
+        stale: u64,
+        /// Bytes of the volume.
+        length: u64,
+        /// Bytes that the medium has, or will have.
+        medium_length: u64,
+    },
     /// None is left.
     Erase {
         /// Bytes of the volume.
@@ -176,7 +192,7 @@ impl<M: Machine> Owner<M> {
 
     /// Do `work` on the labels of `plex`, which lies on `medium`, after what is under way there and in order; what came of it.
     /// It goes on when nobody waits for it.
-    fn label(
+    pub(super) fn label(
         self: &Rc<Self>,
         plex: Uuid,
         medium: M::Medium,
@@ -201,8 +217,10 @@ impl<M: Machine> Owner<M> {
                     // A label is flushed with all that its plex has: how that ends is the plex's as well.
                     owner.label_flush_begins(plex);
                     let generation = match &due.work {
-                        LabelWork::First(label) | LabelWork::Next(label) => Some(label.config_generation),
-                        LabelWork::Erase { .. } => None,
+                        LabelWork::First(label)
+                        | LabelWork::Next(label)
+                        | LabelWork::Fitting { label, .. } => Some(label.config_generation),
+                        LabelWork::EraseStale { .. } | LabelWork::Erase { .. } => None,
                     };
                     let identity = due.medium.identity();
                     let done = owner.keepers.run(move |host| async move {
@@ -212,6 +230,12 @@ impl<M: Machine> Owner<M> {
                                 labels::write_first_label(&device, label).await.map(drop)
                             }
                             LabelWork::Next(label) => labels::write_label(&device, label).await.map(drop),
+                            LabelWork::Fitting { label, medium_length } => {
+                                labels::write_label_for(&device, label, *medium_length).await.map(drop)
+                            }
+                            LabelWork::EraseStale { stale, length, medium_length } => {
+                                labels::erase_stale_label(&device, *stale, *length, *medium_length).await
+                            }
                             LabelWork::Erase { length } => labels::erase_labels(&device, *length).await,
                         }
                     });

@@ -37,6 +37,8 @@ pub struct Live<M: Machine = ThisHost> {
     pub volume: Arc<Volume<M::Medium>>,
     /// Its keeper.
     pub keeper: KeeperHandle<M>,
+    /// The file of its intent map.
+    pub(super) intent_medium: M::Medium,
     /// Its device, from the moment at which it serves.
     pub device: RefCell<Option<M::Device>>,
     /// N of `/dev/ublkbN`.
@@ -147,6 +149,24 @@ impl<M: Machine> Live<M> {
         change: impl FnOnce(&Route<M::Medium>) -> Route<M::Medium> + Send + 'static,
     ) -> Result<(), Errno> {
         Self::swap(ring, vec![(Rc::clone(self), Box::new(change))], HOLD_LIMIT).await.map(|_| ())
+    }
+
+    /// Have the data path reach to `length` bytes, no fewer than before; the file of the intent map has the room. Nothing is sent
+    /// there before the device is longer too.
+    ///
+    /// # Errors
+    /// As [`Live::swap`], and when the intent map cannot be written.
+    pub async fn grow(self: &Rc<Self>, ring: &M::Ring, length: u64) -> Result<(), Errno> {
+        // The change maps first: while the intent map is shorter, every one of them holds what it says.
+        let mut grown = Err(Errno::TIMED_OUT);
+        for _ in 0..ROLE_ATTEMPTS {
+            grown = self.reroute(ring, move |route| Volume::grown(route, length)).await;
+            if grown != Err(Errno::TIMED_OUT) {
+                break;
+            }
+        }
+        grown?;
+        self.keeper.grow(length).await
     }
 
     /// Take `plex` into the write path, or give it a new role there.

@@ -166,6 +166,21 @@ pub trait Machine: Clone + 'static {
         bytes: u64,
         allocation: Allocation,
     ) -> impl Future<Output = Result<Self::Medium, MediumError>>;
+    /// See [`crate::ring::Medium::enlarge`]; nothing is enlarged where a machine cannot.
+    fn enlarge(
+        &self,
+        medium: &Self::Medium,
+        _bytes: u64,
+        _allocation: Allocation,
+    ) -> impl Future<Output = Result<u64, MediumError>> {
+        let step = crate::ring::Fault::System { step: "extend" };
+        let error = MediumError::new(medium.path(), step, Some(Errno::UNSUPPORTED));
+        std::future::ready(Err(error))
+    }
+    /// See [`crate::ring::Medium::shorten`]; what is too long stays so where a machine cannot.
+    fn shorten(&self, _medium: &Self::Medium, _bytes: u64) -> impl Future<Output = Result<(), MediumError>> {
+        std::future::ready(Ok(()))
+    }
     /// What stands at `path`, links followed.
     ///
     /// # Errors
@@ -246,6 +261,22 @@ pub trait Machine: Clone + 'static {
     /// `state.directory`, `state.locked`.
     fn open_files(&self, path: &Path) -> impl Future<Output = Result<Self::Files, Refused>>;
 
+    /// Whether a device that is in use can change its length.
+    fn can_resize(&self) -> impl Future<Output = bool> {
+        std::future::ready(false)
+    }
+    /// Give the device `number`, which this machine serves, `length` bytes.
+    ///
+    /// # Errors
+    /// It cannot, or the driver's.
+    fn resize(&self, number: u32, _length: u64) -> impl Future<Output = Result<(), Refused>> {
+        let refused = super::owner::system(
+            format_args!("/dev/ublkb{number}"),
+            "the length of a device in use cannot be changed",
+            Errno::UNSUPPORTED,
+        );
+        std::future::ready(Err(refused))
+    }
     /// The ublk devices that there are, whoever made them.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ mod plex_faults;
 mod plexes;
 pub mod process;
 mod recovery;
+mod resize;
 pub mod rows;
 mod run;
 mod scrub;

@@ -257,6 +257,22 @@ impl Machine for Deviceless {
         self.host.create_file(path, bytes, allocation).await
     }
 
+    async fn enlarge(&self, medium: &Medium, bytes: u64, allocation: Allocation) -> Result<u64, MediumError> {
+        self.host.enlarge(medium, bytes, allocation).await
+    }
+
+    async fn shorten(&self, medium: &Medium, bytes: u64) -> Result<(), MediumError> {
+        self.host.shorten(medium, bytes).await
+    }
+
+    async fn can_resize(&self) -> bool {
+        true
+    }
+
+    async fn resize(&self, _: u32, _: u64) -> Result<(), Refused> {
+        Ok(())
+    }
+
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
         self.host.standing(path).await
     }

@@ -61,6 +61,10 @@ impl<M: Machine> Owner<M> {
             }
         };
         FaultPoint::StartJudged.reached();
+        if let Err(refused) = self.settle_before_start(group, uuid).await {
+            self.close_media(volume);
+            return Err(refused);
+        }
         // A newer configuration may have been adopted from a label.
         let record = group.record();
         let volume = record.volume(name.as_str())?;
@@ -84,6 +88,19 @@ impl<M: Machine> Owner<M> {
         // Attempts to take over the device that it had before count for nothing any more.
         self.forget_unrecovered(group, uuid).await;
         Ok(jobs)
+    }
+
+    /// End a change of the length of a volume that has no device, whose media were just looked at.
+    async fn settle_before_start(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        uuid: Uuid,
+    ) -> Result<(), Refused> {
+        if group.record().volume_by_id(uuid).is_none_or(|volume| volume.resizing().is_none()) {
+            return Ok(());
+        }
+        self.settle_resize(group, uuid).await?;
+        self.transact(group, |group, _| change::resize_done(group, uuid)).await.map(drop)
     }
 
     /// Bring a volume up whose record was just started or recovered; a failure makes the record say that it does not run.
@@ -255,7 +272,7 @@ impl<M: Machine> Owner<M> {
 
     /// Note what the file plexes of a stopped volume look like after the last write to them, labels included, and close them:
     /// a transaction of another volume may have this one's labels written for as long as they are open.
-    async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Volume) {
+    pub(super) async fn note_media(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: &Volume) {
         let _turn = group.turn.lock().await;
         let mut looks = Vec::new();
         for plex in volume.plexes() {

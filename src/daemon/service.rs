@@ -48,6 +48,10 @@ impl<M: Machine> Service for Owner<M> {
             Request::PlexOffline(request) => self.plex_offline(request).await,
             Request::PlexConvert(request) => self.plex_convert(request).await,
             Request::Set(request) => self.set(request).await,
+            Request::Resize(request) => {
+                let answer = &answer;
+                self.watched(answer, |owner| async move { owner.resize(request, answer).await }).await
+            }
             Request::Start(request) => self.start(request, &answer).await,
             Request::Stop(request) => self.stop(request, &answer).await,
             Request::StartAll(request) => self.start_all(request, &answer).await,

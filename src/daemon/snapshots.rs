@@ -570,7 +570,7 @@ impl<M: Machine> Owner<M> {
         if runs && !snapshot_removed {
             self.start_again(&group, &request.snapshot).await;
         }
-        let shape = *live.volume.shape();
+        let shape = live.volume.shape();
         let limits = limits(request.bytes_per_second, request.latency_us);
         let purpose = Purpose { kind: TaskKind::SnapBack, fresh: false, limits };
         let jobs = self.attach_and_copy(&group, committed, purpose).await?;

@@ -83,7 +83,8 @@ impl Recovery {
 /// device, and be another volume's by now.
 fn device_of<'d>(volume: &Volume, existing: &'d [Living]) -> Option<&'d Living> {
     let mark = Some(DeviceMark::of(volume.uuid()));
-    let mut its = existing.iter().filter(|device| device.mark == mark && device.length == volume.length());
+    let mut its =
+        existing.iter().filter(|device| device.mark == mark && volume.may_have_length(device.length));
     its.clone().find(|device| Some(device.id) == volume.device()).or_else(|| its.next())
 }
 
@@ -222,6 +223,7 @@ impl<M: Machine> Owner<M> {
         let ending = ending(before);
         let recovered = async {
             let media = self.look_at_media(group, volume, true).await?;
+            self.settle_resize(group, volume).await?;
             let change = |group: &Group, ids: &mut Ids| {
                 change::recover(group, volume, &media, self.unix_seconds(), ids)
             };
@@ -237,6 +239,12 @@ impl<M: Machine> Owner<M> {
         Self::tell_start(before, true);
         FaultPoint::RecoveryRecorded.reached();
         let jobs = self.run_after_start(group, volume, ending, Face::TakeOver(number), committed).await?;
+        if let Some(live) = self.live(volume)
+            && let Err(refused) = self.end_resize(group, &live).await
+        {
+            // It serves as it did, and the next one tries again.
+            tracing::error!("{refused}");
+        }
         if before.prepared().is_some() {
             // Its thaw writes, so it comes after the device serves again.
             for point in self.machine.thaw_left_over(number).await {

@@ -276,6 +276,24 @@ impl Machine for ThisHost {
         worker(move || Medium::create_file(&path, bytes, allocation)).await
     }
 
+    async fn enlarge(&self, medium: &Medium, bytes: u64, allocation: Allocation) -> Result<u64, MediumError> {
+        let medium = medium.clone();
+        worker(move || medium.enlarge(bytes, allocation)).await
+    }
+
+    async fn shorten(&self, medium: &Medium, bytes: u64) -> Result<(), MediumError> {
+        let medium = medium.clone();
+        worker(move || medium.shorten(bytes)).await
+    }
+
+    async fn can_resize(&self) -> bool {
+        worker(|| ublk::features().is_ok_and(ublk::Features::resize)).await
+    }
+
+    async fn resize(&self, number: u32, length: u64) -> Result<(), Refused> {
+        worker(move || ublk::resize(number, length)).await.map_err(Refused::from)
+    }
+
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
         let path = path.to_owned();
         let found = worker(move || std::fs::metadata(path)).await?;

@@ -131,6 +131,12 @@ impl Places {
         [self.near, self.near + COPY_BYTES, self.far, self.far + COPY_BYTES]
     }
 
+    /// Offset of the far area, which ends with the medium.
+    #[must_use]
+    pub const fn far_area(self) -> u64 {
+        self.far
+    }
+
     /// Offset of the near area, [`LABEL_AREA_BYTES`] long.
     #[must_use]
     pub const fn near_area(self) -> u64 {

@@ -3,6 +3,7 @@
 //! * [`copy()`] moves the marked regions of a change map from one device to another and clears the bits that are settled.
 //! * [`compare()`] reads the same ranges of several devices and says where they differ.
 //! * [`repair()`] rewrites a range of one device from another.
+//! * [`blank()`] makes what nobody uses yet read zero.
 //! * [`scrub()`] compares all copies in the background, goes on where it was cut short, and makes them equal if told so.
 //! * [`Control`] is the handle by which a running job is watched, paused, throttled and aborted, from any thread.
 //!
@@ -21,6 +22,7 @@
 //! The room does not know who asked for a job or how it is shown.
 #![forbid(unsafe_code)]
 
+mod blank;
 mod compare;
 mod control;
 mod copy;
@@ -33,6 +35,7 @@ mod slots;
 mod windows;
 mod zero;
 
+pub use blank::blank;
 pub use compare::{ComparePlan, CompareReport, Difference, compare};
 pub use control::{Command, Control, Limits, Wanted};
 pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, SOURCE, TargetZero, copy};

@@ -1,7 +1,7 @@
 //! A medium: an open file or disk that all threads share. It is opened once for the process and locked once, which is
 //! the fence of ordering rule 20: the kernel drops the lock of a dead process only when its last operation has ended.
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Statx, StatxFlags, fallocate,
     fcntl_getfl, fcntl_setfl, flock, fstat, fstatfs, fsync, ioctl_blksszget, open, openat, seek, stat, statx,
@@ -12,7 +12,7 @@ use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::error::{Fault, MediumError};
@@ -122,7 +122,8 @@ struct Inner {
     file: OwnedFd,
     identity: Identity,
     access: Access,
-    length: u64,
+    /// Changed by [`Medium::fit`] alone.
+    length: AtomicU64,
     block_size: u32,
     memory_alignment: u32,
     direct: bool,
@@ -257,7 +258,7 @@ impl Medium {
             file,
             identity,
             access: opening.access,
-            length,
+            length: AtomicU64::new(length),
             block_size: block_size.max(512),
             memory_alignment,
             direct,
@@ -295,10 +296,10 @@ impl Medium {
         self.0.access
     }
 
-    /// Bytes that it had when it was opened.
+    /// Bytes that it had when it was opened, or was [fitted](Self::fit) last.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.0.length
+        self.0.length.load(Ordering::Relaxed)
     }
 
     /// Bytes that it has now.
@@ -313,7 +314,7 @@ impl Medium {
                 Ok(found) => Ok(found.stx_size),
                 Err(code) => Err(Errno::from_raw(code.raw_os_error())),
             },
-            MediaKind::Disk => Ok(self.0.length),
+            MediaKind::Disk => Ok(self.length()),
         }
     }
 
@@ -342,7 +343,7 @@ impl Medium {
     /// # Errors
     /// [`Errno::GONE`] when it is shorter; what `statx(2)` has.
     pub(super) fn check_size(&self) -> Result<(), Errno> {
-        if self.size_now()? < self.0.length { Err(Errno::GONE) } else { Ok(()) }
+        if self.size_now()? < self.length() { Err(Errno::GONE) } else { Ok(()) }
     }
 
     /// Unit and alignment of offsets and lengths, in bytes: at least 512.
@@ -381,6 +382,14 @@ impl Medium {
 
     pub(super) fn flushes(&self) -> &FinalFlush {
         &self.0.flushes
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+
+    pub(super) fn set_length(&self, length: u64) {
+        self.0.length.store(length, Ordering::Relaxed);
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {

@@ -15,6 +15,7 @@
 mod device;
 mod engine;
 mod error;
+mod fit;
 pub mod freeze;
 mod locks;
 mod medium;

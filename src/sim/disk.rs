@@ -51,6 +51,12 @@ impl SimDisk {
         self.state().geometry
     }
 
+    /// Have `bytes` bytes from now on, for good, as a file that is made longer or cut off: what is new reads as zero. Nothing may
+    /// be in flight behind a new end.
+    pub fn set_length(&self, bytes: u64) {
+        self.current().set_length(bytes);
+    }
+
     /// Its place among the disks of its world: [`super::Event::disk`].
     #[must_use]
     pub fn index(&self) -> u32 {
@@ -230,18 +236,14 @@ impl SimDisk {
 pub struct SimDevice {
     disk: SimDisk,
     clock: SimClock,
-    geometry: Geometry,
     epoch: u64,
     lent: Lent,
 }
 
 impl SimDevice {
     pub(super) fn new(disk: SimDisk, clock: SimClock, lent: Lent) -> Self {
-        let (geometry, epoch) = {
-            let state = disk.state();
-            (state.geometry, state.epoch)
-        };
-        Self { disk, clock, geometry, epoch, lent }
+        let epoch = disk.state().epoch;
+        Self { disk, clock, epoch, lent }
     }
 
     /// The request with memory in place of the pages that it lends.
@@ -276,7 +278,7 @@ impl SimDevice {
 
 impl BlockDevice for SimDevice {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.disk.geometry()
     }
 
     async fn submit(&self, request: Request) -> Result<(), Errno> {
@@ -301,9 +303,9 @@ impl BlockDevice for SimDevice {
     }
 
     async fn next_data(&self, span: ByteRange) -> Result<Option<ByteRange>, Errno> {
-        let block = u64::from(self.geometry.block_size);
+        let block = u64::from(self.geometry().block_size);
         let whole = span.offset.is_multiple_of(block) && span.length.is_multiple_of(block);
-        if !whole || span.end() > self.geometry.length {
+        if !whole || span.end() > self.geometry().length {
             return Err(Errno::INVALID);
         }
         // As with a request, the answer was true at some moment between question and answer.

@@ -192,6 +192,12 @@ impl State {
         }
     }
 
+    pub(super) fn set_length(&mut self, bytes: u64) {
+        assert!(bytes.is_multiple_of(self.block()), "whole blocks");
+        self.geometry.length = bytes;
+        drop(self.cells.split_off(&(bytes / self.block())));
+    }
+
     fn now(&self) -> Moment {
         Moment(self.now.load(Ordering::Relaxed))
     }

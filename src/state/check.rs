@@ -108,6 +108,12 @@ impl Group {
 fn check_volume(volume: &Volume) -> Result<(), String> {
     refuse::check_length(volume.length).map_err(|refused| refused.to_string())?;
     volume.settings.check(&volume.name).map_err(|refused| refused.to_string())?;
+    if let Some(resizing) = &volume.resizing {
+        let other = refuse::check_length(resizing.other());
+        if other.is_err() || resizing.other() == volume.length || resizing.length() != volume.length {
+            return Err(format!("it has {} bytes with {resizing:?}", volume.length));
+        }
+    }
     let (block, memory) = (volume.block_size, volume.memory_alignment);
     if !block.is_power_of_two() || !(512..=PAGE_BYTES as u32).contains(&block) || !memory.is_power_of_two() {
         return Err(format!("block size {block}, memory alignment {memory}"));

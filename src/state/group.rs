@@ -11,6 +11,7 @@ use std::path::{Component, Path};
 use super::plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 use super::recovery::Leaving;
 use super::refuse;
+use super::resize::Resizing;
 use super::scrub::Scrub;
 use super::settings::Settings;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
@@ -417,6 +418,8 @@ pub struct Volume {
     pub(super) prepared: Option<PreparedCut>,
     #[serde(default, skip_serializing_if = "Scrub::is_empty")]
     pub(super) scrub: Scrub,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resizing: Option<Resizing>,
 }
 
 impl Volume {
@@ -442,6 +445,7 @@ impl Volume {
             resync: None,
             prepared: None,
             scrub: Scrub::default(),
+            resizing: None,
         }
     }
 
@@ -567,6 +571,18 @@ impl Volume {
     #[must_use]
     pub const fn prepared(&self) -> Option<&PreparedCut> {
         self.prepared.as_ref()
+    }
+
+    /// The change of its length that is under way, if one is.
+    #[must_use]
+    pub const fn resizing(&self) -> Option<&Resizing> {
+        self.resizing.as_ref()
+    }
+
+    /// Whether labels of its plexes, or its device, may say that it has `bytes`.
+    #[must_use]
+    pub fn may_have_length(&self, bytes: u64) -> bool {
+        bytes == self.length || self.resizing.is_some_and(|resizing| bytes == resizing.other())
     }
 
     /// Its scrubs.

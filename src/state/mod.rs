@@ -16,6 +16,7 @@ pub mod place;
 mod plex;
 pub mod recovery;
 pub mod refuse;
+mod resize;
 pub mod scrub;
 pub mod settings;
 mod snapshot;
@@ -28,6 +29,7 @@ pub use group::{
 pub use ids::Ids;
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 pub use recovery::{Fate, Leaving, Unfinished};
+pub use resize::{ResizeStage, Resizing};
 pub use scrub::{Hours, Repair, Schedule, Scrub, ScrubTally};
 pub use settings::{DataPath, Settings, SettingsChange};
 pub use snapshot::{Grade, PreparedCut, Resync, SnapshotLink};

@@ -258,6 +258,56 @@ pub(super) fn volume_resyncing(name: &Name) -> Refused {
     )
 }
 
+pub(super) fn resize_under_way(name: &Name) -> Refused {
+    let way_out = format!("start it, which brings that to an end, or stop and start it: cleave start {name}");
+    let reason = "a change of its length was begun and is not complete";
+    Refusal::new(Kind::Busy, "resize.under-way", name, reason, way_out)
+}
+
+pub(super) fn resize_started(name: &Name) -> Refused {
+    let reason = "a volume becomes shorter only while it is stopped";
+    let way_out = format!("make its file system smaller, unmount it, then: cleave stop {name}");
+    Refusal::new(Kind::Started, "resize.started", name, reason, way_out)
+}
+
+pub(super) fn resize_unclean(name: &Name) -> Refused {
+    let reason = "it was not stopped in good order";
+    let way_out = format!("have its plexes made equal first: cleave start {name}");
+    Refusal::new(Kind::InvalidState, "resize.unclean", name, reason, way_out)
+}
+
+pub(super) fn resize_related(name: &Name, snapshots: &[&Name]) -> Refused {
+    let list = snapshots.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (reason, first) = match list.as_slice() {
+        [own] if own.as_str() == name.as_str() => {
+            ("it is a snapshot that keeps to its origin".to_owned(), own)
+        }
+        list => (format!("{} keep to it by what has changed", list.join(", ")), &list[0]),
+    };
+    let way_out =
+        format!("give it back (cleave snapback {first}) or make it independent (cleave snapclear {first})");
+    Refusal::new(Kind::InvalidState, "resize.related", name, reason, way_out)
+}
+
+pub(super) fn resize_plex(volume: &Name, plex: &Plex) -> Refused {
+    let way_out = match plex.purpose() {
+        super::Purpose::Snapshot => {
+            format!("wait for it (cleave snapwait {volume}) or remove it (cleave snapabort {volume})")
+        }
+        super::Purpose::Mirror => format!(
+            "have it brought up to date (cleave recover {volume}) or remove it (cleave remove-mirror {volume} {})",
+            plex.name()
+        ),
+    };
+    let reason = format!("it is {}: the length changes only while all plexes are in step", plex.state());
+    Refusal::new(Kind::InvalidState, "resize.plex", plex.name(), reason, way_out)
+}
+
+pub(super) fn resize_scrub(name: &Name) -> Refused {
+    let way_out = format!("wait for it, or end it: cleave scrub --stop {name}");
+    Refusal::new(Kind::Busy, "resize.scrub", name, "a scrub of it is under way", way_out)
+}
+
 pub(super) fn volume_not_recursive(name: &Name, plexes: usize) -> Refused {
     let reason = format!("the volume has {plexes} plex{}", if plexes == 1 { "" } else { "es" });
     Refusal::new(Kind::InvalidState, "volume.has-plexes", name, reason, "add -r to remove them with it")

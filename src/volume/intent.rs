@@ -26,6 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::base::limits::MAX_VOLUME_BYTES;
 use crate::base::{ByteRange, Errno, Extent};
 use crate::bitmap::{ChangeMap, ExtentMap, UnflushedMap};
 use crate::state::settings::DEFAULT_DIRTY_EXTENTS;
@@ -81,15 +82,22 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Bytes to which the map of a volume of `length` bytes can grow while it is used: four times as many, and 64 TiB at least,
+    /// for which all its maps take 40 KiB.
+    #[must_use]
+    pub fn room(length: u64) -> u64 {
+        (4 * length).clamp(64 << 40, MAX_VOLUME_BYTES)
+    }
+
     /// The map of a volume of `length` bytes, with `durable` bits set on disk already.
     #[must_use]
     pub fn new(length: u64, durable: ExtentMap) -> Self {
-        let live = ExtentMap::new(length);
+        let live = ExtentMap::with_room(length, Self::room(length));
         live.or_from(&durable);
         Self {
             live,
             durable,
-            touched: ExtentMap::new(length),
+            touched: ExtentMap::with_room(length, Self::room(length)),
             unflushed: None,
             wanted: Mutex::default(),
             cleanings: Mutex::default(),
@@ -110,10 +118,26 @@ impl Intent {
         self
     }
 
+    /// Whether it can be that of a volume of `length` bytes.
+    pub(super) fn has_room_for(&self, length: u64) -> bool {
+        let bits = Extent::count(length);
+        [&self.durable, &self.touched, &self.live].into_iter().all(|map| map.bits().has_room_for(bits))
+    }
+
+    /// Be the map of a volume of `length` bytes from now on, no shorter than before; false, and nothing done, where there is no
+    /// room. No write lies behind the old end yet.
+    pub(super) fn grow(&self, length: u64) -> bool {
+        let grown = self.durable.grow(length) && self.touched.grow(length) && self.live.grow(length);
+        if grown && let Some(unflushed) = &self.unflushed {
+            unflushed.grow(length);
+        }
+        grown
+    }
+
     /// Mark in `map` every region that may hold writes not flushed everywhere.
     pub fn mark_unflushed(&self, map: &ChangeMap) {
         match &self.unflushed {
-            Some(unflushed) if !self.is_lost() => map.or_unflushed(unflushed),
+            Some(unflushed) if !self.is_lost() && unflushed.is_whole() => map.or_unflushed(unflushed),
             Some(_) | None => map.or_extents(&self.durable),
         }
     }

@@ -138,6 +138,26 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
         self.inner.persist_maps().await
     }
 
+    /// The second step of a volume's growth, after that of its route: its intent map has the extents of `length` bytes, durably
+    /// and in memory. Its file has the room.
+    ///
+    /// # Errors
+    /// The file cannot be written; the volume is as long as it was.
+    pub async fn grow(&self, length: u64) -> Result<(), Errno> {
+        let (inner, volume) = (&self.inner, &self.inner.volume);
+        let _one = inner.intent_pages.lock().await;
+        if !volume.has_room_for(length) {
+            return Err(Errno::NO_SPACE);
+        }
+        inner.intent_file.grow(Extent::count(length)).await?;
+        if !volume.intent.grow(length) {
+            return Err(Errno::NO_SPACE);
+        }
+        // No request is sent there before whoever asks is told that it is done.
+        volume.length.store(length, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Flush every plex that is in the write path. A plex that fails is lost as by a failed write.
     ///
     /// # Errors
@@ -179,7 +199,7 @@ impl<H: Host, L: Ledger> Keeper<H, L> {
     /// When a plex, a map or a page could not be written.
     pub async fn rest(&self) -> Result<Held, Errno> {
         let (inner, volume) = (&self.inner, &self.inner.volume);
-        let held = volume.window(ByteRange::new(0, volume.shape.geometry.length)).await;
+        let held = volume.window(ByteRange::new(0, volume.shape().geometry.length)).await;
         if volume.intent.is_pinned() || volume.intent.is_lost() {
             self.persist_maps().await?;
             return Ok(held);
@@ -264,7 +284,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                     Ok(()) => intent.grant(batch),
                     Err(_) if museum::shows(Exhibit::LogFailureIgnored) => intent.grant(batch),
                     Err(errno) => {
-                        tracing::error!(volume = %self.volume.shape.uuid, %errno, "an intent page cannot be written");
+                        tracing::error!(volume = %self.volume.shape().uuid, %errno, "an intent page cannot be written");
                         // Ordering rule 18.
                         if intent.is_lost() || self.ledger.intent_lost().await.is_ok() {
                             intent.lose();
@@ -292,7 +312,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         {
             return;
         }
-        let length = volume.shape.geometry.length;
+        let length = volume.shape().geometry.length;
         let cleaning = intent.clean();
         for extent in intent.least_used(excess) {
             if let Some(_window) = volume.gate.try_acquire(extent.bytes(length)) {
@@ -303,7 +323,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
             return;
         }
         if let Err(errno) = self.clear_retired(cleaning).await {
-            tracing::warn!(volume = %volume.shape.uuid, %errno, "more extents are dirty than shall be");
+            tracing::warn!(volume = %volume.shape().uuid, %errno, "more extents are dirty than shall be");
         }
     }
 
@@ -370,7 +390,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
                     return;
                 }
                 if let Err(errno) = self.clean(intent.quiet()).await {
-                    tracing::warn!(volume = %self.volume.shape.uuid, %errno, "intent bits stay set");
+                    tracing::warn!(volume = %self.volume.shape().uuid, %errno, "intent bits stay set");
                 }
             }
         }
@@ -382,7 +402,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         if extents.is_empty() || intent.is_pinned() || intent.is_lost() {
             return Ok(());
         }
-        let length = volume.shape.geometry.length;
+        let length = volume.shape().geometry.length;
         let cleaning = intent.clean();
         for run in runs(&extents) {
             let (first, last) = (run[0].bytes(length), run[run.len() - 1].bytes(length));
@@ -494,7 +514,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
         let is_read = |uuid: Uuid| route.readable().any(|plex| plex.uuid == uuid);
         let invalid = |(uuid, errno): &&(Uuid, Errno)| *errno == Errno::INVALID && is_read(*uuid);
         if let Some((_, errno)) = failed.iter().find(invalid) {
-            tracing::error!(volume = %volume.shape.uuid, %range, "a plex refused a request as invalid");
+            tracing::error!(volume = %volume.shape().uuid, %range, "a plex refused a request as invalid");
             if route.readable().all(|plex| has_failed(plex.uuid)) {
                 self.mirrors_leave(&route, failed, range);
             } else {
@@ -546,7 +566,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     fn leave(&self, plex: Uuid, errno: Errno, range: ByteRange) {
         let volume = &self.volume;
         if volume.part_with(plex, errno) {
-            tracing::warn!(volume = %volume.shape.uuid, %plex, %errno, "plex leaves the write path");
+            tracing::warn!(volume = %volume.shape().uuid, %plex, %errno, "plex leaves the write path");
         }
         for absent in volume.route().absent.iter().filter(|absent| absent.uuid == plex) {
             absent.behind.mark(range);
@@ -594,7 +614,7 @@ impl<H: Host, L: Ledger> Inner<H, L> {
     /// once that has ended: what was read before would not be there after it.
     fn hand_over(&self, heir: Option<Uuid>) {
         let volume = Arc::clone(&self.volume);
-        let (orphans, region) = (volume.route().behind_everywhere(), volume.shape.region_size.bytes());
+        let (orphans, region) = (volume.route().behind_everywhere(), volume.shape().region_size.bytes());
         let (mut busy, mut left) = (Vec::new(), Vec::new());
         if let (Some(heir), Some(orphans)) = (heir, orphans) {
             left.extend(orphans.dirty_ranges().map(|range| (heir, range)));

@@ -13,7 +13,7 @@
 //! zero fails it. One of two slots may have been torn by a crash, and then the other counts; damaged in any way that tearing
 //! does not explain, it may have been the newer one, and the page counts as all ones too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use futures_util::future::join_all;
 
@@ -110,7 +110,7 @@ impl Numbers {
 /// The file of one map, on a medium or on a thread's handle of it.
 pub struct MapFile<T> {
     on: T,
-    identity: MapIdentity,
+    identity: Cell<MapIdentity>,
     run: Generation,
     numbers: RefCell<Numbers>,
 }
@@ -122,12 +122,17 @@ impl<T> MapFile<T> {
         let count = page_count(identity.bits) as usize;
         let slots = vec![[sector_sums(&[0; PAGE_BYTES]); 2]; count];
         let numbers = RefCell::new(Numbers { header: 0, pages: vec![0; count], slots });
-        Self { on, identity, run, numbers }
+        Self { on, identity: Cell::new(identity), run, numbers }
     }
 
     /// The same file by another handle.
     pub fn on<U>(self, open: impl FnOnce(&T) -> U) -> MapFile<U> {
         MapFile { on: open(&self.on), identity: self.identity, run: self.run, numbers: self.numbers }
+    }
+
+    /// What it is on.
+    pub const fn place(&self) -> &T {
+        &self.on
     }
 
     /// It was created by another handle.
@@ -141,8 +146,8 @@ impl<T> MapFile<T> {
     }
 
     /// Which map it holds.
-    pub const fn identity(&self) -> &MapIdentity {
-        &self.identity
+    pub const fn identity(&self) -> MapIdentity {
+        self.identity.get()
     }
 }
 
@@ -153,7 +158,7 @@ impl<D: BlockDevice> MapFile<D> {
     /// Something could not be written.
     pub async fn create(&self) -> Result<(), Errno> {
         let first = slot_offset(0, Slot::Even);
-        for piece in ByteRange::new(first, self.identity.file_bytes() - first).pieces(LOAD_BYTES) {
+        for piece in ByteRange::new(first, self.identity().file_bytes() - first).pieces(LOAD_BYTES) {
             // Pieces end at multiples of a pair of slots.
             let pair = 2 * PAGE_BYTES as u64;
             let index = (piece.offset - first) / pair;
@@ -181,7 +186,7 @@ impl<D: BlockDevice> MapFile<D> {
         stop: Option<Generation>,
         bits: [u8; PAGE_MAP_BYTES],
     ) -> MapPage {
-        let MapIdentity { kind, owner, .. } = self.identity;
+        let MapIdentity { kind, owner, .. } = self.identity();
         let before = self.numbers.borrow().slots[index as usize][Slot::of(sequence).index() as usize];
         MapPage { kind, owner, index, sequence, run: self.run, stop, before, bits }
     }
@@ -194,10 +199,14 @@ impl<D: BlockDevice> MapFile<D> {
     pub async fn load(&self, bits: &BitMap, ending: Ending) -> Result<Worth, Errno> {
         // A write that a killed daemon left under way may be read and not be durable: what we believe must stay.
         self.on.submit(Request::Flush).await?;
-        let header = self.read_header().await?;
+        let header = self.read_header(bits).await?;
         let vouched = header.as_ref().map_or(Worth::Nothing, |header| vouched(header, ending));
         // Also when nothing is believed: a page that is written with a lower number than the old one would lose against it.
         let sum = self.load_pages(bits, vouched).await?;
+        if let Some(header) = header.as_ref().filter(|header| header.bits < bits.len()) {
+            // The volume has become longer since: nothing was noted of what it got.
+            bits.set_range(header.bits, bits.len());
+        }
         let worth = match header {
             Some(header) if vouched == Worth::Exact && sum != header.sequence_sum => Worth::Nothing,
             _ => vouched,
@@ -219,18 +228,22 @@ impl<D: BlockDevice> MapFile<D> {
         self.write_header(None, 0).await
     }
 
-    async fn read_header(&self) -> Result<Option<MapHeader>, Errno> {
+    /// The header, where it is that of this map, or of what this was when its volume had another length: what stands in the
+    /// pages is the same then, as far as both have it.
+    async fn read_header(&self, map: &BitMap) -> Result<Option<MapHeader>, Errno> {
         let blocks = self.read(ByteRange::new(0, 2 * PAGE_BYTES as u64)).await?;
         let slots = Slot::BOTH.map(|slot| MapHeader::decode(block(&blocks, slot.index() as usize), slot));
         let Ok(newest) = map_file::newest(slots) else { return Ok(None) };
         self.numbers.borrow_mut().header = newest.value.sequence;
-        let MapIdentity { kind, owner, bits, granularity, .. } = self.identity;
-        Ok(newest.value.belongs(kind, owner, bits, granularity).is_ok().then_some(newest.value))
+        let MapIdentity { kind, owner, bits, granularity, .. } = self.identity();
+        debug_assert_eq!(bits, map.len(), "the map that the file is loaded into");
+        let was = newest.value.bits;
+        Ok(newest.value.belongs(kind, owner, was, granularity).is_ok().then_some(newest.value))
     }
 
     /// Load all pages; the sum of their sequence numbers.
     async fn load_pages(&self, bits: &BitMap, worth: Worth) -> Result<u64, Errno> {
-        let end = self.identity.file_bytes();
+        let end = self.identity().file_bytes();
         let mut sum = 0u64;
         for piece in
             ByteRange::new(slot_offset(0, Slot::Even), end - slot_offset(0, Slot::Even)).pieces(LOAD_BYTES)
@@ -253,7 +266,7 @@ impl<D: BlockDevice> MapFile<D> {
     /// Load one page from its two slots; its sequence number.
     fn load_page(&self, bits: &BitMap, index: u64, slots: [&[u8]; 2], worth: Worth) -> u64 {
         self.numbers.borrow_mut().slots[index as usize] = slots.map(sector_sums);
-        let (kind, owner) = (self.identity.kind, self.identity.owner);
+        let MapIdentity { kind, owner, .. } = self.identity();
         let read = Slot::BOTH
             .map(|slot| MapPage::decode(slots[slot.index() as usize], &Place { kind, owner, index, slot }));
         match map_page::newest(read) {
@@ -310,6 +323,42 @@ impl<D: BlockDevice> MapFile<D> {
         (OwnedBuffer::from_slice(&page), sums)
     }
 
+    /// The volume becomes longer while it runs: have `bits` bits, no fewer than now, with no new one set. The file is long
+    /// enough. New pages are written first, then the header that vouches for them.
+    ///
+    /// # Errors
+    /// Something could not be written: the file is that of the shorter map.
+    pub async fn grow(&self, bits: u64) -> Result<(), Errno> {
+        let before = self.identity();
+        let (old, new) = (page_count(before.bits) as usize, page_count(bits) as usize);
+        let resize = |pages: usize| {
+            let mut numbers = self.numbers.borrow_mut();
+            numbers.pages.resize(pages, 0);
+            numbers.slots.resize(pages, [sector_sums(&[0; PAGE_BYTES]); 2]);
+        };
+        resize(new);
+        let written = async {
+            for index in old..new {
+                for sequence in [1, 2] {
+                    let (slot, bits) = (Slot::of(sequence), [0; PAGE_MAP_BYTES]);
+                    let page = self.page(index as u64, sequence, None, bits).encode();
+                    self.write(slot_offset(index as u64, slot), OwnedBuffer::from_slice(&page)).await?;
+                }
+                let mut numbers = self.numbers.borrow_mut();
+                numbers.pages[index] = 2;
+                numbers.slots[index] = [2, 1].map(map_page::empty_sums);
+            }
+            self.identity.set(MapIdentity { bits, ..before });
+            self.write_header(None, 0).await
+        }
+        .await;
+        if written.is_err() {
+            self.identity.set(before);
+            resize(old);
+        }
+        written
+    }
+
     /// End the run: write what is due, then the header with the stop generation (ordering rule 15).
     ///
     /// # Errors
@@ -326,7 +375,7 @@ impl<D: BlockDevice> MapFile<D> {
     }
 
     async fn write_header(&self, stop: Option<Generation>, sequence_sum: u64) -> Result<(), Errno> {
-        let MapIdentity { kind, owner, volume, bits, granularity } = self.identity;
+        let MapIdentity { kind, owner, volume, bits, granularity } = self.identity();
         let sequence = self.numbers.borrow().header + 1;
         let run = self.run;
         let header = MapHeader { kind, owner, volume, bits, granularity, sequence, run, stop, sequence_sum };

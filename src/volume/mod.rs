@@ -62,7 +62,7 @@ use tokio::sync::Notify;
 /// what that costs.
 pub const KEEPS_MAPS: bool = !cfg!(feature = "without-maps");
 
-/// What a volume is made of; constant while it is started.
+/// What a volume is made of; constant while it is started, but for a length that grows.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Identity of the volume.
@@ -92,7 +92,10 @@ pub struct Counters {
 
 /// A started volume, shared by its queue threads, its keeper and the mover.
 pub struct Volume<M> {
+    /// As it was when it was started; but for its length.
     shape: Shape,
+    /// Bytes that it has.
+    length: AtomicU64,
     gate: Arc<Gate>,
     intent: Intent,
     route: Mutex<Arc<Route<M>>>,
@@ -120,6 +123,7 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
     pub fn new(shape: Shape, intent: Intent, route: Route<M>) -> Arc<Self> {
         Arc::new(Self {
             shape,
+            length: AtomicU64::new(shape.geometry.length),
             gate: Arc::new(Gate::new()),
             intent,
             version: AtomicU64::new(route.version),
@@ -138,8 +142,31 @@ impl<M: Clone + Send + Sync + 'static> Volume<M> {
 
     /// What the volume is made of.
     #[must_use]
-    pub const fn shape(&self) -> &Shape {
-        &self.shape
+    pub fn shape(&self) -> Shape {
+        let length = self.length.load(Ordering::Relaxed);
+        Shape { geometry: Geometry { length, ..self.shape.geometry }, ..self.shape }
+    }
+
+    /// The maps of this volume's route as one of `length` bytes needs them: the first step of its growth, in a swap. What it
+    /// gets reads alike on the plexes in the path; those outside it lack all of that.
+    #[must_use]
+    pub fn grown(route: &Route<M>, length: u64) -> Route<M> {
+        let mut route = route.clone();
+        let grow = |map: &mut Arc<ChangeMap>, new| {
+            if map.length() < length {
+                *map = Arc::new(map.grown(length, new));
+            }
+        };
+        route.plexes.iter_mut().for_each(|plex| grow(&mut plex.behind, false));
+        route.absent.iter_mut().for_each(|plex| grow(&mut plex.behind, true));
+        route.marks.iter_mut().for_each(|map| grow(map, true));
+        route
+    }
+
+    /// Whether it can grow to `length` bytes while it runs.
+    #[must_use]
+    pub fn has_room_for(&self, length: u64) -> bool {
+        self.intent.has_room_for(length)
     }
 
     /// Whether a write goes to several plexes from its request's own pages, where the device has them. Whoever changes a

@@ -149,7 +149,7 @@ impl<H: Host> VolumeQueue<H> {
     }
 
     fn check(&self, request: &Request) -> Result<(), Errno> {
-        let Geometry { length, block_size, .. } = self.volume.shape.geometry;
+        let Geometry { length, block_size, .. } = self.volume.shape().geometry;
         let range = request.range();
         let aligned = (range.offset | range.length).is_multiple_of(u64::from(block_size));
         if aligned && range.end() <= length { Ok(()) } else { Err(Errno::INVALID) }
@@ -236,7 +236,7 @@ impl<H: Host> VolumeQueue<H> {
             return first;
         }
         // No plex is in step over the whole range, but one is over each region.
-        for piece in range.pieces(self.volume.shape.region_size.bytes()) {
+        for piece in range.pieces(self.volume.shape().region_size.bytes()) {
             let part = buffer.slice((piece.offset - range.offset) as usize, piece.length as usize);
             match self.read_one(view, piece, &part, self.turn(&view.route)).await {
                 Served::Yes => {}
@@ -470,7 +470,7 @@ impl<H: Host> VolumeQueue<H> {
         }
         if museum::shows(Exhibit::WriteEndsCopyOfRegion) && failed.is_empty() {
             let region =
-                range.widen(self.volume.shape.region_size.bytes(), self.volume.shape.geometry.length);
+                range.widen(self.volume.shape().region_size.bytes(), self.volume.shape().geometry.length);
             view.route.plexes.iter().for_each(|plex| plex.behind.clear(region));
         }
         if failed.is_empty() && !view.route.has_unrecorded() {
@@ -644,7 +644,7 @@ fn open_view<H: Host>(
         .map(|plex| known(plex.uuid).unwrap_or_else(|| Rc::new(host.open(&plex.medium))))
         .collect();
     let discard_zeroes = devices.iter().all(|device| device.geometry().discard_zeroes);
-    let promised = volume.shape.geometry.memory_alignment;
+    let promised = volume.shape().geometry.memory_alignment;
     let takes_pages = devices.iter().all(|device| device.geometry().memory_alignment <= promised);
     host.reserve();
     View { route, devices, discard_zeroes, takes_pages }
@@ -652,7 +652,7 @@ fn open_view<H: Host>(
 
 impl<H: Host> BlockDevice for VolumeQueue<H> {
     fn geometry(&self) -> Geometry {
-        self.volume.shape.geometry
+        self.volume.shape().geometry
     }
 
     async fn submit(&self, request: Request) -> Result<(), Errno> {

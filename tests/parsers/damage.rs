@@ -330,6 +330,48 @@ fn lacks_nothing_of(bits: &BitMap, truth: &BitMap) -> bool {
     truth.runs().all(|run| bits.all(run.start, run.end))
 }
 
+/// The bits of `map` below `end`.
+fn head(map: &BitMap, end: u64) -> Vec<u64> {
+    map.runs().flatten().take_while(|bit| *bit < end).collect()
+}
+
+#[test]
+fn a_map_whose_volume_has_another_length_now_keeps_what_both_have_and_knows_nothing_of_the_rest() {
+    // Within its page, into another, and back.
+    for (before, after) in [(FEW_BITS, FEW_BITS + 40), (FEW_BITS, BITS), (BITS, FEW_BITS), (BITS, BITS - 40)]
+    {
+        let (medium, truth) = map_file(before, false);
+        let longer = Memory::new(file_size(before.max(after)), 512);
+        longer.poke(0, &medium.peek(ByteRange::new(0, file_size(before))));
+        let (worth, bits) = load(&longer, after, false);
+        assert_eq!(worth, Worth::WithIntent, "{before} to {after}");
+        let common = before.min(after);
+        assert_eq!(head(&bits, common), head(&truth, common), "{before} to {after}");
+        assert!(bits.all(common, after), "{before} to {after}: of what is new nothing is known");
+    }
+}
+
+#[test]
+fn a_map_file_that_grows_while_it_is_used_holds_no_more_bits_than_before() {
+    for after in [FEW_BITS + 40, BITS] {
+        let medium = Memory::new(file_size(BITS), 512);
+        let file = MapFile::new(medium.clone(), identity(FEW_BITS), Generation(1));
+        let bits = BitMap::with_room(FEW_BITS, BITS);
+        now(file.create()).unwrap();
+        bits.set(FEW_BITS - 1);
+        now(file.write_pages(&bits, &bits.take_dirty_pages())).unwrap();
+        now(file.grow(after)).unwrap();
+        assert!(bits.grow(after));
+        bits.set(after - 1);
+        now(file.write_pages(&bits, &bits.take_dirty_pages())).unwrap();
+        let (worth, found) = load(&medium, after, false);
+        assert_eq!((worth, head(&found, after)), (Worth::WithIntent, vec![FEW_BITS - 1, after - 1]));
+        now(file.end_run(&bits, Generation(2))).unwrap();
+        let (worth, found) = load(&medium, after, true);
+        assert_eq!((worth, found.count_ones()), (Worth::Exact, 2));
+    }
+}
+
 #[test]
 fn every_flip_of_a_map_file_is_answered_from_the_other_slot_or_with_all_ones() {
     for clean in [true, false] {

@@ -246,6 +246,11 @@ impl Kernel {
         links.iter().filter_map(|(_, _, id)| Some((*id, devices.get(id)?.volume))).collect()
     }
 
+    /// Bytes that the device has, as who uses it sees it.
+    pub fn length_of(&self, id: u32) -> Option<u64> {
+        self.devices.borrow().get(&id).map(|device| device.length)
+    }
+
     /// Devices with the volume that each shows and whether a daemon serves it.
     pub fn shown(&self) -> Vec<(u32, Uuid, bool)> {
         let devices = self.devices.borrow();
@@ -538,6 +543,21 @@ impl Machine for SimMachine {
         })
     }
 
+    async fn enlarge(&self, medium: &SimMedium, bytes: u64, _: Allocation) -> Result<u64, MediumError> {
+        self.pause().await;
+        let length = medium.length().max(bytes);
+        medium.disk.set_length(length);
+        self.pause().await;
+        Ok(length)
+    }
+
+    async fn shorten(&self, medium: &SimMedium, bytes: u64) -> Result<(), MediumError> {
+        self.pause().await;
+        medium.disk.set_length(medium.length().min(bytes));
+        self.pause().await;
+        Ok(())
+    }
+
     async fn standing(&self, path: &Path) -> io::Result<Standing> {
         self.pause().await;
         let tree = self.kernel().tree.clone();
@@ -663,6 +683,22 @@ impl Machine for SimMachine {
             }
         }
         strays
+    }
+
+    async fn can_resize(&self) -> bool {
+        true
+    }
+
+    async fn resize(&self, number: u32, length: u64) -> Result<(), Refused> {
+        self.pause().await;
+        let kernel = self.kernel();
+        let mut devices = kernel.devices.borrow_mut();
+        let device = devices.get_mut(&number).ok_or_else(|| no_device(number, "is gone"))?;
+        if length < device.length {
+            kernel.violate(format!("device {number} was cut off in use"));
+        }
+        device.length = length;
+        Ok(())
     }
 
     async fn devices(&self) -> Result<Vec<Living>, Refused> {

@@ -519,7 +519,10 @@ impl Play {
         }
         let (device, volume) = *self.dice.pick(&found);
         let Some(record) = self.record() else { return };
-        let Some(length) = record.volume_by_id(volume).map(Volume::length) else { return };
+        let Some(length) = self.kernel.length_of(device).filter(|_| record.volume_by_id(volume).is_some())
+        else {
+            return;
+        };
         self.learn(&record);
         let blocks = length / BLOCK;
         let count = match self.dice.below(8) {
@@ -584,7 +587,7 @@ impl Play {
         let (uuid, called) = (volume.uuid(), volume.name().clone());
         let background = self.dice.coin();
         let snapdone = volume.snapdone_count() > 0;
-        let any = self.dice.below(23);
+        let any = self.dice.below(24);
         let drawn = match sought {
             Some("attach") => 0,
             Some("snapshot") => 5,
@@ -592,6 +595,7 @@ impl Play {
             Some("rm") => 12,
             Some("stop") => 13,
             Some("scrub") => 16,
+            Some("resize") => 23,
             Some(_) | None => any,
         };
         match drawn {
@@ -713,6 +717,13 @@ impl Play {
                 let start = self.dice.coin();
                 let request = request::Recover { group, volumes: vec![called], start, background };
                 self.ask("recover", Request::Recover(request));
+            }
+            23 => {
+                let more = self.dice.within(1..160) * 4096;
+                let more = if self.dice.chance(100_000) { more + EXTENT_BYTES } else { more };
+                let length = request::Length::GrowBy(more);
+                let request = request::Resize { group, volume: called, length, force: false };
+                self.ask("resize", Request::Resize(request));
             }
             18..23 if !volume.plexes().is_empty() => {
                 let plex = self.dice.pick(volume.plexes()).clone();

@@ -18,6 +18,7 @@ pub mod plex;
 pub mod print;
 pub mod recover;
 pub mod remove_mirror;
+pub mod resize;
 pub mod rm;
 pub mod scrub;
 pub mod set;

@@ -5,7 +5,7 @@ use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
 use crate::cli::verbs::placement::Placement;
-use crate::cli::verbs::{make, mirror, rm, snapback, snapclear, snapprint, snapshot};
+use crate::cli::verbs::{make, mirror, resize, rm, snapback, snapclear, snapprint, snapshot};
 use crate::cli::words::{clip, name, names, path, plex_count, region, size, unknown};
 use crate::control::Request;
 use crate::control::request::{Make, Mirror, Remove, RemoveMirror, SnapAbort, SnapBack, SnapStart, SnapWait};
@@ -25,15 +25,17 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   snapabort VOLUME [nmirror=N]                                       remove a snapshot mirror
   snapclear SNAPVOLUME | snapclear VOLUME SNAPOBJECT                 end its relation to its origin
   snapprint [VOLUME]                                                 list snapshots and what has changed since
+  growto|growby VOLUME LENGTH                                        make it longer, also while it is in use
+  shrinkto|shrinkby VOLUME LENGTH                                    make it shorter while it is stopped
   remove volume VOLUME ... | remove mirror VOLUME [PLEX]             remove a stopped volume, or a plex
-  -b in the background; -f also where a foreign file system is found
+  -b in the background; -f also where a foreign file system is found, or what is cut off is not known
   -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes
   more attributes of make, mirror and snapstart: alloc=MEDIUM,... sparse=yes|no
   more attributes of make: regionsize=SIZE init=sync|zero|active data=auto|copy|zero usetype=fsgen
   also --json, --socket PATH, --help
 ";
 
-const KEYWORDS: [&str; 10] = [
+const KEYWORDS: [&str; 14] = [
     "make",
     "mirror",
     "snapstart",
@@ -43,6 +45,10 @@ const KEYWORDS: [&str; 10] = [
     "snapabort",
     "snapclear",
     "snapprint",
+    "growto",
+    "growby",
+    "shrinkto",
+    "shrinkby",
     "remove",
 ];
 
@@ -71,6 +77,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
             [volume] => snapprint::action(options, Some(volume)),
             [_, word, ..] => Err(too_many(word, Applet::Vxassist)),
         },
+        "growto" | "growby" | "shrinkto" | "shrinkby" => asked.resize(keyword, rest),
         "remove" => asked.remove(rest),
         _ => Err(unknown("keyword", keyword, KEYWORDS, HELP_COMMAND)),
     }
@@ -211,6 +218,18 @@ impl Asked<'_> {
             [_, _, word, ..] => return Err(too_many(word, Applet::Vxassist)),
         };
         Ok(snapclear::clear(self.options, snapshot, other))
+    }
+
+    fn resize(&self, keyword: &str, rest: &[String]) -> Result<Action, Refused> {
+        match rest {
+            [] => Err(missing("volume", Applet::Vxassist)),
+            [_] => Err(missing("length", Applet::Vxassist)),
+            [volume, length] => {
+                let length = resize::of_keyword(keyword, length)?;
+                resize::action(self.options, volume, length, self.words.has('f'))
+            }
+            [_, _, word, ..] => Err(too_many(word, Applet::Vxassist)),
+        }
     }
 
     fn remove(&self, rest: &[String]) -> Result<Action, Refused> {

@@ -27,6 +27,7 @@ const ALL: [(&str, Access); 45] = [
         Access::Change,
     ),
     (r#"{"set":{"group":"g","volume":"v"}}"#, Access::Change),
+    (r#"{"resize":{"group":"g","volume":"v","length":{"grow-by":4096},"force":false}}"#, Access::Change),
     (r#"{"start":{"group":"g","volume":"v"}}"#, Access::Change),
     (r#"{"stop":{"group":"g","volume":"v"}}"#, Access::Change),
     (r#"{"start-all":{"group":"g"}}"#, Access::Change),

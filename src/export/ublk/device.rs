@@ -457,6 +457,21 @@ fn data_mode(flags: u64) -> Option<DataMode> {
     }
 }
 
+/// [`UblkDevice::resize`] for device `number`, which this process serves.
+///
+/// # Errors
+/// As there.
+pub fn resize(number: u32, length: u64) -> Result<(), ExportError> {
+    const STEP: &str = "resize the device";
+    if !features()?.resize() {
+        return Err(ExportError::system(node(number), STEP, Errno::UNSUPPORTED));
+    }
+    limited(&node(number), STEP, COMMAND_LIMIT, move || {
+        let number = i32::try_from(number).map_err(|_| Errno::INVALID)?;
+        outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.update_size(length))
+    })
+}
+
 impl UblkDevice {
     /// N of `/dev/ublkbN`.
     #[must_use]
@@ -505,15 +520,7 @@ impl UblkDevice {
     /// # Errors
     /// The kernel cannot ([`Features::resize`](super::Features::resize)), or refuses.
     pub fn resize(&self, length: u64) -> Result<(), ExportError> {
-        const STEP: &str = "resize the device";
-        if !features()?.resize() {
-            return Err(ExportError::system(node(self.id), STEP, Errno::UNSUPPORTED));
-        }
-        let number = self.id;
-        limited(&node(self.id), STEP, COMMAND_LIMIT, move || {
-            let number = i32::try_from(number).map_err(|_| Errno::INVALID)?;
-            outcome(UblkCtrl::new_simple(number).map_err(|error| errno(&error))?.update_size(length))
-        })
+        resize(self.id, length)
     }
 
     /// How many operations at media have pages of its requests. While there are some, it does not end: [`stop`](Self::stop)

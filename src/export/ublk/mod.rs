@@ -21,7 +21,7 @@ mod queue;
 pub use control::{
     DeviceMark, DeviceState, Existing, Features, TryStop, delete, existing, features, occupancy, try_stop,
 };
-pub use device::{DataMode, DeviceOptions, Stopped, UblkDevice, add, recover};
+pub use device::{DataMode, DeviceOptions, Stopped, UblkDevice, add, recover, resize};
 pub use error::{ExportError, ExportFault};
 
 /// What a queue thread offers to the device that is made on it.

@@ -15,6 +15,7 @@ mod import;
 mod make;
 mod mirror;
 mod remove;
+mod resize;
 mod run;
 mod scrub;
 mod snapback;
@@ -28,6 +29,7 @@ pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
 pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
 pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
+pub use resize::{resize_begin, resize_done, resize_record, resize_settle};
 pub use run::{
     Presence, StartArgs, after_restart, assign_device, crashed, move_authority, note_media, recover,
     resync_done, set_intent_lost, set_read_policy, start, stop,
@@ -376,5 +378,7 @@ mod by_hand_tests;
 mod cut_tests;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod resize_tests;
 #[cfg(test)]
 pub(in crate::state) mod tests;

@@ -183,12 +183,13 @@ fn abilities(host: &Host, out: &mut Findings) {
             "a kernel with UBLK_F_SAFE_STOP_DEV makes sure of it",
         );
     }
-    let later = "Linux 6.16 and later can; nothing here needs it yet";
     if can.resize {
         out.ok(Check::UblkResize, object, "a device can change its size");
     } else {
-        out.note(Check::UblkResize, object, "a device cannot change its size", later);
+        let stopped = "Linux 6.16 and later can; here a volume becomes longer while it is stopped";
+        out.note(Check::UblkResize, object, "a device cannot change its size", stopped);
     }
+    let later = "Linux 6.16 and later can; nothing here needs it yet";
     if can.quiesce {
         out.ok(Check::UblkQuiesce, object, "a device can be brought to rest under a living server");
     } else {

@@ -1,0 +1,261 @@
+#!/usr/bin/env bash
+# Volumes become longer under mounted file systems that fio writes to, and shorter while they are stopped: ext4 and XFS follow,
+# plexes stay equal, what cannot be is refused in one line, and a daemon that is killed at any moment leaves the old length
+# or the new one. Where the kernel cannot change the length of a device in use, that is said, and the way by a stop works.
+# smoke
+# timeout: 900
+. "$(dirname "$0")/cleave.sh"
+. "$(dirname "$0")/load.sh"
+
+need_module ext4 xfs
+start_daemon
+mkdir mnt
+unmount_at_exit mnt
+at_exit revive_daemon
+
+length_of() { cleave --json show "$1" | jq '.volumes[0].length_bytes'; }
+node_bytes() { blockdev --getsize64 "$1"; }
+state_of() { cleave --json show "$1" | jq -r '.volumes[0].state'; }
+is_active() { [[ $(state_of "$1") == ACTIVE ]]; }
+refused() { # CODE PATTERN COMMAND...
+    local want=$1 pattern=$2 said code=0
+    shift 2
+    said=$(timeout -k 2 60 "$@" 2>&1) || code=$?
+    assert_eq "$want" "$code" "the exit code of '$*', which said '$said',"
+    grep -qE -- "$pattern" <<<"$said" || die "'$*' said '$said', not what matches '$pattern'"
+    assert_eq 1 "$(wc -l <<<"$said")" "the number of lines of '$said'"
+}
+# checked TYPE NODE: the unmounted file system is clean.
+checked() {
+    case $1 in
+    ext4) step 60 e2fsck -fn "$2" ;;
+    xfs) step 60 xfs_repair -n "$2" ;;
+    esac >checked 2>&1 || die "$1 on $2 is not clean: $(<checked)"
+}
+# What cannot be told from garbage: the new part of a disk holds something else on each.
+used_disk() { # NAME SIZE: sets `device`
+    loop_device "$1" "$2" --direct-io=on
+    step 60 dd if=/dev/urandom of="$device" bs=1M oflag=direct status=none 2>/dev/null || true
+}
+# zero_from NODE FROM TO: reads as zero there.
+zero_from() {
+    step 60 cmp -n $(($3 - $2)) --ignore-initial="$2:0" "$1" /dev/zero >&2 || die "$1 does not read as zero from $2 to $3"
+}
+
+online=
+release=$(uname -r)
+step 60 cleave -q make probe 1m
+if step 60 cleave -q resize probe +1m 2>said; then online=yes; else grep -q 'cannot change the length of a device in use' said || die "$(<said)"; fi
+[[ $online || $release == 6.1[0-5].* || $release == 6.[0-9].* ]] || die "Linux $release changes no length: $(<said)"
+echo "Linux $release: online ${online:-no}"
+step 60 cleave -q rm -f probe
+
+# One plex on a disk that somebody used before, one in a file.
+used_disk disk 320M
+step 120 cleave -q make v 64m -n 2 --plex "$device" -f
+step 120 cleave -q task watch
+node=$(device_of v)
+step 60 mkfs.ext4 -q "$node"
+if [[ $online ]]; then
+    step 60 mount "$node" mnt
+    start_load mnt
+    moves_on "$node"
+    for ((add = 1; add <= 3; add++)); do
+        step 120 cleave resize v +32m >said
+        grep -q "$((64 + 32 * add)) MiB, $((32 + 32 * add)) MiB before" said || die "$(<said)"
+        assert_eq $(((64 + 32 * add) << 20)) "$(node_bytes "$node")" "the length of $node"
+        assert_eq $(((64 + 32 * add) << 20)) "$(length_of v)" "the length of v"
+        moves_on "$node"
+        assert_equal_plexes v 2
+        zero_from "$node" $(((32 + 32 * add) << 20)) $(((64 + 32 * add) << 20))
+    done
+    step 60 resize2fs "$node" 2>&1 | grep -q 'is now' || die "resize2fs"
+    [[ $(df --output=size -m mnt | tail -n 1) -gt 130 ]] || die "the file system: $(df -m mnt)"
+    # What it got is used.
+    dd if=/dev/urandom of=mnt/new bs=1M count=60 oflag=direct status=none
+    end_load
+    refused 25 'shorter only while it is stopped' cleave resize v 64m
+    refused 1 'are not more' vxassist growto v 64m
+    step 60 umount mnt
+    checked ext4 "$node"
+else
+    refused 5 'cannot change the length.*cleave stop v; cleave resize v' cleave resize v +32m
+    refused 5 'cannot change the length' vxassist growby v 32m
+    assert_eq $((64 << 20)) "$(length_of v)" "the length of v"
+    step 60 cleave -q stop v
+    step 60 vxassist growto v 160m
+    step 60 cleave -q start v
+    assert_eq $((160 << 20)) "$(node_bytes "$node")" "the length of $node"
+    zero_from "$node" $((64 << 20)) $((160 << 20))
+    step 60 e2fsck -fp "$node" >/dev/null
+    step 60 resize2fs "$node" >/dev/null 2>&1
+fi
+assert_equal_plexes v 2
+
+# The disk has no room for more, by bytes; nor has what holds the file. Nothing is different after it.
+for state in started stopped; do
+    if [[ $state == stopped || $online ]]; then
+        refused 64 'too small by [0-9]+ bytes for a plex of volume v' cleave resize v 1g
+        assert_eq $((160 << 20)) "$(length_of v)" "the length of v"
+    fi
+    if [[ $state == started ]]; then step 60 cleave -q stop v; fi
+done
+refused 64 'no room for' cleave resize v 900t
+
+# Shorter: not shorter than its file system, which says how far it reaches.
+refused 20 'file system .ext2, ext3 or ext4. has [0-9]+ bytes: .*would be cut off.*resize2fs' cleave resize v -- -80m
+refused 20 'would be cut off' vxassist -f shrinkby v 80m
+step 60 cleave -q start v
+node=$(device_of v)
+step 60 e2fsck -fp "$node" >/dev/null || (($? < 2))
+step 120 resize2fs "$node" 100m >/dev/null 2>&1
+sum=$(head -c 100M "$node" | sha256sum)
+step 60 cleave -q stop v
+step 60 cleave resize v -- -56m >said
+grep -qE '104 MiB, 160 MiB before; 58720256 bytes at its end are cut off' said || die "$(<said)"
+file=$(cleave --json show v | jq -r '.volumes[0].plexes[] | select(.path | startswith("/dev") | not) | .path')
+assert_eq $((106 << 20)) "$(stat -c %s "$file")" "the length of its file"
+step 60 cleave -q start v
+node=$(device_of v)
+assert_eq $((104 << 20)) "$(node_bytes "$node")" "the length of $node"
+assert_eq "$sum" "$(head -c 100M "$node" | sha256sum)" "what is left of v"
+checked ext4 "$node"
+assert_equal_plexes v 2
+# Longer again: what was cut off does not come back.
+step 60 cleave -q stop v
+step 60 cleave -q resize v 160m
+step 60 cleave -q start v
+node=$(device_of v)
+zero_from "$node" $((104 << 20)) $((160 << 20))
+assert_equal_plexes v 2
+
+# What is related to a snapshot, and what lacks something, stays as long as it is.
+if [[ $online ]]; then
+    step 120 cleave -q snapstart v
+    # A mirror in step grows with the others.
+    step 120 cleave -q resize v +4m
+    assert_equal_plexes v 2
+    step 60 cleave -q snapshot v s -o consistency=crash
+    assert_eq $((164 << 20)) "$(length_of s)" "the length of s"
+    step 60 cmp -n $((164 << 20)) "$(device_of v)" "$(device_of s)" || die "a snapshot after a growth differs"
+    refused 20 's keep to it.*snapclear s' cleave resize v +4m
+    refused 20 'it is a snapshot that keeps to its origin.*snapclear s' cleave resize s +4m
+    step 60 cleave -q snapclear s
+    step 60 cleave -q resize s +4m
+    step 60 cleave -q rm -f s
+    plex=$(cleave --json show v | jq -r '.volumes[0].plexes[0].name')
+    step 60 cleave -q plex detach "$plex"
+    refused 20 "$plex: it is STALE.*cleave recover v" cleave resize v +4m
+    step 120 cleave -q recover v
+    wait_for 60 is_active v
+fi
+step 60 cleave -q rm -f v
+
+# XFS: longer alone.
+step 120 cleave -q make x 320m -n 2 --sparse
+node=$(device_of x)
+step 60 mkfs.xfs -q "$node"
+if [[ $online ]]; then
+    step 60 mount "$node" mnt
+    start_load mnt
+    moves_on "$node"
+    step 60 vxassist growby x 128m
+    step 60 xfs_growfs mnt >said
+    grep -q 'data blocks changed' said || die "$(<said)"
+    end_load
+    step 60 umount mnt
+else
+    step 60 cleave -q stop x
+    step 60 cleave -q resize x +128m
+    step 60 cleave -q start x
+    node=$(device_of x)
+    step 60 mount "$node" mnt
+    step 60 xfs_growfs mnt >/dev/null
+    step 60 umount mnt
+fi
+checked xfs "$node"
+assert_equal_plexes x 2
+step 60 cleave -q stop x
+refused 20 'XFS has 469762048 bytes: .*XFS cannot become smaller' cleave resize x 320m
+
+# The labels alone say how long it is now.
+media=$(cleave --json show x | jq -r '.volumes[0].plexes[].path')
+step 60 cleave -q start x
+sum=$(sha256sum <"$(device_of x)")
+cleave daemon stop --volumes
+wait_for 20 gone "$daemon"
+mv "$CLEAVE_TEST_STATE" "$CLEAVE_TEST_STATE.lost"
+mkdir -p "$CLEAVE_TEST_STATE"
+spawn_daemon
+daemon_answers
+moved=()
+for medium in $media; do
+    where=${medium/#$CLEAVE_TEST_STATE/$CLEAVE_TEST_STATE.lost}
+    [[ -e $where ]] || where=$medium
+    moved+=("$where")
+done
+step 60 cleave -q group import "${moved[@]}"
+assert_eq $((448 << 20)) "$(length_of x)" "the length of the imported x"
+step 60 cleave -q start x
+assert_eq "$sum" "$(sha256sum <"$(device_of x)")" "what the imported x holds"
+wait_for 120 is_active x
+assert_equal_plexes x 2
+step 60 cleave -q rm -f x
+
+# A daemon that is killed at any moment of it, below a mounted file system where the kernel can, else at rest.
+used_disk victim 512M
+step 120 cleave -q make k 64m -n 2 --plex "$device" -f
+step 120 cleave -q task watch
+node=$(device_of k)
+step 60 mkfs.ext4 -q "$node"
+kills=$(long_or 40 8) old=0 new=0 length=$((64 << 20))
+if [[ $online ]]; then
+    step 60 mount "$node" mnt
+    start_load mnt
+else
+    step 60 cleave -q stop k
+fi
+for ((kill = 1; kill <= kills; kill++)); do
+    want=$((length + (4 << 20)))
+    (cleave -q resize k "$((want / 512))s" >/dev/null 2>&1 || true) &
+    asker=$!
+    nap $((RANDOM % 9 * kill * 1000))
+    kill_daemon
+    spawn_daemon
+    daemon_answers
+    wait $asker
+    if [[ $online ]]; then
+        load_lives
+        moves_on "$node"
+        wait_for 120 is_active k
+    else
+        step 60 cleave -q start k
+        wait_for 120 is_active k
+        node=$(device_of k)
+    fi
+    now=$(length_of k)
+    assert_eq "$now" "$(node_bytes "$node")" "the length of $node after kill $kill"
+    case $now in
+    "$length") old=$((old + 1)) ;;
+    "$want") new=$((new + 1)) ;;
+    *) die "after kill $kill k has $now bytes" ;;
+    esac
+    ((now == length)) || zero_from "$node" "$length" "$now"
+    length=$now
+    assert_equal_plexes k 2
+    [[ $online ]] || step 60 cleave -q stop k
+done
+echo "killed $kills times: $old kept the old length, $new had the new one"
+if [[ $online ]]; then
+    step 60 resize2fs "$node" >/dev/null 2>&1
+    end_load
+    step 60 umount mnt
+else
+    step 60 cleave -q start k
+    node=$(device_of k)
+fi
+checked ext4 "$node"
+step 60 cleave -q rm -f k
+if [[ $online ]]; then
+    cleave events -n 1000 | grep -q 'volume.resized k: ' || die "no event tells of it: $(cleave events -n 20)"
+fi
