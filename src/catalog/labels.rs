@@ -75,28 +75,38 @@ pub async fn read_label<D: BlockDevice>(device: &D, volume_length: Option<u64>) 
 /// [`Errno::BUSY`] when the medium bears the label of another plex; [`Errno::NO_SPACE`] when it is too small; a failed read
 /// or write: at least one area still holds a whole label.
 pub async fn write_label<D: BlockDevice>(device: &D, label: &Label) -> Result<u64, Errno> {
-    write_label_for(device, label, device.geometry().length).await
+    let last = last_sequence(device, label, label.volume_length).await?;
+    put(device, label, device.geometry().length, last + 1).await
 }
 
-/// As [`write_label`], at the places that the label has on a medium of `medium_length` bytes: what `device` will have once it is
-/// cut off.
+/// As [`write_label`] where the volume has, or is to have, another length than its last label says, perhaps: `other` bytes. The
+/// label goes to the places that it has on a medium of `medium_length` bytes: what `device` has, or will have once it is cut off.
 ///
 /// # Errors
 /// As there.
 pub async fn write_label_for<D: BlockDevice>(
     device: &D,
     label: &Label,
+    other: u64,
     medium_length: u64,
 ) -> Result<u64, Errno> {
-    let last = match read_label(device, Some(label.volume_length)).await? {
-        Found::Label(found) if found.plex != label.plex => return Err(Errno::BUSY),
-        Found::Label(found) => found.sequence,
-        Found::Damaged(damage) if damage.iter().any(|found| matches!(found, Damage::WrongOwner { .. })) => {
-            return Err(Errno::BUSY);
-        }
-        Found::None | Found::Damaged(_) => 0,
-    };
+    // After the one in the other place too, or that would be taken for the newer of the two.
+    let last = last_sequence(device, label, label.volume_length).await?;
+    let last = last.max(last_sequence(device, label, other).await?);
     put(device, label, medium_length, last + 1).await
+}
+
+/// The number of the newest label of the plex of `label` on `device`, the near one where a volume of `length` bytes has it; 0 for
+/// none.
+async fn last_sequence<D: BlockDevice>(device: &D, label: &Label, length: u64) -> Result<u64, Errno> {
+    match read_label(device, Some(length)).await? {
+        Found::Label(found) if found.plex != label.plex => Err(Errno::BUSY),
+        Found::Label(found) => Ok(found.sequence),
+        Found::Damaged(damage) if damage.iter().any(|found| matches!(found, Damage::WrongOwner { .. })) => {
+            Err(Errno::BUSY)
+        }
+        Found::None | Found::Damaged(_) => Ok(0),
+    }
 }
 
 /// Erase what stands of a label where the near one of a volume of `stale` bytes has its place, durably: the volume has `length`
@@ -385,11 +395,22 @@ pub(super) mod tests {
             let old = ByteRange::new(from * MIB, MIB);
             assert_eq!(device.peek(old).iter().all(|byte| *byte == 0), from != to, "{from} to {to}");
         }
+        // On a medium that has become longer the far place is a new one: the label there is the newer one all the same.
+        let shorter = Memory::new(18 * MIB, 512);
+        for config in 1..=4 {
+            block_on(write_label(&shorter, &at(16, config))).unwrap();
+        }
+        let longer = Memory::new(20 * MIB, 512);
+        longer.poke(0, &shorter.peek(ByteRange::new(0, 18 * MIB)));
+        assert_eq!(block_on(write_label_for(&longer, &at(18, 5), 16 * MIB, 20 * MIB)), Ok(5));
+        for length in [Some(16 * MIB), Some(18 * MIB), None] {
+            expect(&longer, length, &at(18, 5), 5);
+        }
         // What becomes the far place of a medium that is cut off is not erased.
         let device = Memory::new(20 * MIB, 512);
         block_on(write_label(&device, &at(18, 1))).unwrap();
         let shorter = at(17, 2);
-        assert_eq!(block_on(write_label_for(&device, &shorter, 19 * MIB)), Ok(2));
+        assert_eq!(block_on(write_label_for(&device, &shorter, 18 * MIB, 19 * MIB)), Ok(2));
         block_on(erase_stale_label(&device, 18 * MIB, 17 * MIB, 19 * MIB)).unwrap();
         let cut_off = Memory::new(19 * MIB, 512);
         cut_off.poke(0, &device.peek(ByteRange::new(0, 19 * MIB)));

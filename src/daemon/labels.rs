@@ -40,6 +40,8 @@ pub(super) enum LabelWork {
     Fitting {
         /// The label.
         label: Label,
+        /// Bytes that the volume has in the label before it, perhaps.
+        other: u64,
         /// Bytes that the medium has, or will have.
         medium_length: u64,
     },
@@ -230,8 +232,10 @@ impl<M: Machine> Owner<M> {
                                 labels::write_first_label(&device, label).await.map(drop)
                             }
                             LabelWork::Next(label) => labels::write_label(&device, label).await.map(drop),
-                            LabelWork::Fitting { label, medium_length } => {
-                                labels::write_label_for(&device, label, *medium_length).await.map(drop)
+                            LabelWork::Fitting { label, other, medium_length } => {
+                                labels::write_label_for(&device, label, *other, *medium_length)
+                                    .await
+                                    .map(drop)
                             }
                             LabelWork::EraseStale { stale, length, medium_length } => {
                                 labels::erase_stale_label(&device, *stale, *length, *medium_length).await

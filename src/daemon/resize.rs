@@ -261,7 +261,6 @@ impl<M: Machine> Owner<M> {
             plexes.push((plex, medium, had));
         }
         FaultPoint::ResizeRoomMade.reached();
-        let next = change::resize_record(&record, uuid)?.group;
         for (plex, medium, _) in &plexes {
             // What an earlier use has left at its new place may be another plex's.
             let blank = LabelWork::EraseStale {
@@ -269,11 +268,10 @@ impl<M: Machine> Owner<M> {
                 length: volume.length(),
                 medium_length: medium.length(),
             };
-            let label = LabelWork::Next(self.label_as_of(group, &next, uuid, plex.uuid())?);
-            for work in [blank, label] {
-                let written = self.label(plex.uuid(), medium.clone(), work).await;
-                written.map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
-            }
+            let blanked = self.label(plex.uuid(), medium.clone(), blank).await;
+            blanked.map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))?;
+            let next = |record: &Group| Ok(change::resize_record(record, uuid)?.group);
+            self.put_label(group, next, plex, medium, medium.length()).await?;
         }
         FaultPoint::ResizeLabelled.reached();
         for (plex, medium, had) in plexes {
@@ -344,7 +342,7 @@ impl<M: Machine> Owner<M> {
                 absent.push(plex.uuid());
                 continue;
             };
-            if let Err(refused) = self.settle_medium(group, &record, volume, plex, medium).await {
+            if let Err(refused) = self.settle_medium(group, volume, plex, medium).await {
                 if self.live(uuid).is_some() {
                     return Err(refused);
                 }
@@ -359,7 +357,6 @@ impl<M: Machine> Owner<M> {
     async fn settle_medium(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
-        record: &Group,
         volume: &Volume,
         plex: &Plex,
         medium: M::Medium,
@@ -372,9 +369,13 @@ impl<M: Machine> Owner<M> {
             MediumKind::Made => medium.length().min(medium_bytes(length)),
             MediumKind::Foreign | MediumKind::Block => medium.length(),
         };
-        let label = self.label_as_of(group, record, volume.uuid(), plex.uuid())?;
-        let work = LabelWork::Fitting { label, medium_length: fitting };
-        self.label(plex.uuid(), medium.clone(), work).await.map_err(failed("its label cannot be written"))?;
+        if resizing.stage == ResizeStage::Recorded && length < stale {
+            // Data until now, perhaps with another plex's label among them.
+            let work = LabelWork::EraseStale { stale: length, length: stale, medium_length: medium.length() };
+            let erased = self.label(plex.uuid(), medium.clone(), work).await;
+            erased.map_err(failed("the place of its label cannot be erased"))?;
+        }
+        self.put_label(group, |record| Ok(record.clone()), plex, &medium, fitting).await?;
         FaultPoint::ResizeRelabelled.reached();
         // Where one that was to become shorter and did not would have had it, its data are.
         if resizing.stage == ResizeStage::Recorded || stale > length {
@@ -386,21 +387,32 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
-    /// The label of a plex as `all` has it, with the configuration in force.
-    fn label_as_of(
-        &self,
-        group: &GroupHandle<M>,
-        all: &Group,
-        volume: Uuid,
-        plex: Uuid,
-    ) -> Result<crate::format::label::Label, Refused> {
-        let gone = || system(plex, "is gone", Errno::GONE);
-        let volume = all.volume_by_id(volume).ok_or_else(gone)?;
-        let plex = volume.plex_by_id(plex).ok_or_else(gone)?;
-        let generation = Generation(group.generation());
-        let text = crate::format::config::encode(generation, &*group.record())
-            .map_err(|error| system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE))?;
-        Ok(label_of(all, &Committed { generation, text }, volume, plex))
+    /// Write the label of a plex, as `wish` has the group that the record has now, where it belongs on a medium of
+    /// `medium_length` bytes.
+    async fn put_label(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        wish: impl FnOnce(&Group) -> Result<Group, Refused>,
+        plex: &Plex,
+        medium: &M::Medium,
+        medium_length: u64,
+    ) -> Result<(), Refused> {
+        let gone = || system(plex.name(), "is gone", Errno::GONE);
+        let written = {
+            // With the turn, so that number and text are of one commit, and those of the next come after it; without it while
+            // the medium takes its time.
+            let _turn = group.turn.lock().await;
+            let (record, generation) = (group.record(), Generation(group.generation()));
+            let all = wish(&record)?;
+            let (volume, plex) = all.plex_by_id(plex.uuid()).ok_or_else(gone)?;
+            let text = crate::format::config::encode(generation, &*record).map_err(|error| {
+                system(&group.name, &format!("the configuration {error}"), Errno::NO_SPACE)
+            })?;
+            let label = label_of(&all, &Committed { generation, text }, volume, plex);
+            let other = volume.resizing().map_or(volume.length(), |resizing| resizing.other());
+            self.label(plex.uuid(), medium.clone(), LabelWork::Fitting { label, other, medium_length })
+        };
+        written.await.map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))
     }
 
     /// Refuse to cut off what a file system reaches to, or, unless it is asked for by force, what nobody knows.

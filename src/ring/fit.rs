@@ -50,7 +50,8 @@ impl Medium {
             if allocation == Allocation::Full {
                 // Asked first: a file system that runs full while it allocates has nothing left for others meanwhile.
                 let room = fstatvfs(self.file()).map_err(system("look at the file system of"))?;
-                if room.f_bavail.saturating_mul(room.f_frsize) < missing {
+                // One in memory may have no end of its own, and says that it has nothing.
+                if room.f_blocks > 0 && room.f_bfree.saturating_mul(room.f_frsize) < missing {
                     return Err(no_space(Some(Errno::NO_SPACE)));
                 }
                 fallocate(self.file(), FallocateFlags::KEEP_SIZE, found, missing)

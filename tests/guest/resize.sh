@@ -27,15 +27,19 @@ refused() { # CODE PATTERN COMMAND...
 }
 # checked TYPE NODE: the unmounted file system is clean.
 checked() {
+    local status=0
     case $1 in
-    ext4) step 60 e2fsck -fn "$2" ;;
-    xfs) step 60 xfs_repair -n "$2" ;;
-    esac >checked 2>&1 || die "$1 on $2 is not clean: $(<checked)"
+    ext4) timeout -k 2 60 e2fsck -fn "$2" ;;
+    xfs) timeout -k 2 60 xfs_repair -n "$2" ;;
+    esac >checked 2>&1 || status=$?
+    ((status == 0)) || die "$1 on $2 is not clean, $status: $(<checked)"
 }
-# What cannot be told from garbage: the new part of a disk holds something else on each.
-used_disk() { # NAME SIZE: sets `device`
-    loop_device "$1" "$2" --direct-io=on
-    step 60 dd if=/dev/urandom of="$device" bs=1M oflag=direct status=none 2>/dev/null || true
+# used_disk NAME MIB: a disk that somebody used before: what a volume gets of it is not zero. Sets `device`.
+used_disk() {
+    head -c "$2M" /dev/zero | tr '\0' '\245' >"$1.content"
+    loop_device "$1" "$2M" --direct-io=on
+    step 60 dd if="$1.content" of="$device" bs=1M oflag=direct status=none
+    rm "$1.content"
 }
 # zero_from NODE FROM TO: reads as zero there.
 zero_from() {
@@ -51,7 +55,7 @@ echo "Linux $release: online ${online:-no}"
 step 60 cleave -q rm -f probe
 
 # One plex on a disk that somebody used before, one in a file.
-used_disk disk 320M
+used_disk disk 180
 step 120 cleave -q make v 64m -n 2 --plex "$device" -f
 step 120 cleave -q task watch
 node=$(device_of v)
@@ -60,20 +64,23 @@ if [[ $online ]]; then
     step 60 mount "$node" mnt
     start_load mnt
     moves_on "$node"
-    for ((add = 1; add <= 3; add++)); do
-        step 120 cleave resize v +32m >said
-        grep -q "$((64 + 32 * add)) MiB, $((32 + 32 * add)) MiB before" said || die "$(<said)"
-        assert_eq $(((64 + 32 * add) << 20)) "$(node_bytes "$node")" "the length of $node"
-        assert_eq $(((64 + 32 * add) << 20)) "$(length_of v)" "the length of v"
+    now=64 add=$(long_or 32 96)
+    while ((now < 160)); do
+        step 120 cleave resize v +"$add"m >said 2>progress
+        grep -q "$((now + add)) MiB, $now MiB before" said || die "$(<said)"
+        assert_eq $(((now + add) << 20)) "$(node_bytes "$node")" "the length of $node"
+        assert_eq $(((now + add) << 20)) "$(length_of v)" "the length of v"
         moves_on "$node"
         assert_equal_plexes v 2
-        zero_from "$node" $(((32 + 32 * add) << 20)) $(((64 + 32 * add) << 20))
+        zero_from "$node" $((now << 20)) $(((now + add) << 20))
+        now=$((now + add))
     done
-    step 60 resize2fs "$node" 2>&1 | grep -q 'is now' || die "resize2fs"
+    timeout 60 resize2fs "$node" >said 2>&1 || die "resize2fs: $(<said)"
     [[ $(df --output=size -m mnt | tail -n 1) -gt 130 ]] || die "the file system: $(df -m mnt)"
     # What it got is used.
     dd if=/dev/urandom of=mnt/new bs=1M count=60 oflag=direct status=none
     end_load
+    rm mnt/new
     refused 25 'shorter only while it is stopped' cleave resize v 64m
     refused 1 'are not more' vxassist growto v 64m
     step 60 umount mnt
@@ -87,8 +94,8 @@ else
     step 60 cleave -q start v
     assert_eq $((160 << 20)) "$(node_bytes "$node")" "the length of $node"
     zero_from "$node" $((64 << 20)) $((160 << 20))
-    step 60 e2fsck -fp "$node" >/dev/null
-    step 60 resize2fs "$node" >/dev/null 2>&1
+    timeout 60 e2fsck -fp "$node" >said 2>&1 || (($? < 2)) || die "e2fsck: $(<said)"
+    timeout 60 resize2fs "$node" >said 2>&1 || die "resize2fs: $(<said)"
 fi
 assert_equal_plexes v 2
 
@@ -100,15 +107,19 @@ for state in started stopped; do
     fi
     if [[ $state == started ]]; then step 60 cleave -q stop v; fi
 done
-refused 64 'no room for' cleave resize v 900t
+step 60 cleave -q make w 4m
+[[ $online ]] || step 60 cleave -q stop w
+refused 64 'no room for' cleave resize w 30t
+assert_eq $((4 << 20)) "$(length_of w)" "the length of w"
+step 60 cleave -q rm -f w
 
 # Shorter: not shorter than its file system, which says how far it reaches.
 refused 20 'file system .ext2, ext3 or ext4. has [0-9]+ bytes: .*would be cut off.*resize2fs' cleave resize v -- -80m
 refused 20 'would be cut off' vxassist -f shrinkby v 80m
 step 60 cleave -q start v
 node=$(device_of v)
-step 60 e2fsck -fp "$node" >/dev/null || (($? < 2))
-step 120 resize2fs "$node" 100m >/dev/null 2>&1
+timeout 60 e2fsck -fp "$node" >said 2>&1 || (($? < 2)) || die "e2fsck: $(<said)"
+timeout 120 resize2fs "$node" 100m >said 2>&1 || die "resize2fs: $(<said)"
 sum=$(head -c 100M "$node" | sha256sum)
 step 60 cleave -q stop v
 step 60 cleave resize v -- -56m >said
@@ -203,12 +214,12 @@ assert_equal_plexes x 2
 step 60 cleave -q rm -f x
 
 # A daemon that is killed at any moment of it, below a mounted file system where the kernel can, else at rest.
-used_disk victim 512M
+kills=$(long_or 40 8) old=0 new=0 length=$((64 << 20))
+used_disk victim $((64 + 4 * kills + 4))
 step 120 cleave -q make k 64m -n 2 --plex "$device" -f
 step 120 cleave -q task watch
 node=$(device_of k)
 step 60 mkfs.ext4 -q "$node"
-kills=$(long_or 40 8) old=0 new=0 length=$((64 << 20))
 if [[ $online ]]; then
     step 60 mount "$node" mnt
     start_load mnt
@@ -247,7 +258,7 @@ for ((kill = 1; kill <= kills; kill++)); do
 done
 echo "killed $kills times: $old kept the old length, $new had the new one"
 if [[ $online ]]; then
-    step 60 resize2fs "$node" >/dev/null 2>&1
+    timeout 60 resize2fs "$node" >said 2>&1 || die "resize2fs: $(<said)"
     end_load
     step 60 umount mnt
 else
