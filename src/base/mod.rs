@@ -2,6 +2,7 @@
 //!
 //! Promises: no I/O, no clock, no random numbers; nothing here knows what a volume is for.
 
+pub mod calendar;
 pub mod checksum;
 pub mod cpus;
 pub mod error;

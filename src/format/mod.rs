@@ -2,6 +2,7 @@
 //!
 //! * [`map_page`]: a page of an intent map or change map; [`map_file`]: the file that holds a map's pages
 //! * [`label`]: what stands behind the data on a plex
+//! * [`undo`]: what a restore overwrites, with the way back
 //! * [`config`]: the configuration of a group, as text
 //!
 //! Promises: little endian throughout; no input makes a decoder panic or allocate more than a named limit; every change
@@ -22,5 +23,6 @@ pub mod label;
 mod layout;
 pub mod map_file;
 pub mod map_page;
+pub mod undo;
 
 pub use damage::Damage;

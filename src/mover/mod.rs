@@ -4,6 +4,7 @@
 //! * [`compare()`] reads the same ranges of several devices and says where they differ.
 //! * [`repair()`] rewrites a range of one device from another.
 //! * [`blank()`] makes what nobody uses yet read zero.
+//! * [`save()`] reads what a restore will overwrite into an undo archive.
 //! * [`scrub()`] compares all copies in the background, goes on where it was cut short, and makes them equal if told so.
 //! * [`Control`] is the handle by which a running job is watched, paused, throttled and aborted, from any thread.
 //!
@@ -30,6 +31,7 @@ mod error;
 mod holes;
 mod meter;
 mod repair;
+mod save;
 mod scrub;
 mod slots;
 mod windows;
@@ -42,6 +44,7 @@ pub use copy::{CopyPlan, CopyReport, FLUSH_EVERY_BYTES, SOURCE, TargetZero, copy
 pub use error::{Ended, MoverError};
 pub use meter::Progress;
 pub use repair::repair;
+pub use save::{SavePlan, save};
 pub use scrub::{Decide, Flaw, ScrubPlan, ScrubReport, Tally, scrub};
 pub use slots::{Tuning, Work};
 pub use windows::{NoWindows, Windows};

@@ -31,6 +31,7 @@ mod patience;
 mod queue;
 mod route;
 mod sync;
+pub mod undo_file;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -19,6 +19,7 @@ mod label;
 mod map;
 pub mod meter;
 pub mod mutate;
+mod undo;
 
 use mutate::Shape;
 
@@ -37,13 +38,15 @@ pub struct Decoder {
 }
 
 /// All decoders.
-pub const ALL: [Decoder; 10] = [
+pub const ALL: [Decoder; 12] = [
     label::LABEL,
     configuration::CONFIGURATION,
     catalogue::CATALOGUE,
     map::INTENT_PAGE,
     map::CHANGE_PAGE,
     map::MAP_HEADER,
+    undo::UNDO_HEADER,
+    undo::UNDO_TABLE,
     frame::REQUEST,
     frame::REPLY,
     frame::FRAMES,
