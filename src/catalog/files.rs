@@ -58,6 +58,10 @@ pub fn state_files(group: &Group) -> BTreeSet<String> {
             names.extend([intent_file_name(volume.uuid()), recovery_file_name(volume.uuid())]);
         }
         names.extend(volume.plexes().iter().filter_map(Plex::map).map(map_file_name));
+        names.extend(volume.undos().iter().map(|undo| map_file_name(undo.map)));
+        let archives = volume.restore().and_then(|restore| restore.archive.as_ref());
+        let archives = archives.into_iter().chain(volume.undos().iter().map(|undo| &undo.archive));
+        names.extend(archives.map(|archive| archive.file.clone()));
         for link in volume.snapshots() {
             names.extend([link.origin_map, link.snapshot_map].map(map_file_name));
         }

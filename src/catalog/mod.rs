@@ -35,9 +35,11 @@ pub use signature::foreign_signature;
 use std::io;
 use std::path::Path;
 
+use crate::base::limits::PAGE_BYTES;
 use crate::base::museum::{self, Exhibit};
 use crate::base::{Errno, FaultPoint, Generation, Kind, Refusal, Refused, Uuid};
 use crate::format::config::{self, ConfigError};
+use crate::state::restore::is_archive_name;
 use crate::state::{Group, refuse};
 
 /// The file that holds the configuration.
@@ -338,7 +340,20 @@ impl<F: StateFiles> Catalog<F> {
     pub fn orphans(&self, group: &Group) -> Result<Vec<String>, Refused> {
         let names = self.files.names().map_err(|error| self.failed("cannot be listed", &error))?;
         let known = files::state_files(group);
-        Ok(names.into_iter().filter(|name| files::is_state_file(name) && !known.contains(name)).collect())
+        let is_orphan = |name: &String| {
+            let unknown = !known.contains(name);
+            unknown
+                && (files::is_state_file(name) || is_archive_name(name) && self.is_unfinished_archive(name))
+        };
+        Ok(names.into_iter().filter(is_orphan).collect())
+    }
+
+    /// Whether the undo archive `name` was never completed. One that was is a way back, and nobody's to remove.
+    fn is_unfinished_archive(&self, name: &str) -> bool {
+        match self.files.read(name, PAGE_BYTES) {
+            Ok(Some(header)) => header.iter().all(|&byte| byte == 0),
+            Ok(None) | Err(_) => false,
+        }
     }
 
     fn write(&mut self, generation: Generation, text: &[u8]) -> io::Result<()> {

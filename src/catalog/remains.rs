@@ -14,10 +14,14 @@ use super::directory::{HOLDER, MEDIA, StateFiles};
 use super::{DAMAGED, HEAD, NEXT, REMOVED, files, past_generation};
 use crate::base::{Errno, Kind, Refusal, Refused};
 use crate::state::Unfinished;
+use crate::state::restore::is_archive_name;
 
 /// Whether a file of that name is one that a group keeps, apart from the mark of its removal.
 pub(super) fn is_ours(name: &str) -> bool {
-    matches!(name, HEAD | NEXT | DAMAGED) || past_generation(name).is_some() || files::is_state_file(name)
+    matches!(name, HEAD | NEXT | DAMAGED)
+        || past_generation(name).is_some()
+        || files::is_state_file(name)
+        || is_archive_name(name)
 }
 
 /// Remove what a group keeps in its directory. The mark goes when everything else has gone durably.

@@ -136,6 +136,11 @@ happenings! {
         "try again with: cleave start VOL; or end the waiting with: cleave force-stop VOL";
     /// A volume was stopped by force: what waited for it got errors.
     VolumeForceStopped = "volume.force-stopped", Warning, "its plexes are made equal after: cleave start VOL";
+    /// A volume was overwritten as a whole: from a snapshot, or by what it held before.
+    VolumeRestored = "volume.restored", Info, "";
+    /// A volume is half overwritten by a restore that does not go on: it has no device.
+    VolumeHalfRestored = "volume.half-restored", Error,
+        "go on with: cleave start VOL; or put back what it held: cleave undo VOL";
     /// A volume has fewer good copies than it should have.
     VolumeDegraded = "volume.degraded", Warning, "see which plex it is with: cleave show VOL";
     /// A volume has all its copies again.

@@ -22,6 +22,8 @@ pub enum Reply {
     Returned(Returned),
     /// A volume has another length.
     Resized(Resized),
+    /// A volume was overwritten from a snapshot or an undo archive, or is being.
+    Restored(Restored),
     /// Objects were removed.
     Removed(Removed),
     /// Plexes were compared.
@@ -138,6 +140,24 @@ pub struct Returned {
     /// The tasks that copy; empty when the plexes are SNAPDONE.
     #[serde(default)]
     pub tasks: Vec<u64>,
+    /// Milliseconds from request to answer.
+    pub elapsed_ms: u64,
+}
+
+/// See [`Reply::Restored`]: a restoring row came before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restored {
+    /// The volume.
+    pub volume: Name,
+    /// Bytes that were written to it; 0 so far when a task still does.
+    pub written_bytes: u64,
+    /// The undo archive that leads back; none when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// The task that goes on with it; none when it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
     /// Milliseconds from request to answer.
     pub elapsed_ms: u64,
 }

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 mod plexes;
 mod resize;
+mod restores;
 mod snapshots;
 
 pub use plexes::{PlexAttach, PlexRef, PlexReplace};
 pub use resize::{Length, Resize};
+pub use restores::{Restore, Undo, UndoDelete, UndoList};
 pub use snapshots::{CutMember, SnapAbort, SnapBack, SnapClear, SnapStart, SnapWait, Snapshot};
 
 /// Who may ask: the answer of [`Request::access`], held against the peer's credentials by the daemon.
@@ -79,6 +81,15 @@ pub enum Request {
     SnapAbort(SnapAbort),
     /// Gives plexes of a snapshot volume back. Answer: events, [`Returned`](super::Reply::Returned).
     SnapBack(SnapBack),
+    /// Overwrites a volume from one of its snapshots. Answer: a restoring row before anything is done, events,
+    /// [`Restored`](super::Reply::Restored); after the row alone, [`Changed`](super::Reply::Changed).
+    Restore(Restore),
+    /// Puts an undo archive back. Answer: as for [`Restore`](Self::Restore).
+    Undo(Undo),
+    /// Lists undo archives. Answer: undo rows, [`Listed`](super::Reply::Listed).
+    UndoList(UndoList),
+    /// Gives an undo archive up. Answer: [`Changed`](super::Reply::Changed).
+    UndoDelete(UndoDelete),
     /// Ends the relation of a snapshot volume to its origin. Answer: [`Changed`](super::Reply::Changed).
     SnapClear(SnapClear),
     /// Removes a volume. Answer: [`Removed`](super::Reply::Removed).
@@ -154,6 +165,10 @@ impl Request {
             Self::Snapshot(_) => "snapshot",
             Self::SnapAbort(_) => "snap-abort",
             Self::SnapBack(_) => "snap-back",
+            Self::Restore(_) => "restore",
+            Self::Undo(_) => "undo",
+            Self::UndoList(_) => "undo-list",
+            Self::UndoDelete(_) => "undo-delete",
             Self::SnapClear(_) => "snap-clear",
             Self::Remove(_) => "remove",
             Self::Verify(_) => "verify",
@@ -178,6 +193,12 @@ impl Request {
         }
     }
 
+    /// Whether it asks only what would be done.
+    #[must_use]
+    pub const fn is_dry(&self) -> bool {
+        matches!(self, Self::Restore(Restore { dry_run: true, .. }) | Self::Undo(Undo { dry_run: true, .. }))
+    }
+
     /// What the peer must be allowed to do.
     #[must_use]
     pub const fn access(&self) -> Access {
@@ -185,6 +206,7 @@ impl Request {
             Self::GroupList
             | Self::Query(_)
             | Self::SnapWait(_)
+            | Self::UndoList(_)
             | Self::TaskList(_)
             | Self::TaskWatch(_)
             | Self::Events(_)
@@ -219,6 +241,9 @@ impl Request {
             | Self::Snapshot(_)
             | Self::SnapAbort(_)
             | Self::SnapBack(_)
+            | Self::Restore(_)
+            | Self::Undo(_)
+            | Self::UndoDelete(_)
             | Self::SnapClear(_)
             | Self::Remove(_)
             | Self::TaskPause(_)

@@ -30,6 +30,10 @@ pub enum Row {
     Task(TaskRow),
     /// A snapshot volume that a cut made.
     Snapshot(SnapshotRow),
+    /// What a restore is about to overwrite.
+    Restoring(RestoringRow),
+    /// An undo archive.
+    Undo(UndoRow),
     /// A place where plexes differ.
     Difference(DifferenceRow),
     /// A member of a request on many objects failed.
@@ -38,6 +42,52 @@ pub enum Row {
     Note(String),
     /// Something that happened.
     Happened(Happening),
+}
+
+/// A volume that is about to be overwritten.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoringRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// The snapshot volume that it is overwritten from; none for an undo archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Name>,
+    /// Bytes that are overwritten: all regions in which the two differ.
+    pub overwritten_bytes: u64,
+    /// Regions that are overwritten.
+    pub overwritten_regions: u64,
+    /// Regions of the volume.
+    pub regions: u64,
+    /// Bytes changed in the snapshot volume itself since its cut; they become part of the volume.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
+    /// The file of the undo archive: for a restore the way back, for an undo what is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<PathBuf>,
+}
+
+/// An undo archive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoRow {
+    /// Its group.
+    pub group: Name,
+    /// The volume.
+    pub volume: Name,
+    /// What it is called.
+    pub archive: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// When it was begun.
+    pub taken_ms: u64,
+    /// Bytes of the volume that it holds.
+    pub bytes: u64,
+    /// Bytes in regions that were written since the restore; those of them that the archive does not hold would not be undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_since_bytes: Option<u64>,
 }
 
 /// A group.

@@ -193,6 +193,10 @@ words! {
         Mirror = "mirror",
         /// Copies back what differs between a returned plex and its volume.
         SnapBack = "snapback",
+        /// Overwrites a volume from a snapshot.
+        Restore = "restore",
+        /// Overwrites a volume from an undo archive.
+        Undo = "undo",
         /// Copies to a stale plex what it missed.
         Resync = "resync",
         /// Makes all plexes equal after a crash.
@@ -211,7 +215,9 @@ impl TaskKind {
     #[must_use]
     pub const fn vx_type(self) -> &'static str {
         match self {
-            Self::SnapStart | Self::Mirror | Self::SnapBack | Self::Resync => "ATCOPY",
+            Self::SnapStart | Self::Mirror | Self::SnapBack | Self::Resync | Self::Restore | Self::Undo => {
+                "ATCOPY"
+            }
             Self::Recover => "RDWRBACK",
             Self::Verify | Self::Scrub => "VERIFY",
             Self::Zero => "INIT",

@@ -54,6 +54,8 @@ pub enum Face {
     New(Option<u32>),
     /// The living one of a daemon that is gone.
     TakeOver(u32),
+    /// None: nobody may see it yet.
+    Hidden,
 }
 
 /// How the last run of a volume ended, as its record before the start has it.
@@ -471,7 +473,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Show the device of a volume that runs, with its links.
-    async fn show(
+    pub(super) async fn show(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         live: &Rc<Live<M>>,
@@ -490,6 +492,7 @@ impl<M: Machine> Owner<M> {
                 let options = options(record, wanted, self.data_mode(record).await);
                 self.machine.add(options, entry.clone(), volume).await?
             }
+            Face::Hidden => return Ok(()),
             Face::TakeOver(number) => {
                 self.machine.recover(number, FENCE_LIMIT, record.settings().affinity, volume).await?
             }
@@ -571,6 +574,7 @@ impl<M: Machine> Owner<M> {
                 FaultPoint::StopDeviceEnded.reached();
                 live.keeper.stop(stop).await
             }
+            None if live.number.get().is_none() => live.keeper.stop(stop).await,
             // An earlier stop did not end it, and writes that nobody hears of may land until it has: no clean end.
             None => {
                 let number = live.number.get();

@@ -58,6 +58,7 @@ impl<M: Machine> Owner<M> {
             }
             Effect::RemoveMap { .. }
             | Effect::RemoveIntent { .. }
+            | Effect::RemoveArchive { .. }
             | Effect::Allocate { .. }
             | Effect::Release { .. }
             | Effect::Attach { .. }
@@ -80,6 +81,7 @@ impl<M: Machine> Owner<M> {
                 Effect::AddToMap { .. } | Effect::Detach { .. } | Effect::StopDevice { .. } => {}
                 Effect::RemoveMap { .. }
                 | Effect::RemoveIntent { .. }
+                | Effect::RemoveArchive { .. }
                 | Effect::Allocate { .. }
                 | Effect::Release { .. }
                 | Effect::Attach { .. }
@@ -100,6 +102,7 @@ impl<M: Machine> Owner<M> {
     ) -> Option<Effect> {
         match effect {
             Effect::RemoveMap { map } => self.remove_map(group, map).await,
+            Effect::RemoveArchive { file } => self.remove_state_file(group, file).await,
             Effect::RemoveIntent { volume } => {
                 self.machine.forget_unflushed(volume).await;
                 self.remove_state_file(group, intent_file_name(volume)).await;

@@ -44,6 +44,8 @@ mod plexes;
 pub mod process;
 mod recovery;
 mod resize;
+mod restore;
+mod restores;
 pub mod rows;
 mod run;
 mod scrub;

@@ -42,8 +42,11 @@ impl<M: Machine> Owner<M> {
         let record = group.record();
         let volume = record.volume(name.as_str())?;
         let uuid = volume.uuid();
-        if self.live(uuid).is_some() {
-            return Err(refuse::volume_running(name));
+        if let Some(live) = self.live(uuid) {
+            return match self.go_on(group, &live)? {
+                Some(job) => Ok(vec![job]),
+                None => Err(refuse::volume_running(name)),
+            };
         }
         // One that could not be taken over is tried again, because a person says so.
         if volume.state().is_started()
@@ -84,7 +87,12 @@ impl<M: Machine> Owner<M> {
         };
         Self::tell_start(volume, false);
         FaultPoint::StartRecorded.reached();
-        let jobs = self.run_after_start(group, uuid, ending, Face::New(volume.device()), committed).await?;
+        // Half overwritten it is shown to nobody: its restore goes on first.
+        let face = if volume.restore().is_some() { Face::Hidden } else { Face::New(volume.device()) };
+        let mut jobs = self.run_after_start(group, uuid, ending, face, committed).await?;
+        if let Some(live) = self.live(uuid) {
+            jobs.extend(self.go_on(group, &live)?);
+        }
         // Attempts to take over the device that it had before count for nothing any more.
         self.forget_unrecovered(group, uuid).await;
         Ok(jobs)
@@ -116,7 +124,7 @@ impl<M: Machine> Owner<M> {
         let live = match self.bring_up(group, uuid, ending, face).await {
             Ok(live) => live,
             Err(refused) => {
-                if matches!(face, Face::New(_)) {
+                if matches!(face, Face::New(_) | Face::Hidden) {
                     self.record_crash(group, uuid).await;
                 }
                 return Err(refused);
@@ -145,7 +153,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Attach every STALE plex of a started volume whose medium was found to be its own: it is copied what it missed.
-    async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> Vec<Job> {
+    pub(super) async fn attach_stale(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> Vec<Job> {
         let record = group.record();
         let Some(volume) = record.volume_by_id(volume) else { return Vec::new() };
         let mut jobs = Vec::new();
@@ -256,7 +264,7 @@ impl<M: Machine> Owner<M> {
     ///
     /// # Errors
     /// `volume.open`: somebody has opened it since its holders were looked for.
-    async fn withhold(self: &Rc<Self>, live: &Rc<Live<M>>) -> Result<(), Refused> {
+    pub(super) async fn withhold(self: &Rc<Self>, live: &Rc<Live<M>>) -> Result<(), Refused> {
         let Some(number) = live.number.get() else { return Ok(()) };
         // While a medium has pages of its requests, somebody uses it; and the kernel is not asked then, see `reclaim`.
         if self.returned(live, LENT_IN_USE).await && self.machine.withhold(number, STOP_LIMIT).await? {

@@ -69,6 +69,16 @@ impl<M: Machine> Service for Owner<M> {
             Request::SnapBack(request) => {
                 self.watched(&answer, |owner| async move { owner.snapback(request).await }).await
             }
+            Request::Restore(request) => {
+                let answer = &answer;
+                self.watched(answer, |owner| async move { owner.restore(request, answer).await }).await
+            }
+            Request::Undo(request) => {
+                let answer = &answer;
+                self.watched(answer, |owner| async move { owner.undo_restore(request, answer).await }).await
+            }
+            Request::UndoList(request) => self.undo_list(request, &answer).await,
+            Request::UndoDelete(request) => self.undo_delete(request).await,
             Request::SnapClear(request) => self.snapclear(request).await,
             Request::Remove(request) => self.remove(request).await,
             Request::Verify(request) => self.verify(request, &answer).await,
@@ -162,7 +172,17 @@ impl<M: Machine> Owner<M> {
     fn notes_of(&self, volume: &crate::state::Volume) -> Vec<String> {
         let group = self.group_of(volume.uuid());
         let waits = group.map(|group| self.events.waits(&group.name, volume.name())).unwrap_or_default();
-        self.recovery.why(volume.uuid()).into_iter().chain(waits).collect()
+        let restoring = volume.restore().map(|_| {
+            let name = volume.name();
+            let runs = self.live(volume.uuid()).is_some_and(|live| live.is_at_work_on(volume.uuid()));
+            let way_out = if runs {
+                "see: cleave task list".to_owned()
+            } else {
+                format!("go on with: cleave start {name}")
+            };
+            format!("it is being overwritten by a restore and has no device meanwhile; {way_out}")
+        });
+        self.recovery.why(volume.uuid()).into_iter().chain(waits).chain(restoring).collect()
     }
 
     /// Who has the device of a volume open, as people are told it.

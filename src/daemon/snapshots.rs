@@ -615,7 +615,7 @@ impl<M: Machine> Owner<M> {
 
     /// The own map of a stopped snapshot tells what differs on its plexes as long as nobody touched them since (ordering
     /// rules 15 and 16); else all of them does. A medium that cannot be told to be the plex's is refused.
-    async fn weigh_stopped_snapshot(
+    pub(super) async fn weigh_stopped_snapshot(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         snapshot: Uuid,

@@ -341,6 +341,8 @@ impl<M: Machine> Owner<M> {
         take_over(self, loaded).await;
         self.remove_strays().await;
         self.recovery.has_come_up();
+        let owner = Rc::clone(self);
+        self.machine.spawn(async move { owner.resume_restores().await });
         self.machine.spawn(Rc::clone(self).keep_trying());
         let owner = Rc::clone(self);
         self.machine.spawn(owner.keep_scrub_schedules());

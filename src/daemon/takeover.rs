@@ -368,6 +368,8 @@ impl<M: Machine> Owner<M> {
                     ),
                 });
             }
+            // A restore has taken it away.
+            None if live.number.get().is_none() => steps.push("it had no device".to_owned()),
             // An earlier stop did not end it.
             None => {
                 let limit = DELETE_LIMIT;

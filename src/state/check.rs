@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::group::{Group, MAX_PAST_GENERATIONS, Volume};
 use super::plex::{PlexState, Purpose};
 use super::refuse;
+use super::restore::{Archive, MAX_UNDOS, Restore, RestorePhase, is_archive_name};
 use super::volume::VolumeState;
 use crate::base::limits::{MAX_COUNT, MAX_PLEXES, PAGE_BYTES};
 use crate::base::{Refused, Uuid};
@@ -46,6 +47,7 @@ impl Group {
                 }
                 ids.extend([cut.volume, cut.origin_map, cut.snapshot_map]);
             }
+            ids.extend(volume.undos.iter().flat_map(|undo| [undo.map, undo.archive.id]));
             ids.extend(volume.snapshots.iter().flat_map(|link| [link.origin_map, link.snapshot_map]));
             for plex in &volume.plexes {
                 if !names.insert(&plex.name) {
@@ -86,6 +88,9 @@ impl Group {
                 return Err(format!("{} has another length or region size", snapshot.name));
             }
         }
+        if let Some(restore) = &volume.restore {
+            check_restore(volume, restore)?;
+        }
         if let Some(origin) = volume.origin {
             let origin = self.volume_by_id(origin).ok_or("its origin is not there")?;
             let links = origin.snapshots.iter().filter(|link| link.volume == volume.uuid).count();
@@ -105,6 +110,36 @@ impl Group {
     }
 }
 
+/// A restore names a snapshot of its volume or an archive, as its phase needs it.
+fn check_restore(volume: &Volume, restore: &Restore) -> Result<(), String> {
+    let is_linked =
+        restore.snapshot.is_none_or(|snapshot| volume.snapshots.iter().any(|link| link.volume == snapshot));
+    let fits = match restore.phase {
+        RestorePhase::Saving => restore.snapshot.is_some() && restore.archive.is_some(),
+        RestorePhase::Writing => restore.snapshot.is_some(),
+        RestorePhase::Undoing => restore.archive.is_some(),
+    };
+    let is_safe = restore.archive.iter().chain(volume.undos.iter().map(|undo| &undo.archive));
+    if !is_linked || !fits || restore.snapshot.is_some() != restore.plex.is_some() {
+        return Err(format!("it is being restored as {restore:?}"));
+    }
+    if volume.prepared.is_some() || volume.state() == VolumeState::Empty {
+        return Err(format!(
+            "it is {} and being restored, with a cut prepared or never made",
+            volume.state()
+        ));
+    }
+    check_archives(is_safe)
+}
+
+/// The names of archives are files beside the configuration: nothing else may be meant by one.
+fn check_archives<'a>(mut archives: impl Iterator<Item = &'a Archive>) -> Result<(), String> {
+    match archives.find(|archive| !is_archive_name(&archive.file)) {
+        Some(archive) => Err(format!("its undo archive is called {:?}", archive.file)),
+        None => Ok(()),
+    }
+}
+
 fn check_volume(volume: &Volume) -> Result<(), String> {
     refuse::check_length(volume.length).map_err(|refused| refused.to_string())?;
     volume.settings.check(&volume.name).map_err(|refused| refused.to_string())?;
@@ -117,6 +152,10 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
     let (block, memory) = (volume.block_size, volume.memory_alignment);
     if !block.is_power_of_two() || !(512..=PAGE_BYTES as u32).contains(&block) || !memory.is_power_of_two() {
         return Err(format!("block size {block}, memory alignment {memory}"));
+    }
+    check_archives(volume.undos.iter().map(|undo| &undo.archive))?;
+    if volume.undos.len() > MAX_UNDOS {
+        return Err(format!("it has {} undo archives", volume.undos.len()));
     }
     if volume.plexes.is_empty() || volume.plexes.len() > MAX_PLEXES {
         return Err(format!("it has {} plexes", volume.plexes.len()));

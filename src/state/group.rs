@@ -12,6 +12,7 @@ use super::plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpo
 use super::recovery::Leaving;
 use super::refuse;
 use super::resize::Resizing;
+use super::restore::{Restore, Undo};
 use super::scrub::Scrub;
 use super::settings::Settings;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
@@ -416,6 +417,10 @@ pub struct Volume {
     pub(super) resync: Option<Resync>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prepared: Option<PreparedCut>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) restore: Option<Restore>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) undos: Vec<Undo>,
     #[serde(default, skip_serializing_if = "Scrub::is_empty")]
     pub(super) scrub: Scrub,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -444,6 +449,8 @@ impl Volume {
             snapshots: Vec::new(),
             resync: None,
             prepared: None,
+            restore: None,
+            undos: Vec::new(),
             scrub: Scrub::default(),
             resizing: None,
         }
@@ -585,6 +592,18 @@ impl Volume {
         bytes == self.length || self.resizing.is_some_and(|resizing| bytes == resizing.other())
     }
 
+    /// The restore that is under way.
+    #[must_use]
+    pub const fn restore(&self) -> Option<&Restore> {
+        self.restore.as_ref()
+    }
+
+    /// The ways back from restores that are done, oldest first.
+    #[must_use]
+    pub fn undos(&self) -> &[Undo] {
+        &self.undos
+    }
+
     /// Its scrubs.
     #[must_use]
     pub const fn scrub(&self) -> &Scrub {
@@ -613,11 +632,13 @@ impl Volume {
         self.plexes.iter().filter(|plex| plex.state.is_complete())
     }
 
-    /// The change maps that this volume's writes are marked in, apart from the plexes' own: one a snapshot relation.
+    /// The change maps that this volume's writes are marked in, apart from the plexes' own: one a snapshot relation, one an
+    /// undo archive.
     /// `group` is needed for a snapshot volume, whose link stands at its origin.
     #[must_use]
     pub fn link_maps(&self, group: &Group) -> Vec<Uuid> {
         let mut maps: Vec<_> = self.snapshots.iter().map(|link| link.origin_map).collect();
+        maps.extend(self.undos.iter().map(|undo| undo.map));
         maps.extend(group.link_of(self.uuid).map(|(_, link)| link.snapshot_map));
         if let Some(cut) = &self.prepared {
             maps.push(cut.origin_map);
@@ -721,6 +742,14 @@ impl Group {
         self.volumes.iter().find_map(|origin| {
             origin.snapshots.iter().find(|link| link.volume == snapshot).map(|link| (origin, link))
         })
+    }
+
+    /// The volume that is being restored from the snapshot volume `snapshot`.
+    #[must_use]
+    pub fn restoring_from(&self, snapshot: Uuid) -> Option<&Volume> {
+        let from =
+            |volume: &&Volume| volume.restore.as_ref().is_some_and(|one| one.snapshot == Some(snapshot));
+        self.volumes.iter().find(from)
     }
 
     /// Whether a volume or plex is called `name`; both share one namespace, as in VxVM.

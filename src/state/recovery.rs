@@ -10,6 +10,8 @@
 //! snapshot        cut prepared                      rolled back, its plexes copied what they may lack
 //!                 snapshot volume without a device  completed: it is there, and is started by hand
 //! snapback        plex SNAPATT at the origin        as for snapstart
+//! restore         phase SAVING                      rolled back: nothing was overwritten
+//!                 phase WRITING, UNDOING            completed: the volume has no device until it goes on to its end
 //! remove, rm      plex leaving                      completed: its file removed, its labels erased
 //! start, stop     started, without a device         rolled back: not started, made equal at the next start
 //! resync          source recorded                   completed: it goes on from the same source
@@ -21,6 +23,7 @@ use std::fmt;
 
 use super::group::{Group, PlexMedium, Volume};
 use super::plex::PlexState;
+use super::restore::RestorePhase;
 use super::volume::VolumeState;
 use crate::base::{Generation, Name, Uuid};
 
@@ -110,6 +113,16 @@ pub enum Unfinished {
         /// The snapshot volume that would have come of it.
         snapshot: Name,
     },
+    /// A volume that was to be restored and of which nothing was overwritten.
+    RestoreBegun {
+        /// The volume.
+        volume: Name,
+    },
+    /// A volume that is half overwritten.
+    Restore {
+        /// The volume.
+        volume: Name,
+    },
     /// A volume that ran and has no device any more.
     Run {
         /// The volume.
@@ -147,12 +160,14 @@ impl Unfinished {
             | Self::SnapshotMirror { living: false, .. }
             | Self::Cut { .. }
             | Self::Run { .. }
+            | Self::RestoreBegun { .. }
             | Self::Device { .. } => Fate::RolledBack,
             Self::GroupRemoval { .. }
             | Self::GroupMedia { .. }
             | Self::SnapshotMirror { living: true, .. }
             | Self::CatchingUp { .. }
             | Self::Resync { .. }
+            | Self::Restore { .. }
             | Self::Leaving { .. } => Fate::Completed,
         }
     }
@@ -190,6 +205,15 @@ impl fmt::Display for Unfinished {
                 f,
                 "volume {volume}: it ran and has no device any more; its plexes are made equal at the next start"
             ),
+            Self::RestoreBegun { volume } => {
+                write!(f, "volume {volume}: it was to be restored; nothing of it was overwritten")
+            }
+            Self::Restore { volume } => {
+                write!(
+                    f,
+                    "volume {volume}: it is half overwritten; it has no device until its restore is done"
+                )
+            }
             Self::Resync { volume, source } => {
                 write!(f, "volume {volume}: the resync goes on from plex {source}")
             }
@@ -215,6 +239,10 @@ pub fn at_restart(group: &Group, living: &[Uuid]) -> Vec<Unfinished> {
         if volume.state().is_started() && !lives {
             found.push(Unfinished::Run { volume: name() });
         }
+        found.extend(volume.restore().map(|restore| match restore.phase {
+            RestorePhase::Saving => Unfinished::RestoreBegun { volume: name() },
+            RestorePhase::Writing | RestorePhase::Undoing => Unfinished::Restore { volume: name() },
+        }));
         let being_made = |state| matches!(state, PlexState::Temp | PlexState::SnapTmp);
         for plex in volume.plexes().iter().filter(|plex| being_made(plex.state())) {
             found.push(Unfinished::Adding { volume: name(), plex: plex.name().clone() });

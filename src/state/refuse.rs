@@ -247,6 +247,74 @@ pub(super) fn volume_busy(name: &Name) -> Refused {
     )
 }
 
+pub(super) fn volume_restoring(name: &Name) -> Refused {
+    Refusal::new(
+        Kind::Busy,
+        "volume.restoring",
+        name,
+        "it is being overwritten by a restore",
+        format!(
+            "wait for the task that cleave task list shows; if there is none, go on with: cleave start {name}"
+        ),
+    )
+}
+
+pub(super) fn snapshot_restoring(name: &Name, origin: &Name) -> Refused {
+    Refusal::new(
+        Kind::Busy,
+        "volume.restoring",
+        name,
+        format!("{origin} is being restored from it"),
+        "wait for the task that cleave task list shows",
+    )
+}
+
+pub(super) fn not_restoring(name: &Name) -> Refused {
+    Refusal::new(Kind::Changed, "volume.not-restoring", name, "no restore of it is at that point", "")
+}
+
+/// `undo.none`: there is no way back.
+pub fn no_undo(name: &Name) -> Refused {
+    let reason = "there is no undo archive of it";
+    Refusal::new(Kind::NotFound, "undo.none", name, reason, "a restore keeps one, unless told not to")
+}
+
+pub(super) fn undo_unknown(name: &Name, id: &str) -> Refused {
+    let shown: String = id.chars().take(64).collect();
+    let reason = format!("it has no undo archive {shown}");
+    Refusal::new(
+        Kind::NotFound,
+        "undo.unknown",
+        name,
+        reason,
+        format!("list them with: cleave undo --list {name}"),
+    )
+}
+
+pub(super) fn too_many_undos(name: &Name) -> Refused {
+    let reason = "it has as many undo archives as a volume may have";
+    let way_out = format!("give one up: cleave undo --list {name}, cleave undo --delete {name} ID");
+    Refusal::new(Kind::InvalidState, "undo.too-many", name, reason, way_out)
+}
+
+/// `undo.written-since`: putting the archive back would mix two states.
+pub fn undo_written_since(name: &Name, regions: u64, bytes: u64) -> Refused {
+    let reason = format!(
+        "{regions} regions ({}) that the archive does not hold were written since the restore, and would stay",
+        human_bytes(bytes)
+    );
+    let way_out =
+        "take a snapshot first if they are wanted, then add --force to put back what the archive holds";
+    Refusal::new(Kind::InvalidState, "undo.written-since", name, reason, way_out)
+}
+
+/// `restore.no-room`: the undo archive does not fit into the state directory.
+pub fn no_room_for_undo(name: &Name, place: impl Display, needed: u64, free: u64) -> Refused {
+    let reason = format!("the undo archive needs {needed} bytes in {place}, and {free} are available");
+    let way_out = "make room, or give up the way back with --no-safety (-o nosafety)";
+    Refusal::new(Kind::NoSpace, "restore.no-room", name, reason, way_out)
+}
+
 pub(super) fn volume_resyncing(name: &Name) -> Refused {
     let way_out = "wait for the task that cleave task list shows";
     Refusal::new(

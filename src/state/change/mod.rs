@@ -16,6 +16,7 @@ mod make;
 mod mirror;
 mod remove;
 mod resize;
+mod restore;
 mod run;
 mod scrub;
 mod snapback;
@@ -30,6 +31,10 @@ pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, fi
 pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
 pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
 pub use resize::{resize_begin, resize_done, resize_record, resize_settle};
+pub use restore::{
+    RestoreArgs, begin_restore, begin_undo, delete_undo, drop_restore, find_undo, finish_restore,
+    restore_saved, restore_turns_back,
+};
 pub use run::{
     Presence, StartArgs, after_restart, assign_device, crashed, move_authority, note_media, recover,
     resync_done, set_intent_lost, set_read_policy, start, stop,
@@ -126,6 +131,11 @@ pub enum Effect {
         medium: PlexMedium,
         /// Length of the volume that it was a copy of, in bytes: tells where the labels stand.
         length: u64,
+    },
+    /// Remove an undo archive from the state directory.
+    RemoveArchive {
+        /// The file's name.
+        file: String,
     },
     /// Take a plex into the route of its started volume: writes go to it from now on.
     Attach {
@@ -346,10 +356,19 @@ fn edit(
     Ok(Change { group, before_commit: Vec::new(), after_commit: Vec::new() })
 }
 
-/// The volume called `name`, unless a cut of it is under way.
+/// The volume called `name`, unless a cut or a restore of it is under way, or a restore from it.
 fn idle_volume<'g>(group: &'g Group, name: &str) -> Result<&'g Volume, Refused> {
     let volume = group.volume(name)?;
-    if volume.prepared.is_some() { Err(refuse::volume_busy(&volume.name)) } else { Ok(volume) }
+    if volume.prepared.is_some() {
+        return Err(refuse::volume_busy(&volume.name));
+    }
+    if volume.restore.is_some() {
+        return Err(refuse::volume_restoring(&volume.name));
+    }
+    match group.restoring_from(volume.uuid) {
+        Some(origin) => Err(refuse::snapshot_restoring(&volume.name, &origin.name)),
+        None => Ok(volume),
+    }
 }
 
 /// The volume called `name`, which must be started and in no cut.
@@ -380,5 +399,7 @@ mod cut_tests;
 mod model_test;
 #[cfg(test)]
 mod resize_tests;
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 pub(in crate::state) mod tests;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{MIB, below, empty_group, path};
 use super::*;
-use crate::state::{Grade, Noted, Plex, ReadPolicy, SettingsChange, VolumeState};
+use crate::state::restore::is_archive_name;
+use crate::state::{Archive, Grade, Noted, Plex, ReadPolicy, SettingsChange, VolumeState};
 
 /// What a caller that carries out every effect would have on its disks and in its kernel.
 #[derive(Default)]
@@ -33,6 +34,7 @@ impl World {
                 }
                 Effect::AddToMap { map, .. } => assert!(self.maps.contains(map), "adding to no map"),
                 Effect::RemoveMap { map } => assert!(self.maps.remove(map), "removing no map"),
+                Effect::RemoveArchive { file } => assert!(is_archive_name(file), "{file}"),
                 Effect::CreateIntent { volume, .. } => assert!(self.intents.insert(*volume)),
                 Effect::RemoveIntent { volume } => assert!(self.intents.remove(volume)),
                 Effect::Allocate { plex, .. } => assert!(self.media.insert(*plex)),
@@ -109,6 +111,7 @@ fn named(group: &Group) -> (BTreeSet<Uuid>, BTreeSet<Uuid>, BTreeSet<Uuid>) {
     let (mut maps, mut intents, mut media) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for volume in group.volumes() {
         maps.extend(volume.plexes().iter().filter_map(Plex::map));
+        maps.extend(volume.undos().iter().map(|undo| undo.map));
         maps.extend(volume.snapshots().iter().flat_map(|link| [link.origin_map, link.snapshot_map]));
         media.extend(volume.plexes().iter().map(Plex::uuid));
         if let Some(cut) = volume.prepared() {
@@ -127,7 +130,7 @@ fn attached(volume: &Volume) -> BTreeSet<Uuid> {
 }
 
 /// Kinds of operation.
-const KINDS: usize = 29;
+const KINDS: usize = 30;
 
 const NAMES: [&str; 3] = ["v", "w", "x"];
 
@@ -308,6 +311,7 @@ impl Run {
             },
             26 => drop(self.apply(detach_plex(&group, name, plex_name, dice))),
             28 => drop(self.apply(convert_plex(&group, name, plex_name, dice))),
+            29 => self.restore(a, b, dice),
             27 => match b % 3 {
                 0 => drop(self.apply(replace_plex(&group, name, plex_name, below("/b"), dice))),
                 1 => {
@@ -336,6 +340,43 @@ impl Run {
         }
         self.group.check().unwrap();
         self.world.compare(&self.group);
+    }
+}
+
+impl Run {
+    /// A step of a restore or of the way back from one; what is under way is gone on with rather than begun.
+    fn restore(&mut self, a: u8, b: u8, dice: &mut Ids) {
+        let group = self.group.clone();
+        let under_way = group.volumes().iter().find(|volume| volume.restore().is_some());
+        if let Some(volume) = under_way {
+            let uuid = volume.uuid();
+            match b % 8 {
+                0..3 => drop(self.apply(restore_saved(&group, uuid))),
+                3 => drop(self.apply(restore_turns_back(&group, uuid))),
+                4 => drop(self.apply(drop_restore(&group, uuid, dice))),
+                _ => drop(self.apply(finish_restore(&group, uuid, dice))),
+            }
+            return;
+        }
+        let kept = group.volumes().iter().find(|volume| !volume.undos().is_empty()).filter(|_| b < 128);
+        if let Some(volume) = kept {
+            let (name, id) = (volume.name().as_str(), volume.undos()[0].archive.short_id());
+            match b % 2 {
+                0 => drop(self.apply(begin_undo(&group, name, None, &[], a < 128))),
+                _ => drop(self.apply(delete_undo(&group, name, &id, dice))),
+            }
+            return;
+        }
+        let Some(snapshot) = group.volumes().iter().find(|volume| volume.origin().is_some()) else { return };
+        let name = snapshot.name().as_str();
+        self.op = 16;
+        self.apply(stop(&group, name, &[], dice));
+        self.op = 29;
+        let group = self.group.clone();
+        let archive = Archive::new(snapshot.name(), dice.uuid(), i64::from(a), 1);
+        let snapshot = SnapbackArgs { snapshot: name, plexes: Some(usize::from(a % 2)), holders: &[] };
+        let archive = (!b.is_multiple_of(4)).then_some(&archive);
+        self.apply(begin_restore(&group, &RestoreArgs { snapshot, holders: &[], archive }));
     }
 }
 

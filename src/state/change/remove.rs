@@ -107,6 +107,10 @@ impl Draft<'_> {
             self.cut_link(snapshot)?;
         }
         self.cut_link(uuid)?;
+        let undos: Vec<_> = self.volume(uuid)?.undos.iter().map(|undo| undo.archive.id).collect();
+        for undo in undos {
+            self.forget_undo(uuid, undo)?;
+        }
         for plex in plexes {
             self.step(uuid, plex, PlexEvent::Remove, Route::Whole)?;
         }

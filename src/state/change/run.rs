@@ -7,6 +7,7 @@ use super::super::ids::Ids;
 use super::super::plex::{PlexEvent, PlexState};
 use super::super::recovery;
 use super::super::refuse;
+use super::super::restore::RestorePhase;
 use super::super::snapshot::Resync;
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Effect, MapFill, Route, edit, idle_volume};
@@ -55,9 +56,12 @@ pub struct StartArgs<'a> {
 ///
 /// # Errors
 /// `volume.unknown`, `volume.started`, `volume.empty`, `volume.no-complete-plex`, `plex.changed`, `plex.unknown`,
-/// `plex.source-unfit`.
+/// `plex.source-unfit`; `volume.restoring` while another is restored from it.
 pub fn start(group: &Group, args: &StartArgs, ids: &mut Ids) -> Result<Change, Refused> {
     let record = group.volume(args.volume)?;
+    if let Some(origin) = group.restoring_from(record.uuid) {
+        return Err(refuse::snapshot_restoring(&record.name, &origin.name));
+    }
     let clean = record.state() == VolumeState::Clean;
     record.clone().step(VolumeEvent::Start)?;
     let volume = record.uuid;
@@ -135,7 +139,7 @@ pub fn recover(
 
 /// What the records say after a restart of the machine or the daemon: a started volume whose device is not among the
 /// `living` becomes NEEDSYNC; a volume that was never completely made is removed with its media, and so is a plex whose
-/// medium was being made.
+/// medium was being made. A restore that had overwritten nothing yet is given up.
 ///
 /// # Errors
 /// None that a sound group can cause.
@@ -147,6 +151,9 @@ pub fn after_restart(group: &Group, living: &[Uuid], ids: &mut Ids) -> Result<Ch
         } else {
             if !living.contains(&volume.uuid) {
                 draft.volume(volume.uuid)?.step(VolumeEvent::Crash)?;
+            }
+            if volume.restore.as_ref().is_some_and(|restore| restore.phase == RestorePhase::Saving) {
+                draft.drop_restore(volume.uuid)?;
             }
             let being_made = |state| matches!(state, PlexState::Temp | PlexState::SnapTmp);
             for plex in volume.plexes.iter().filter(|plex| being_made(plex.state())) {

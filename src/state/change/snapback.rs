@@ -1,6 +1,6 @@
 //! Plexes of a snapshot volume go back to the origin; only what differs has to be copied.
 
-use super::super::group::{Group, Plex};
+use super::super::group::{Group, Plex, Volume};
 use super::super::ids::Ids;
 use super::super::plex::{PlexEvent, Purpose};
 use super::super::refuse;
@@ -29,6 +29,30 @@ pub struct SnapbackArgs<'a> {
 /// snapshot volume that is not CLEAN; `volume.not-started` and `volume.resyncing` for the origin; `snapshot.too-few-plexes`,
 /// `plex.too-many`; `volume.has-snapshots` when the snapshot volume would go and has snapshots itself.
 pub fn snapback(group: &Group, args: &SnapbackArgs, ids: &mut Ids) -> Result<Change, Refused> {
+    let found = returnable(group, args)?;
+    if found.count == 0 {
+        return Err(refuse::snapback_too_few(&found.snapshot.name, 0, found.complete.len()));
+    }
+    is_stopped(found.snapshot)?;
+    let mut draft = Draft::new(group, ids);
+    draft.return_plexes(&found, None)?;
+    draft.finish()
+}
+
+/// What of a snapshot volume goes back to its origin.
+pub(super) struct Returnable<'g> {
+    pub origin: &'g Volume,
+    pub snapshot: &'g Volume,
+    /// The change maps of both sides.
+    pub maps: Vec<Uuid>,
+    /// The complete plexes of the snapshot volume, oldest first.
+    pub complete: Vec<Uuid>,
+    /// How many of them go back, the newest first.
+    pub count: usize,
+}
+
+/// What would go back, but for the state of the snapshot volume.
+pub(super) fn returnable<'g>(group: &'g Group, args: &SnapbackArgs) -> Result<Returnable<'g>, Refused> {
     let snapshot = idle_volume(group, args.snapshot)?;
     let (origin, link) =
         group.link_of(snapshot.uuid).ok_or_else(|| refuse::not_a_snapshot(&snapshot.name))?;
@@ -41,37 +65,43 @@ pub fn snapback(group: &Group, args: &SnapbackArgs, ids: &mut Ids) -> Result<Cha
     }
     let complete: Vec<_> = snapshot.complete_plexes().map(Plex::uuid).collect();
     let count = args.plexes.unwrap_or(complete.len());
-    if count == 0 || count > complete.len() {
+    if count > complete.len() {
         return Err(refuse::snapback_too_few(&snapshot.name, count, complete.len()));
     }
     if origin.plexes.len() + count > MAX_PLEXES {
         return Err(refuse::too_many_plexes(&origin.name, origin.plexes.len() + count));
     }
-    let goes = count == complete.len();
-    if goes && !snapshot.snapshots.is_empty() {
+    if count == complete.len() && !snapshot.snapshots.is_empty() {
         return Err(refuse::volume_has_snapshots(&snapshot.name, &group.snapshot_names(snapshot)));
     }
-    // Last, so that a caller who stops it for this does so for nothing else that is refused.
+    Ok(Returnable { origin, snapshot, maps: vec![link.origin_map, link.snapshot_map], complete, count })
+}
+
+/// Last, so that a caller who stops it for this does so for nothing else that is refused.
+pub(super) fn is_stopped(snapshot: &Volume) -> Result<(), Refused> {
     match snapshot.state() {
-        VolumeState::Clean => {}
-        VolumeState::Active | VolumeState::Sync => return Err(refuse::volume_running(&snapshot.name)),
-        VolumeState::Empty | VolumeState::NeedSync => return Err(refuse::snapshot_unclean(&snapshot.name)),
+        VolumeState::Clean => Ok(()),
+        VolumeState::Active | VolumeState::Sync => Err(refuse::volume_running(&snapshot.name)),
+        VolumeState::Empty | VolumeState::NeedSync => Err(refuse::snapshot_unclean(&snapshot.name)),
     }
-    let maps = vec![link.origin_map, link.snapshot_map];
-    let (origin, snapshot) = (origin.uuid, snapshot.uuid);
-    let mut draft = Draft::new(group, ids);
-    // The newest go first, as they came last.
-    for plex in complete.iter().rev().take(count) {
-        draft.return_plex(snapshot, origin, *plex, &maps)?;
-    }
-    if goes {
-        draft.drop_volume(snapshot)?;
-    }
-    draft.finish()
 }
 
 impl Draft<'_> {
-    fn return_plex(&mut self, from: Uuid, to: Uuid, uuid: Uuid, maps: &[Uuid]) -> Result<(), Refused> {
+    /// Give back what `found` says; the plex `equal` lacks nothing, any other may lack all that either side changed.
+    pub(super) fn return_plexes(&mut self, found: &Returnable, equal: Option<Uuid>) -> Result<(), Refused> {
+        let (origin, snapshot) = (found.origin.uuid, found.snapshot.uuid);
+        // The newest go first, as they came last.
+        for plex in found.complete.iter().rev().take(found.count) {
+            let lacks = if equal == Some(*plex) { Vec::new() } else { found.maps.clone() };
+            self.return_plex(snapshot, origin, *plex, lacks)?;
+        }
+        if found.count == found.complete.len() {
+            self.drop_volume(snapshot)?;
+        }
+        Ok(())
+    }
+
+    fn return_plex(&mut self, from: Uuid, to: Uuid, uuid: Uuid, maps: Vec<Uuid>) -> Result<(), Refused> {
         let record = self.volume(from)?;
         let at = record.plexes.iter().position(|plex| plex.uuid == uuid);
         let mut plex = record.plexes.remove(at.ok_or_else(|| refuse::plex_gone(uuid))?);
@@ -80,7 +110,7 @@ impl Draft<'_> {
         plex.replaces = None;
         self.volume(to)?.plexes.push(plex);
         self.step(to, uuid, PlexEvent::Return, Route::Live)?;
-        self.give_map(to, uuid, None, MapFill::Union(maps.to_vec()))?;
+        self.give_map(to, uuid, None, MapFill::Union(maps))?;
         self.after.push(Effect::Copy { volume: to, plex: uuid });
         Ok(())
     }
