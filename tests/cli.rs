@@ -5,12 +5,12 @@ use cleave::cli;
 use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Resized, Returned, Scrubbed,
-    Status, Verified,
+    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Resized, Restored, Returned,
+    Scrubbed, Status, Verified,
 };
 use cleave::control::row::{
-    DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, Row, SnapshotOf,
-    SnapshotRow, StatsRow, TaskRow, VolumeRow,
+    DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, RestoringRow, Row,
+    SnapshotOf, SnapshotRow, StatsRow, TaskRow, UndoRow, VolumeRow,
 };
 use cleave::control::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
@@ -344,6 +344,16 @@ cleave snapshot -o name=S%d-%v v w
 cleave snapabort v
 cleave snapback tmp
 cleave snapback tmp --all
+cleave restore tmp
+cleave restore tmp --all --no-safety -b
+cleave restore tmp --keep --rate 50m
+cleave restore tmp -n 2 --dry-run
+cleave undo v
+cleave undo v 1a2b3c4d --keep --force -b --rate 50m
+cleave undo v --dry-run
+cleave undo --list
+cleave undo --list v
+cleave undo --delete v 1a2b3c4d
 cleave rm v w -f
 cleave verify v
 cleave scrub v
@@ -392,6 +402,9 @@ vxassist snapshot v tmp nmirror=2
 vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
 vxassist -o allplexes snapback tmp
+vxassist -o resyncfromreplica snapback tmp
+vxassist -b -o resyncfromreplica,nosafety snapback tmp nmirror=2
+vxassist -o resyncfromreplica,allplexes snapback tmp
 vxassist snapabort v
 vxassist snapclear tmp
 vxassist -g dg snapclear v tmp_snp
@@ -528,6 +541,14 @@ vxassist snapwait v w
 vxassist snapwait v nmirror=x
 vxassist -o allplexs snapback tmp
 vxassist -o allplexes snapback tmp nmirror=2
+vxassist -o nosafety snapback tmp
+cleave restore
+cleave restore tmp --keep --all
+cleave restore tmp --dry-run -b
+cleave undo
+cleave undo --delete v
+cleave undo --list v 1a2b3c4d
+cleave undo --delete v 1a2b3c4d --keep
 vxassist -o name=%v make v 1g
 vxassist snapshot -o resyncfromreplica v
 vxassist snapshot
@@ -801,6 +822,38 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         };
         listed(vec![row("v", 1_234_567, 89), row("w", 0, 0)])
     };
+    let overwritten = |snapshot: &str| RestoringRow {
+        group: name("default"),
+        volume: name("v"),
+        snapshot: (!snapshot.is_empty()).then(|| name(snapshot)),
+        overwritten_bytes: 7 << 20,
+        overwritten_regions: 112,
+        regions: 16_384,
+        snapshot_bytes: 1 << 20,
+        archive: Some("/var/lib/cleave/default/v-2023-11-14-22:13:20.1a2b3c4d".into()),
+    };
+    let restoring = |snapshot: &str| Row::Restoring(overwritten(snapshot));
+    let unsafe_one = Row::Restoring(RestoringRow { archive: None, ..overwritten("tmp") });
+    let restored = |archive: Option<&str>, task: Option<u64>| {
+        Reply::Restored(Restored {
+            volume: name("v"),
+            written_bytes: if task.is_some() { 0 } else { 7 << 20 },
+            archive: archive.map(str::to_owned),
+            task,
+            elapsed_ms: 2_300,
+        })
+    };
+    let undo = |written_since_bytes| {
+        Row::Undo(UndoRow {
+            group: name("default"),
+            volume: name("v"),
+            archive: "1a2b3c4d".to_owned(),
+            path: "/var/lib/cleave/default/v-2023-11-14-22:13:20.1a2b3c4d".into(),
+            taken_ms: 1_700_000_000_000,
+            bytes: 7 << 20,
+            written_since_bytes,
+        })
+    };
     let note = Row::Note("waiting for fence: v-01".to_owned());
     let failure = *Refusal::new(
         Kind::CannotStart,
@@ -830,6 +883,15 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("snapabort v", (vec![], removed(None, 0))),
         with("snapback tmp", (vec![], returned(vec![], true))),
         with("snapback tmp -b", (vec![], returned(vec![7], false))),
+        with("restore tmp", (vec![restoring("tmp")], restored(Some("1a2b3c4d"), None))),
+        with("restore tmp --no-safety", (vec![unsafe_one], restored(None, None))),
+        with("restore tmp -b", (vec![restoring("tmp")], restored(Some("1a2b3c4d"), Some(7)))),
+        with("restore tmp --dry-run", (vec![restoring("tmp")], Reply::Changed(Changed { changed: false }))),
+        with("undo v", (vec![restoring("")], restored(None, None))),
+        with("undo v --keep", (vec![restoring("")], restored(Some("1a2b3c4d"), None))),
+        with("undo --list", listed(vec![undo(Some(0)), undo(Some(5 << 20)), undo(None)])),
+        with("undo --list v", listed(vec![])),
+        with("undo --delete v 1a2b3c4d", (vec![], changed())),
         with("plex convert v-02", (vec![], changed())),
         with("snapclear tmp", (vec![], changed())),
         with("resize v +10g", (vec![], resized(10 << 30, 20 << 30, true))),
@@ -1003,6 +1065,7 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
             "snapwait v" => "vx vxassist snapwait v",
             "snapshot v tmp" => "vx vxassist snapshot v tmp",
             "snapback tmp" => "vx vxassist snapback tmp",
+            "restore tmp" => "vx vxassist -o resyncfromreplica snapback tmp",
             "plex convert v-02" => "vx vxplex convert state=SNAPDONE v-02",
             "snapclear tmp" => "vx vxassist snapclear tmp",
             "resize v +10g" => "vx vxassist growby v 10g",

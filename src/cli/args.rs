@@ -83,6 +83,10 @@ enum Verb {
     Snapabort(verbs::snapabort::SnapAbortArgs),
     /// Give a snapshot's plex back, copying only what differs
     Snapback(verbs::snapback::SnapBackArgs),
+    /// Overwrite a volume from one of its snapshots, with a way back
+    Restore(verbs::restore::RestoreArgs),
+    /// Put back what a restore has overwritten; list and delete undo archives
+    Undo(verbs::undo::UndoArgs),
     /// End the relation of a snapshot to its origin: both go on as volumes of their own
     Snapclear(verbs::snapclear::SnapClearArgs),
     /// List snapshots, and how far they and their origins have gone apart
@@ -146,6 +150,8 @@ impl Verb {
             Self::Snapshot(args) => args.action(options),
             Self::Snapabort(args) => args.action(options),
             Self::Snapback(args) => args.action(options),
+            Self::Restore(args) => args.action(options),
+            Self::Undo(args) => args.action(options),
             Self::Snapclear(args) => args.action(options),
             Self::Snapprint(args) => args.action(options),
             Self::Rm(args) => args.action(options),

@@ -129,6 +129,11 @@ impl Progress {
         }
     }
 
+    /// Shows a line that comes before anything is done.
+    pub fn announce(&mut self, line: &str) {
+        self.say(line);
+    }
+
     /// Shows a step.
     pub fn step(&mut self, step: &Step) {
         match &mut self.face {

@@ -48,7 +48,15 @@ pub fn ask(
             Heard::Row(Row::Happened(happening)) if matches!(watch, Watch::Events { .. }) => {
                 super::verbs::events::follow(watch, &happening);
             }
-            Heard::Row(row) => rows.push(row),
+            Heard::Row(row) => {
+                // Before anything is done.
+                if let Row::Restoring(plan) = &row
+                    && !request.is_dry()
+                {
+                    progress.announce(&super::verbs::restore::announced(plan));
+                }
+                rows.push(row);
+            }
             Heard::Event(event) => progress.event(watch, &event),
         });
         progress.end();

@@ -5,10 +5,12 @@ use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
 use crate::cli::verbs::placement::Placement;
-use crate::cli::verbs::{make, mirror, resize, rm, snapback, snapclear, snapprint, snapshot};
+use crate::cli::verbs::{make, mirror, resize, restore, rm, snapback, snapclear, snapprint, snapshot};
 use crate::cli::words::{clip, name, names, path, plex_count, region, size, unknown};
 use crate::control::Request;
-use crate::control::request::{Make, Mirror, Remove, RemoveMirror, SnapAbort, SnapBack, SnapStart, SnapWait};
+use crate::control::request::{
+    Make, Mirror, Remove, RemoveMirror, Restore, SnapAbort, SnapBack, SnapStart, SnapWait,
+};
 use crate::control::words::{DataPath, Init};
 
 pub(super) const FLAGS: &str = "bfg:o:";
@@ -29,7 +31,8 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   shrinkto|shrinkby VOLUME LENGTH                                    make it shorter while it is stopped
   remove volume VOLUME ... | remove mirror VOLUME [PLEX]             remove a stopped volume, or a plex
   -b in the background; -f also where a foreign file system is found, or what is cut off is not known
-  -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes
+  -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes,
+     resyncfromreplica (overwrite the origin from the snapshot), nosafety (keep no undo archive then)
   more attributes of make, mirror and snapstart: alloc=MEDIUM,... sparse=yes|no
   more attributes of make: regionsize=SIZE init=sync|zero|active data=auto|copy|zero usetype=fsgen
   also --json, --socket PATH, --help
@@ -175,26 +178,44 @@ impl Asked<'_> {
 
     fn snapback(&self, rest: &[String]) -> Result<Action, Refused> {
         let (snapshot, count) = one_and_count(rest)?;
-        let mut all = false;
+        let (mut all, mut restores, mut safety) = (false, false, true);
         for option in &self.words.options {
             match option.as_str() {
                 "allplexes" => all = true,
-                other => return Err(unknown("option of snapback", other, ["allplexes"], HELP_COMMAND)),
+                "resyncfromreplica" => restores = true,
+                "nosafety" => safety = false,
+                other => {
+                    let known = ["allplexes", "resyncfromreplica", "nosafety"];
+                    return Err(unknown("option of snapback", other, known, HELP_COMMAND));
+                }
             }
         }
+        let conflict = |word: &str, reason: &str| {
+            Err(Refusal::new(Kind::Usage, "argument.conflict", word, reason, "give one of both"))
+        };
         if all && count.is_some() {
-            return Err(Refusal::new(
-                Kind::Usage,
-                "argument.conflict",
-                "allplexes",
-                "cannot stand with nmirror=",
-                "give one of both",
-            ));
+            return conflict("allplexes", "cannot stand with nmirror=");
+        }
+        if !safety && !restores {
+            return conflict("nosafety", "stands with resyncfromreplica alone");
+        }
+        let nmirror = if all { None } else { Some(count.unwrap_or(1)) };
+        if restores {
+            let request = Restore {
+                group: self.options.group(),
+                snapshot: name(&snapshot)?,
+                nmirror,
+                safety,
+                dry_run: false,
+                bytes_per_second: None,
+                background: self.words.has('b'),
+            };
+            return Ok(Action::ask(Request::Restore(request), |answered| restore::show(&answered)));
         }
         let request = SnapBack {
             group: self.options.group(),
             snapshot: name(&snapshot)?,
-            nmirror: if all { None } else { Some(count.unwrap_or(1)) },
+            nmirror,
             bytes_per_second: None,
             latency_us: None,
             background: self.words.has('b'),
