@@ -11,9 +11,12 @@ pub fn heat(dirty: impl Iterator<Item = ByteRange>, length: u64, columns: u16) -
     let start = |column: u64| (u128::from(length) * u128::from(column) / u128::from(columns)) as u64;
     let column_of = |offset: u64| {
         let column = u128::from(offset) * u128::from(columns) / u128::from(length.max(1));
-        // The quotient may lie one short of the column whose rounded start it is.
-        let column = (column as u64).min(columns - 1);
-        if column + 1 < columns && start(column + 1) <= offset { column + 1 } else { column }
+        let mut column = (column as u64).min(columns - 1);
+        // The quotient may lie short of the column whose rounded start it is, and columns of no bytes before that.
+        while column + 1 < columns && start(column + 1) <= offset {
+            column += 1;
+        }
+        column
     };
     let mut covered = vec![0_u64; usize::try_from(columns).unwrap_or(usize::MAX)];
     for range in dirty {

@@ -326,6 +326,12 @@ pub(super) fn volume_resyncing(name: &Name) -> Refused {
     )
 }
 
+pub(super) fn resize_undo(name: &Name, id: &str) -> Refused {
+    let reason = "an undo archive of a restore is kept, which fits its length of today";
+    let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");
+    Refusal::new(Kind::InvalidState, "resize.undo", name, reason, way_out)
+}
+
 pub(super) fn resize_under_way(name: &Name) -> Refused {
     let way_out = format!("start it, which brings that to an end, or stop and start it: cleave start {name}");
     let reason = "a change of its length was begun and is not complete";

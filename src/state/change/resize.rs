@@ -17,7 +17,7 @@ use crate::base::{Refused, Uuid};
 ///
 /// # Errors
 /// `volume.unknown`, `volume.busy`, `size.*`; `resize.under-way`; `volume.empty`, `resize.unclean`, `volume.resyncing`;
-/// `resize.started` for a volume that runs and shall become shorter; `resize.related`; `resize.plex`; `resize.scrub`.
+/// `resize.started` for a volume that runs and shall become shorter; `resize.related`; `resize.undo`; `resize.plex`; `resize.scrub`.
 pub fn resize_begin(group: &Group, volume: &str, to: u64) -> Result<Change, Refused> {
     let record = idle_volume(group, volume)?;
     refuse::check_length(to)?;
@@ -102,6 +102,9 @@ fn check_fit(group: &Group, record: &Volume, to: u64) -> Result<(), Refused> {
     }
     if record.origin.is_some() {
         return Err(refuse::resize_related(name, &[name]));
+    }
+    if let Some(undo) = record.undos.first() {
+        return Err(refuse::resize_undo(name, &undo.archive.short_id()));
     }
     if record.scrub.run.is_some() {
         return Err(refuse::resize_scrub(name));

@@ -39,6 +39,9 @@ pub fn begin_restore(group: &Group, args: &RestoreArgs) -> Result<Change, Refuse
         return Err(refuse::too_many_undos(&origin.name));
     }
     is_stopped(snapshot)?;
+    if origin.resizing.is_some() {
+        return Err(refuse::resize_under_way(&origin.name));
+    }
     let restore = Restore {
         phase: if args.archive.is_some() { RestorePhase::Saving } else { RestorePhase::Writing },
         snapshot: Some(snapshot.uuid),
@@ -136,6 +139,9 @@ pub fn begin_undo(
     let undo = find_undo(record, id)?;
     if record.state() == VolumeState::Sync {
         return Err(refuse::volume_resyncing(&record.name));
+    }
+    if record.resizing.is_some() {
+        return Err(refuse::resize_under_way(&record.name));
     }
     if !holders.is_empty() {
         return Err(refuse::volume_open(&record.name, holders));

@@ -112,6 +112,9 @@ fn rule_21_a_finished_restore_gives_the_plex_back_equal_and_keeps_the_way_back()
     assert!(record.link_maps(&done.group).contains(&undo.map));
 
     let done = synced_plex(&done.group, record.plexes()[1].uuid(), &mut ids(36)).unwrap().group;
+    // A way back fits the length that the volume has.
+    assert_eq!(resize_begin(&writing, "v", 1 << 30).unwrap_err().id, "volume.restoring");
+    assert_eq!(resize_begin(&done, "v", 1 << 30).unwrap_err().id, "resize.undo");
     assert_eq!(begin_undo(&done, "v", Some("nosuch"), &[], false).unwrap_err().id, "undo.unknown");
     let undoing = begin_undo(&done, "v", None, &[], false).unwrap().group;
     assert_eq!(phase(&undoing), Some(RestorePhase::Undoing));
