@@ -161,6 +161,8 @@ part_ext4() {
         step 120 cleave -q recover v
         wait_for 60 is_active v
     fi
+    cleave events -n 1000 >said
+    grep -q 'volume.resized v: ' said || die "no event tells of it: $(tail -n 20 said)"
     step 60 cleave -q rm -f v
 }
 
@@ -274,9 +276,6 @@ part_kills() {
     fi
     checked ext4 "$node"
     step 60 cleave -q rm -f k
-    if [[ $online ]]; then
-        cleave events -n 1000 >said; grep -q 'volume.resized k: ' said || die "no event tells of it: $(tail -n 20 said)"
-    fi
 }
 
 # CLEAVE_PARTS says which of them.
