@@ -49,7 +49,7 @@ zero_from() {
 online=
 release=$(uname -r)
 step 60 cleave -q make probe 1m
-if step 60 cleave -q resize probe +1m 2>said; then online=yes; else grep -q 'cannot change the length of a device in use' said || die "$(<said)"; fi
+if timeout 60 cleave -q resize probe +1m 2>said; then online=yes; else grep -q 'cannot change the length of a device in use' said || die "$(<said)"; fi
 [[ $online || $release == 6.1[0-5].* || $release == 6.[0-9].* ]] || die "Linux $release changes no length: $(<said)"
 echo "Linux $release: online ${online:-no}"
 step 60 cleave -q rm -f probe
