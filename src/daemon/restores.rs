@@ -148,9 +148,9 @@ impl<M: Machine> Owner<M> {
         let volume = record.volume(request.volume.as_str())?;
         let (uuid, name, id) = (volume.uuid(), volume.name().clone(), request.archive.as_deref());
         if let Some(turned) = self.turn_back(&group, uuid).await? {
-            let archive = volume.restore().and_then(|restore| restore.archive.clone());
             drop(alone);
-            return self.restored(name, archive.as_ref(), turned, request.background, began).await;
+            // Its archive goes when everything is put back.
+            return self.restored(name, None, turned, request.background, began).await;
         }
         let holders = self.who_has(uuid).await;
         change::begin_undo(&record, name.as_str(), id, &holders, request.keep)?;

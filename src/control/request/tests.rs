@@ -4,7 +4,7 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 45] = [
+const ALL: [(&str, Access); 50] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
     (r#""group-list""#, Access::Read),
@@ -43,6 +43,10 @@ const ALL: [(&str, Access); 45] = [
         r#"{"snap-back":{"group":"g","snapshot":"s","bytes_per_second":1048576,"background":false}}"#,
         Access::Change,
     ),
+    (r#"{"restore":{"group":"g","snapshot":"s","safety":true,"background":false}}"#, Access::Change),
+    (r#"{"undo":{"group":"g","volume":"v","background":false}}"#, Access::Change),
+    (r#"{"undo-list":{"group":"g"}}"#, Access::Read),
+    (r#"{"undo-delete":{"group":"g","volume":"v","archive":"1a2b3c4d"}}"#, Access::Change),
     (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
     // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
     (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
