@@ -293,7 +293,8 @@ impl<M: Machine> Owner<M> {
         needed: u64,
     ) -> Result<(), Refused> {
         let place = group.directory.display().to_string();
-        let room = self.machine.room(&PoolMedium { path: MediumPath::new(&place)?, block: false, name: None }).await;
+        let room =
+            self.machine.room(&PoolMedium { path: MediumPath::new(&place)?, block: false, name: None }).await;
         match room {
             Room::Directory { free } if free.saturating_sub(HEAD_ROOM) < needed => {
                 Err(refuse::no_room_for_undo(volume, place, needed, free.saturating_sub(HEAD_ROOM)))

@@ -155,7 +155,7 @@ part_ext4() {
         step 60 cleave -q snapclear s
         step 60 cleave -q resize s +4m
         step 60 cleave -q rm -f s
-        plex=$(cleave --json show v | jq -r '.volumes[0].plexes[0].name')
+        plex=$(cleave --json show v | jq -r '.volumes[0].plexes[0].plex')
         step 60 cleave -q plex detach "$plex"
         refused 20 "$plex: it is STALE.*cleave recover v" cleave resize v +4m
         step 120 cleave -q recover v
