@@ -5,8 +5,8 @@ use cleave::cli;
 use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Forced, Listed, Made, Overview, Removed, Reply, Resized, Restored, Returned,
-    Scrubbed, Status, Verified,
+    Attached, Changed, Cut, Forced, Listed, Made, Overview, Released, Removed, Reply, Resized, Restored,
+    Returned, Scrubbed, Status, Verified,
 };
 use cleave::control::row::{
     DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, RestoringRow, Row,
@@ -295,6 +295,9 @@ cleave make v 1g
 cleave -g dg make v 204800 --nmirror 2 --media m1,m2 --region 128k --init zero --data copy
 cleave make v 1g --plex /a --plex /b --sparse -f
 cleave mirror v -b --media m1
+cleave adopt v /srv/image
+cleave -g dg adopt v disk.img --length 10g
+cleave release v
 cleave remove-mirror v
 cleave remove-mirror v v-02
 cleave plex attach v-02
@@ -894,6 +897,17 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("undo --delete v 1a2b3c4d", (vec![], changed())),
         with("plex convert v-02", (vec![], changed())),
         with("snapclear tmp", (vec![], changed())),
+        with(
+            "release v",
+            (
+                vec![],
+                Reply::Released(Released {
+                    volume: name("v"),
+                    images: vec!["/srv/v.img".into(), "/dev/sdb".into()],
+                    length_bytes: 10 << 30,
+                }),
+            ),
+        ),
         with("resize v +10g", (vec![], resized(10 << 30, 20 << 30, true))),
         with("resize v 20g", (vec![], resized(10 << 30, 20 << 30, false))),
         with("resize v -5g", (vec![], resized(10 << 30, 5 << 30, false))),

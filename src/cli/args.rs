@@ -50,6 +50,10 @@ enum Verb {
     Group(verbs::group::GroupVerb),
     /// Make a volume and start it
     Make(verbs::make::MakeArgs),
+    /// Make a volume of a file or disk as it is, without a copy
+    Adopt(verbs::adopt::AdoptArgs),
+    /// Give a stopped volume up, whose plexes stay as plain images
+    Release(verbs::release::ReleaseArgs),
     /// Add mirrors to a volume
     Mirror(verbs::mirror::MirrorArgs),
     /// Remove a plex of a mirrored volume
@@ -134,6 +138,8 @@ impl Verb {
         match self {
             Self::Group(verb) => verb.action(),
             Self::Make(args) => args.action(options),
+            Self::Adopt(args) => args.action(options),
+            Self::Release(args) => args.action(options),
             Self::Mirror(args) => args.action(options),
             Self::RemoveMirror(args) => args.action(options),
             Self::Plex(verb) => verb.action(options),

@@ -3,6 +3,7 @@
 use super::words::Health;
 use crate::base::{Name, Uuid};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The end of a good answer. Lengths are in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub enum Reply {
     Resized(Resized),
     /// A volume was overwritten from a snapshot or an undo archive, or is being.
     Restored(Restored),
+    /// A volume was given up, and its plexes are plain images.
+    Released(Released),
     /// Objects were removed.
     Removed(Removed),
     /// Plexes were compared.
@@ -36,6 +39,18 @@ pub enum Reply {
     Overview(Overview),
     /// A volume was stopped by force.
     Forced(Forced),
+}
+
+/// See [`Reply::Released`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Released {
+    /// The volume.
+    pub volume: Name,
+    /// The files and disks with its bytes.
+    pub images: Vec<PathBuf>,
+    /// How many bytes of each are the volume's, from the first on; a file has no more.
+    pub length_bytes: u64,
 }
 
 /// See [`Reply::Resized`]: its rows came before.

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
+mod existing;
 mod plexes;
 mod resize;
 mod restores;
 mod snapshots;
 
+pub use existing::{Adopt, Release};
 pub use plexes::{PlexAttach, PlexRef, PlexReplace};
 pub use resize::{Length, Resize};
 pub use restores::{Restore, Undo, UndoDelete, UndoList};
@@ -39,6 +41,10 @@ pub enum Request {
     Query(Query),
     /// Makes and starts a volume. Answer: events, its volume and plex rows, [`Made`](super::Reply::Made).
     Make(Make),
+    /// Makes a volume of a file or disk as it is, and starts it. Answer: its volume and plex rows, [`Made`](super::Reply::Made).
+    Adopt(Adopt),
+    /// Gives a stopped volume up, whose plexes stay as plain images. Answer: [`Released`](super::Reply::Released).
+    Release(Release),
     /// Adds mirrors. Answer: events, [`Attached`](super::Reply::Attached).
     Mirror(Mirror),
     /// Removes a plex of a mirror. Answer: [`Removed`](super::Reply::Removed).
@@ -145,6 +151,8 @@ impl Request {
             Self::GroupList => "group-list",
             Self::Query(_) => "query",
             Self::Make(_) => "make",
+            Self::Adopt(_) => "adopt",
+            Self::Release(_) => "release",
             Self::Mirror(_) => "mirror",
             Self::RemoveMirror(_) => "remove-mirror",
             Self::PlexAttach(_) => "plex-attach",
@@ -222,6 +230,8 @@ impl Request {
             | Self::Scrub(_)
             | Self::ScrubSchedule(_)
             | Self::Make(_)
+            | Self::Adopt(_)
+            | Self::Release(_)
             | Self::Mirror(_)
             | Self::RemoveMirror(_)
             | Self::PlexAttach(_)

@@ -20,6 +20,7 @@ pub mod bringup;
 mod doubts;
 pub mod effects;
 pub mod events;
+mod existing;
 mod fences;
 pub mod freeze;
 pub mod health;

@@ -109,6 +109,8 @@ impl<M: Machine> Service for Owner<M> {
             Request::Upgrade(request) => self.upgrade(request).await,
             Request::Events(request) => self.events_told(request, &answer).await,
             Request::Stats(request) => self.stats(request, &answer).await,
+            Request::Adopt(request) => self.adopt_existing(request, &answer).await,
+            Request::Release(request) => self.release_images(request).await,
             Request::Heat(request) => self.heat(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,

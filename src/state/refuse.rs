@@ -326,6 +326,34 @@ pub(super) fn volume_resyncing(name: &Name) -> Refused {
     )
 }
 
+pub(super) fn release_started(name: &Name) -> Refused {
+    let way_out = format!("unmount it, then: cleave stop {name}");
+    Refusal::new(Kind::Started, "release.started", name, "a volume is released while it is stopped", way_out)
+}
+
+pub(super) fn release_unclean(name: &Name) -> Refused {
+    let reason = "it was not stopped in good order, and its plexes may differ";
+    let way_out =
+        format!("have them made equal first: cleave start {name}; cleave task watch; cleave stop {name}");
+    Refusal::new(Kind::InvalidState, "release.unclean", name, reason, way_out)
+}
+
+pub(super) fn release_undo(name: &Name, id: &str) -> Refused {
+    let reason = "an undo archive of a restore is kept, which would be lost with it";
+    let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");
+    Refusal::new(Kind::InvalidState, "release.undo", name, reason, way_out)
+}
+
+pub(super) fn release_plex(name: &Name, plex: &Plex) -> Refused {
+    let reason =
+        format!("its plex {} is {}, and no copy of what the volume holds", plex.name(), plex.state());
+    let way_out = format!(
+        "start it and bring the plex in step (cleave recover {name}), or remove it: cleave remove-mirror {name} {}",
+        plex.name()
+    );
+    Refusal::new(Kind::InvalidState, "release.plex", name, reason, way_out)
+}
+
 pub(super) fn resize_undo(name: &Name, id: &str) -> Refused {
     let reason = "an undo archive of a restore is kept, which fits its length of today";
     let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");
@@ -350,7 +378,8 @@ pub(super) fn resize_unclean(name: &Name) -> Refused {
     Refusal::new(Kind::InvalidState, "resize.unclean", name, reason, way_out)
 }
 
-pub(super) fn resize_related(name: &Name, snapshots: &[&Name]) -> Refused {
+/// `resize.related`, `release.related`: change maps of `snapshots`, or of the volume itself where it is a snapshot, stand against it.
+pub(super) fn volume_related(id: &str, name: &Name, snapshots: &[&Name]) -> Refused {
     let list = snapshots.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (reason, first) = match list.as_slice() {
         [own] if own.as_str() == name.as_str() => {
@@ -360,7 +389,7 @@ pub(super) fn resize_related(name: &Name, snapshots: &[&Name]) -> Refused {
     };
     let way_out =
         format!("give it back (cleave snapback {first}) or make it independent (cleave snapclear {first})");
-    Refusal::new(Kind::InvalidState, "resize.related", name, reason, way_out)
+    Refusal::new(Kind::InvalidState, id, name, reason, way_out)
 }
 
 pub(super) fn resize_plex(volume: &Name, plex: &Plex) -> Refused {

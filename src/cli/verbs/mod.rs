@@ -1,5 +1,6 @@
 //! One file a verb: its words, its request, and how its answer is shown.
 
+pub mod adopt;
 pub mod completions;
 pub mod copying;
 pub mod daemon;
@@ -17,6 +18,7 @@ pub mod placement;
 pub mod plex;
 pub mod print;
 pub mod recover;
+pub mod release;
 pub mod remove_mirror;
 pub mod resize;
 pub mod restore;

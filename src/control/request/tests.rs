@@ -4,7 +4,7 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 50] = [
+const ALL: [(&str, Access); 52] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
     (r#""group-list""#, Access::Read),
@@ -60,6 +60,8 @@ const ALL: [(&str, Access); 50] = [
     (r#"{"task-abort":{"task":1}}"#, Access::Change),
     (r#"{"task-throttle":{"task":1}}"#, Access::Change),
     (r#"{"task-latency":{"task":1,"latency_us":5000}}"#, Access::Change),
+    (r#"{"adopt":{"group":"g","volume":"v","path":"/a"}}"#, Access::Change),
+    (r#"{"release":{"group":"g","volume":"v"}}"#, Access::Change),
     (r#"{"heat":{"columns":60}}"#, Access::Read),
     (r#"{"plex-convert":{"group":"g","plex":"v-01"}}"#, Access::Change),
     (r#"{"snap-clear":{"group":"g","snapshot":"v"}}"#, Access::Change),

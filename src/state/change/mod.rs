@@ -29,7 +29,7 @@ pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
 pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
 pub use mirror::{Loss, add_plexes, lose_plex, plex_ready, remove_plex, snapabort, snapstart, synced_plex};
-pub use remove::{RemoveArgs, abandon_make, released, remove_volume, snapclear};
+pub use remove::{RemoveArgs, abandon_make, release_volume, released, remove_volume, snapclear};
 pub use resize::{resize_begin, resize_done, resize_record, resize_settle};
 pub use restore::{
     RestoreArgs, begin_restore, begin_undo, delete_undo, drop_restore, find_undo, finish_restore,
@@ -397,6 +397,8 @@ mod by_hand_tests;
 mod cut_tests;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod release_tests;
 #[cfg(test)]
 mod resize_tests;
 #[cfg(test)]

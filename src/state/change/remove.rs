@@ -1,8 +1,8 @@
 //! Volumes go, and relations between volumes end.
 
-use super::super::group::{Group, Volume};
+use super::super::group::{Group, MediumKind, Volume};
 use super::super::ids::Ids;
-use super::super::plex::PlexEvent;
+use super::super::plex::{PlexEvent, PlexState};
 use super::super::refuse;
 use super::super::volume::VolumeState;
 use super::{Change, Draft, Effect, Route, idle_volume};
@@ -42,6 +42,42 @@ pub fn remove_volume(group: &Group, args: &RemoveArgs, ids: &mut Ids) -> Result<
     }
     let mut draft = Draft::new(group, ids);
     draft.drop_volume(volume.uuid)?;
+    draft.finish()
+}
+
+/// The stopped volume called `name` is given up. Its plexes, which all must be complete, stay where they are, those in files that
+/// Cleave made too: only the labels behind them go.
+///
+/// # Errors
+/// `volume.unknown`, `volume.busy`; `release.started`, `release.unclean`; `release.related`;
+/// `release.plex`; `release.undo`.
+pub fn release_volume(group: &Group, name: &Name, ids: &mut Ids) -> Result<Change, Refused> {
+    let volume = idle_volume(group, name.as_str())?;
+    match volume.state() {
+        VolumeState::Clean => {}
+        VolumeState::Active | VolumeState::Sync => return Err(refuse::release_started(name)),
+        VolumeState::NeedSync | VolumeState::Empty => return Err(refuse::release_unclean(name)),
+    }
+    if !volume.snapshots.is_empty() {
+        return Err(refuse::volume_related("release.related", name, &group.snapshot_names(volume)));
+    }
+    if volume.origin.is_some() {
+        return Err(refuse::volume_related("release.related", name, &[name]));
+    }
+    if let Some(undo) = volume.undos.first() {
+        return Err(refuse::release_undo(name, &undo.archive.short_id()));
+    }
+    if let Some(plex) = volume.plexes.iter().find(|plex| plex.state() != PlexState::Clean) {
+        return Err(refuse::release_plex(name, plex));
+    }
+    let uuid = volume.uuid;
+    let mut draft = Draft::new(group, ids);
+    for plex in &mut draft.volume(uuid)?.plexes {
+        if plex.medium.kind == MediumKind::Made {
+            plex.medium.kind = MediumKind::Foreign;
+        }
+    }
+    draft.drop_volume(uuid)?;
     draft.finish()
 }
 

@@ -98,10 +98,10 @@ fn check_fit(group: &Group, record: &Volume, to: u64) -> Result<(), Refused> {
         VolumeState::Empty => return Err(refuse::volume_state(record, VolumeEvent::Start)),
     }
     if !record.snapshots.is_empty() {
-        return Err(refuse::resize_related(name, &group.snapshot_names(record)));
+        return Err(refuse::volume_related("resize.related", name, &group.snapshot_names(record)));
     }
     if record.origin.is_some() {
-        return Err(refuse::resize_related(name, &[name]));
+        return Err(refuse::volume_related("resize.related", name, &[name]));
     }
     if let Some(undo) = record.undos.first() {
         return Err(refuse::resize_undo(name, &undo.archive.short_id()));

@@ -1,0 +1,183 @@
+//! Data that are there already: an image or a disk becomes a volume without a copy, and a volume becomes plain images again.
+//!
+//! A plex has the volume's bytes from its first on, so both come down to the labels behind them. A file gets room for these by
+//! becoming longer, and loses it again; a disk has it or has not.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::base::limits::MIB;
+use crate::base::units::human_bytes;
+use crate::base::{Errno, Kind, Refusal, Refused};
+use crate::catalog::filesystem::{Content, content};
+use crate::control::reply::Released;
+use crate::control::words::{DataPath, Init};
+use crate::control::{Reply, request};
+use crate::device::Host;
+use crate::ring::{Allocation, MediaKind, Opening};
+use crate::state::change;
+use crate::state::{MediumKind, MediumPath, medium_bytes, refuse};
+
+use super::machine::{Machine, OpenMedium, Ring};
+use super::media::medium_path;
+use super::owner::{Owner, system};
+use super::server::Answer;
+
+impl<M: Machine> Owner<M> {
+    /// Make a volume whose only plex is what stands at a path, as it is.
+    pub(super) async fn adopt_existing(
+        self: &Rc<Self>,
+        request: request::Adopt,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
+        let path = medium_path(&request.path)?;
+        if let Some(plex) = self.carried_by(path.as_path()).await
+            && let Some(group) = self.group_of_plex(plex)
+            && let Some((_, plex)) = group.record().plex_by_id(plex)
+        {
+            return Err(refuse::medium_in_use(&path, plex.name()));
+        }
+        self.refuse_volume_below(&path).await?;
+        // Before a file is made longer for a name that another has.
+        if let Ok(group) = self.group(&request.group)
+            && group.record().is_taken(request.volume.as_str())
+        {
+            return Err(refuse::name_taken(&request.volume, &group.name));
+        }
+        let medium = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        let (before, kind) = (medium.length(), medium.kind());
+        let length = self.adopted_length(&path, &medium, request.length_bytes).await?;
+        refuse::check_length(length)?;
+        if kind == MediaKind::File {
+            // What is there already was allocated by whoever made it, or was not.
+            self.machine.enlarge(&medium, medium_bytes(length), Allocation::Full).await?;
+        }
+        // The making opens it anew, and would meet this lock.
+        drop(medium);
+        let make = request::Make {
+            group: request.group,
+            volume: request.volume,
+            length_bytes: length,
+            nmirror: 1,
+            media: Vec::new(),
+            plexes: vec![request.path],
+            sparse: false,
+            region: None,
+            init: Init::Active,
+            data: DataPath::Auto,
+            // What it holds is wanted.
+            force: true,
+        };
+        let made = self.make(make, answer).await;
+        if made.is_err() && kind == MediaKind::File {
+            self.cut_back(&path, before).await;
+        }
+        made
+    }
+
+    /// How many bytes of `medium` a volume is to have.
+    async fn adopted_length(
+        self: &Rc<Self>,
+        path: &MediumPath,
+        medium: &M::Medium,
+        asked: Option<u64>,
+    ) -> Result<u64, Refused> {
+        let (has, unit) = (medium.length(), u64::from(medium.block_size()));
+        let (kind, read) = (medium.kind(), medium.clone());
+        let holds = self.keepers.run(move |host| async move { content(&host.open(&read)).await });
+        let holds =
+            holds.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(path, "cannot be read", errno))?;
+        let reaches = match holds {
+            Content::Ext { bytes } | Content::Xfs { bytes } => Some(bytes),
+            Content::Other(_) | Content::Unknown => None,
+        };
+        let length = match (asked, kind) {
+            (Some(length), _) => length,
+            (None, MediaKind::File) => has,
+            // As much as leaves room for the labels.
+            (None, MediaKind::Disk) => has.saturating_sub(medium_bytes(0)) / MIB * MIB,
+        };
+        if length % unit != 0 {
+            let more = length.next_multiple_of(unit) - length;
+            return Err(Refusal::new(
+                Kind::Usage,
+                "adopt.uneven",
+                path,
+                format!("{length} bytes are not a whole number of blocks of {unit} bytes"),
+                format!("make it longer by {more} bytes first: truncate -s +{more}"),
+            ));
+        }
+        if kind == MediaKind::Disk && asked.is_none() && reaches.is_none() {
+            return Err(Refusal::new(
+                Kind::Medium,
+                "adopt.unknown",
+                path,
+                "it is not known how far what it holds reaches, and labels are written behind that",
+                format!("say how much of it is in use, at most {length} bytes: --length SIZE"),
+            ));
+        }
+        if asked.is_some_and(|asked| asked > has) {
+            return Err(Refusal::new(
+                Kind::Usage,
+                "adopt.length",
+                path,
+                format!("it has {has} bytes, fewer than {length}"),
+                "name a length that it has",
+            ));
+        }
+        match reaches {
+            Some(reaches) if reaches > length => {
+                let fits = human_bytes(length);
+                let way_out = match holds {
+                    Content::Ext { .. } => {
+                        format!("make it smaller by {} bytes first, with resize2fs", reaches - length)
+                    }
+                    _ => "an XFS does not become smaller: copy it to a larger disk".to_owned(),
+                };
+                Err(Refusal::new(
+                    Kind::NoSpace,
+                    "adopt.no-room",
+                    path,
+                    format!(
+                        "its file system reaches to byte {reaches}, and {fits} ({length} bytes) can be the volume's"
+                    ),
+                    way_out,
+                ))
+            }
+            _ => Ok(length),
+        }
+    }
+
+    /// Have the file at `path` be `bytes` long again. What fails leaves zeroes behind the data, which hurt nobody.
+    async fn cut_back(self: &Rc<Self>, path: &MediumPath, bytes: u64) {
+        let opened = self.machine.open(path.as_path(), Opening::WRITE).await;
+        let cut = match opened {
+            Ok(medium) => self.machine.shorten(&medium, bytes).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cut {
+            tracing::warn!("{error}: zeroes stay behind its data");
+        }
+    }
+
+    /// Give a volume up, whose plexes stay as plain images of it.
+    pub(super) async fn release_images(self: &Rc<Self>, request: request::Release) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let _alone = self.alone_with(&group, &request.volume).await?;
+        let record = group.record();
+        let volume = record.volume(request.volume.as_str())?;
+        let (length, name) = (volume.length(), volume.name().clone());
+        let media: Vec<(MediumPath, MediumKind)> =
+            volume.plexes().iter().map(|plex| (plex.medium().path.clone(), plex.medium().kind)).collect();
+        self.transact(&group, |group, ids| change::release_volume(group, &name, ids)).await?;
+        self.close_media(volume);
+        for (path, kind) in &media {
+            if *kind != MediumKind::Block {
+                self.cut_back(path, length).await;
+            }
+        }
+        tracing::info!(volume = %name, "released: its plexes are plain images");
+        let images: Vec<PathBuf> = media.iter().map(|(path, _)| path.as_path().to_owned()).collect();
+        Ok(Reply::Released(Released { volume: name, images, length_bytes: length }))
+    }
+}

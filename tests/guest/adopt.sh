@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Data that are there already: an image and a disk become volumes without a copy, are mirrored and cut like others, and are plain
+# images again in the end.
+# smoke
+# timeout: 300
+. "$(dirname "$0")/cleave.sh"
+
+need_module ext4 loop
+start_daemon
+
+# refused CODE PATTERN WORD...: and nothing is changed.
+refused() {
+    local code=$1 pattern=$2 said status=0
+    shift 2
+    said=$(timeout -k 2 30 "$@" 2>&1) || status=$?
+    assert_eq "$code" "$status" "the status of '$*', which said '$said'"
+    grep -qE -- "$pattern" <<<"$said" || die "'$*' said '$said', not what matches '$pattern'"
+    (($(wc -l <<<"$said") == 1)) || die "'$*' said more than a line: $said"
+}
+
+# An image in a file, with what a backup knows of it.
+truncate -s 80M image
+step 60 mkfs.ext4 -q -F image
+mounted image mnt -o loop
+head -c 8M /dev/urandom >mnt/file
+sum=$(sha256sum <mnt/file)
+step 30 umount mnt
+before=$(sha256sum <image)
+image=$PWD/image
+
+truncate -s 5000001 odd
+refused 1 'whole number of blocks.*truncate -s \+[0-9]+' cleave adopt odd "$PWD/odd"
+refused 65 'no such file or disk' cleave adopt v "$PWD/nosuch"
+truncate -s 512K small
+refused 1 'the smallest volume' cleave adopt v "$PWD/small"
+assert_eq $((512 << 10)) "$(stat -c %s small)" "the length of what was refused"
+refused 1 'it has 83886080 bytes, fewer than' cleave adopt v "$image" --length 81m
+refused 64 'its file system reaches to byte 83886080' cleave adopt v "$image" --length 79m
+assert_eq "$before" "$(sha256sum <image)" "the image after refusals"
+
+step 60 cleave adopt v "$image"
+refused 65 'carries plex v-01' cleave adopt w "$image"
+step 30 cleave -q make taken 16m
+truncate -s 8M other
+refused 12 'exists' cleave adopt taken "$PWD/other"
+assert_eq $((8 << 20)) "$(stat -c %s other)" "the length of what was refused"
+assert_eq "$before" "$(sha256sum </dev/vx/rdsk/v)" "the volume"
+step 60 fsck.ext4 -fn "$(device_of v)" >/dev/null
+mount_volume v mnt
+assert_eq "$sum" "$(sha256sum <mnt/file)" "a file on the volume"
+
+# It is a volume like others.
+step 60 cleave -q mirror v
+step 60 cleave -q snapstart v
+step 60 cleave -q snapshot v tmp
+echo later >mnt/later
+step 30 umount mnt
+refused 25 'released while it is stopped.*cleave stop v' cleave release v
+step 30 cleave -q stop v
+refused 20 'tmp keep to it.*snapclear tmp' cleave release v
+step 30 cleave -q start v
+step 60 cleave -q rm -f tmp
+assert_equal_plexes v 2
+now=$(sha256sum </dev/vx/rdsk/v)
+step 30 cleave -q stop v
+said=$(step 30 cleave --json release v)
+mapfile -t images < <(jq -r '.images[]' <<<"$said")
+assert_eq 2 "${#images[@]}" "the number of images"
+assert_eq "$image" "${images[0]}" "the first image"
+for one in "${images[@]}"; do
+    assert_eq $((80 << 20)) "$(stat -c %s "$one")" "the length of $one"
+    assert_eq "$now" "$(sha256sum <"$one")" "what $one holds"
+done
+refused 11 'no such volume' cleave show v
+mounted image mnt -o loop,ro
+assert_eq later "$(<mnt/later)" "what was written to the volume"
+step 30 umount mnt
+
+# A disk that its file system fills has no room for labels, and says how much is missing; one byte less would not do.
+loop_device disk 100M --direct-io=on
+step 60 mkfs.ext4 -q -F "$device"
+missing=$({ cleave adopt d "$device" 2>&1 || true; } | sed -n 's/.*smaller by \([0-9]*\) bytes first, with resize2fs.*/\1/p')
+[[ $missing ]] || die "it is not told how much is missing: $(cleave adopt d "$device" 2>&1)"
+step 60 e2fsck -fp "$device" >/dev/null || (($? <= 1))
+step 60 resize2fs "$device" $(((104857600 - missing) / 1024))K >/dev/null 2>&1
+step 60 cleave adopt d "$device"
+step 60 fsck.ext4 -fn "$(device_of d)" >/dev/null
+mount_volume d mnt
+head -c 4M /dev/urandom >mnt/file
+sum=$(sha256sum <mnt/file)
+step 30 umount mnt
+step 30 cleave -q stop d
+step 30 cleave -q release d
+# Nothing of Cleave is left on it, so that it may be adopted anew.
+mounted "$device" mnt
+assert_eq "$sum" "$(sha256sum <mnt/file)" "a file on the disk"
+step 30 umount mnt
+assert_eq '' "$(cleaved --offline udev --medium "$device")" "what a released disk says of itself"
+# How far something unknown reaches is nobody's guess.
+step 30 dd if=/dev/urandom of="$device" bs=1M count=1 oflag=direct status=none
+refused 65 'not known how far.*--length SIZE' cleave adopt d "$device"
+step 60 cleave -q adopt d "$device" --length 64m
+grep -q '^CLEAVE_VOLUME=d$' < <(cleaved --offline udev --medium "$device") || die "an adopted disk does not say so"
+step 30 cleave -q rm -f d
+step 30 cleave -q rm -f taken
