@@ -155,10 +155,13 @@ impl Frame {
         };
         let reads = part(counts.reads, counts.read_bytes, counts.read_ms);
         let writes = part(counts.writes, counts.write_bytes, counts.write_ms);
-        let word = self.ink(Ink::of(health), &format!("{:<8}", health.to_string()));
-        // The colour takes no columns, so the line is cut without it.
-        let line = self.cut(&format!("{name:<width$}  {:<8} {reads}  {writes}  {good} of {all}", ""));
-        line.replacen(&format!("  {:<8} ", ""), &format!("  {word} "), 1)
+        let line = self
+            .cut(&format!("{name:<width$}  {:<8} {reads}  {writes}  {good} of {all}", health.to_string()));
+        // The colour takes no columns, so it comes after the cut.
+        let chars: Vec<char> = line.chars().collect();
+        let (from, to) = ((width + 2).min(chars.len()), (width + 10).min(chars.len()));
+        let part = |range: std::ops::Range<usize>| chars[range].iter().collect::<String>();
+        part(0..from) + &self.ink(Ink::of(health), &part(from..to)) + &part(to..chars.len())
     }
 
     fn strip(&self, row: &HeatRow, width: usize) -> String {
@@ -221,6 +224,25 @@ mod tests {
     fn a_shade_is_none_only_for_nothing_and_full_only_for_all() {
         let strip: String = [0, 1, 12, 13, 50, 99, 100].iter().map(|percent| shade(*percent)).collect();
         assert_eq!(strip, "·▁▁▂▄▇█");
+    }
+
+    #[test]
+    fn columns_stand_below_each_other_whatever_the_names_are() {
+        let plain = Frame { size: (200, 30), has_colours: false };
+        let counts = IoCounts { reads: 10, read_ms: 15, ..IoCounts::default() };
+        let draw =
+            |frame: &Frame, name| frame.volume(name, 20, Health::Ok, &counts, Duration::from_secs(1), (1, 2));
+        let lines = ["g/v", "group/volume-of-20by"].map(|name| draw(&plain, name));
+        assert_eq!(lines[0].find("ok"), Some(22));
+        for line in &lines {
+            assert_eq!(line.split_at(20).1, lines[0].split_at(20).1);
+        }
+        // With colours it is the same line, also where it is cut within the word.
+        for columns in [200, 30, 24, 23, 10] {
+            let plain = Frame { size: (columns, 30), has_colours: false };
+            let coloured = draw(&Frame { size: (columns, 30), has_colours: true }, "g/v");
+            assert_eq!(coloured.replace("\x1b[32m", "").replace("\x1b[0m", ""), draw(&plain, "g/v"));
+        }
     }
 
     #[test]
