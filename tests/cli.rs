@@ -296,7 +296,7 @@ cleave -g dg make v 204800 --nmirror 2 --media m1,m2 --region 128k --init zero -
 cleave make v 1g --plex /a --plex /b --sparse -f
 cleave mirror v -b --media m1
 cleave adopt v /srv/image
-cleave -g dg adopt v disk.img --length 10g
+cleave -g dg adopt v /srv/disk.img --length 10g
 cleave release v
 cleave remove-mirror v
 cleave remove-mirror v v-02

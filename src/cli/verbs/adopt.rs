@@ -11,9 +11,9 @@ use clap::Args;
 /// The words of `adopt`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is copied: the volume has the bytes that are there. Behind them two labels are written. A file
-becomes some MiB longer for that; on a disk there must be room behind its file system, and how much is
-missing is told. Unmount it first, and mount the volume from then on, by its own name.
+Nothing is copied: the volume has the bytes that are there. Behind them two labels are written. A
+file becomes some MiB longer for that; on a disk there must be room behind its file system, and how
+much is missing is told. Unmount it first, and mount the volume from then on, by its own name.
 
 cleave release gives the plain image back.")]
 pub struct AdoptArgs {
