@@ -407,7 +407,7 @@ pub(super) fn resize_plex(volume: &Name, plex: &Plex) -> Refused {
 }
 
 pub(super) fn resize_scrub(name: &Name) -> Refused {
-    let way_out = format!("wait for it, or end it: cleave scrub --stop {name}");
+    let way_out = "wait for it (cleave task watch), or end it (cleave task abort)";
     Refusal::new(Kind::Busy, "resize.scrub", name, "a scrub of it is under way", way_out)
 }
 
