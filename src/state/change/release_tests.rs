@@ -66,9 +66,8 @@ fn what_would_lose_something_is_not_released() {
     );
     let related = cut(&ready_to_cut(20), "v", Some("s"), 40);
     assert_eq!(release(&stopped(&related, "v"), "v").unwrap_err().id, "release.related");
-    let alone = started(&related, "s");
     refused(
-        release(&stopped(&alone, "s"), "s"),
+        release(&stopped(&related, "s"), "s"),
         Kind::InvalidState,
         "release.related",
         "s: it is a snapshot that keeps to its origin; give it back (cleave snapback s) or make it independent (cleave snapclear s)",
