@@ -7,7 +7,7 @@ use crate::base::{Kind, Refusal, Refused};
 use crate::catalog::{group_directories, look};
 use crate::control::reply::Forced;
 use crate::control::{Reply, request};
-use crate::daemon::links;
+use crate::daemon::{links, udev};
 use crate::export::ublk;
 use crate::state::refuse;
 
@@ -50,6 +50,9 @@ pub(super) fn force_stop(question: &Question, state: &Path) -> Result<Told, Refu
         let mut steps = vec![format!(
             "/dev/ublkb{id}, which waited for a daemon, was removed: what waited for it got EIO"
         )];
+        if let Err(error) = udev::forget(Path::new(udev::DIRECTORY), id) {
+            steps.push(format!("what udev is told of it could not be removed: {error}"));
+        }
         match links::remove(Path::new("/dev"), group.name(), volume.name()) {
             Ok(_) => steps.push("its links in /dev were removed".to_owned()),
             Err(refused) => steps.push(format!("its links in /dev could not be removed: {refused}")),
