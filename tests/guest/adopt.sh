@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Data that are there already: an image and a disk become volumes without a copy, are mirrored and cut like others, and are plain
 # images again in the end.
-# smoke
 # timeout: 300
 . "$(dirname "$0")/cleave.sh"
 

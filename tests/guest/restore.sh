@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # A volume is overwritten from its snapshot and put back again: nothing is overwritten without a way back, nobody sees what is
 # half one and half the other, whatever is killed meanwhile, and every other snapshot of the volume goes on telling the truth.
-# smoke
 # timeout: 600
 . "$(dirname "$0")/cleave.sh"
 
