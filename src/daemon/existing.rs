@@ -38,6 +38,7 @@ impl<M: Machine> Owner<M> {
             return Err(refuse::medium_in_use(&path, plex.name()));
         }
         self.refuse_volume_below(&path).await?;
+        self.refuse_looped(&path).await?;
         // Before a file is made longer for a name that another has.
         if let Ok(group) = self.group(&request.group)
             && group.record().is_taken(request.volume.as_str())

@@ -195,6 +195,10 @@ pub trait Machine: Clone + 'static {
     fn ublk_below(&self, _path: &Path) -> impl Future<Output = Option<Vec<String>>> {
         std::future::ready(None)
     }
+    /// The names of the loop devices over the file at `path`.
+    fn loops_over(&self, _path: &Path) -> impl Future<Output = Vec<String>> {
+        std::future::ready(Vec::new())
+    }
     /// What there is of a pool medium.
     fn room(&self, medium: &PoolMedium) -> impl Future<Output = Room>;
     /// Remove the file at `path` so that it stays removed; nothing happens when there is none.

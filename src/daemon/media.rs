@@ -163,6 +163,14 @@ impl<M: Machine> Owner<M> {
         }
     }
 
+    /// Refuse a file that a loop device lies over: what is written there goes past the volume, and no lock keeps it away.
+    pub(super) async fn refuse_looped(self: &Rc<Self>, path: &MediumPath) -> Result<(), Refused> {
+        match self.machine.loops_over(path.as_path()).await.first() {
+            None => Ok(()),
+            Some(name) => Err(refuse::medium_looped(path, name)),
+        }
+    }
+
     async fn allocate_one(
         self: &Rc<Self>,
         medium: PlexMedium,
@@ -175,6 +183,7 @@ impl<M: Machine> Owner<M> {
             let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
             return Ok(self.machine.create_file(path.as_path(), bytes, how).await?);
         }
+        self.refuse_looped(&path).await?;
         let taken: Vec<_> = self.media.borrow().values().map(OpenMedium::identity).collect();
         let open = self.machine.open(medium.path.as_path(), Opening::WRITE.at_least(bytes)).await?;
         if taken.contains(&open.identity()) {

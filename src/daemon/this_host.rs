@@ -315,6 +315,11 @@ impl Machine for ThisHost {
         found.await.ok().flatten()
     }
 
+    async fn loops_over(&self, path: &Path) -> Vec<String> {
+        let path = path.to_owned();
+        worker(move || crate::probe::loops_over(&path)).await
+    }
+
     async fn identity_at(&self, path: &Path) -> Option<Identity> {
         let path = path.to_owned();
         let found = worker(move || std::fs::metadata(path)).await.ok()?;

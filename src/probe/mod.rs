@@ -59,6 +59,13 @@ pub fn mounts_of(number: DeviceNumber) -> Vec<Mount> {
     View::host().mounts_of(number)
 }
 
+/// The kernel's names of the loop devices over the file at `path`: who uses one of them writes to the file, and no lock on the file
+/// keeps it from that.
+#[must_use]
+pub fn loops_over(path: &Path) -> Vec<String> {
+    View::host().loops_over(path)
+}
+
 /// When the file, directory or block device at `path` lies on a ublk device, through partitions, device-mapper, md, loop
 /// devices and file systems: the names of the devices passed, the ublk device last.
 ///

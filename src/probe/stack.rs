@@ -91,6 +91,18 @@ impl View {
         (!name.ends_with(" (deleted)")).then(|| name.into())
     }
 
+    /// The kernel's names of the loop devices over the file at `path`.
+    pub(super) fn loops_over(&self, path: &Path) -> Vec<String> {
+        let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        let Some(wanted) = identity(path) else { return Vec::new() };
+        let over = |disk: PathBuf| {
+            let number = number_in(&disk).filter(|_| disk.join("loop").exists())?;
+            let file = self.backing_file(number)?;
+            (identity(&file) == Some(wanted)).then(|| self.name(number))
+        };
+        entries(&self.sys.join("block")).into_iter().filter_map(over).collect()
+    }
+
     /// The devices that lie directly on `number`: partitions, device-mapper and md, loop devices over its node.
     pub(super) fn above(&self, number: DeviceNumber) -> Vec<DeviceNumber> {
         let directory = self.directory(number);
@@ -239,6 +251,27 @@ mod tests {
         assert!(!view.descend(number("8:0"), &mut passed));
         assert!(passed.is_empty());
         assert!(!view.descend(number("1:1"), &mut passed), "a device that sysfs does not know");
+    }
+
+    #[test]
+    fn a_loop_device_over_a_file_is_found_by_the_file_and_not_by_its_name() {
+        let (root, view) = tree();
+        let (file, other) = (root.path().join("image"), root.path().join("other"));
+        fs::write(&file, "x").unwrap();
+        fs::write(&other, "x").unwrap();
+        fs::hard_link(&file, root.path().join("link")).unwrap();
+        let devices = root.path().join("sys/devices/virtual/block");
+        fs::create_dir_all(devices.join("loop3/loop")).unwrap();
+        fs::write(devices.join("loop3/dev"), "7:3\n").unwrap();
+        fs::write(devices.join("loop3/loop/backing_file"), format!("{}\n", file.display())).unwrap();
+        symlink(devices.join("loop3"), root.path().join("sys/dev/block/7:3")).unwrap();
+        fs::create_dir_all(root.path().join("sys/block")).unwrap();
+        symlink(devices.join("loop3"), root.path().join("sys/block/loop3")).unwrap();
+        assert_eq!(view.loops_over(&file), ["loop3"]);
+        assert_eq!(view.loops_over(&root.path().join("link")), ["loop3"]);
+        assert!(
+            view.loops_over(&other).is_empty() && view.loops_over(&root.path().join("nosuch")).is_empty()
+        );
     }
 
     #[test]

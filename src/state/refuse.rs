@@ -583,6 +583,14 @@ pub fn medium_on_volume(path: &MediumPath, volume: &Name, passed: &str) -> Refus
     Refusal::new(Kind::Medium, "medium.on-volume", path, reason, "choose a place that is on no volume")
 }
 
+/// `medium.looped`: the loop device `name` lies over the file.
+#[must_use]
+pub fn medium_looped(path: &MediumPath, name: &str) -> Refused {
+    let reason = format!("loop device {name} lies over it, and who uses that writes past the volume");
+    let way_out = format!("unmount it, and detach it if it stays: losetup -d /dev/{name}");
+    Refusal::new(Kind::Open, "medium.looped", path, reason, way_out)
+}
+
 /// `medium.twice`: one medium is named or listed twice.
 pub fn medium_twice(path: &MediumPath) -> Refused {
     Refusal::new(Kind::Usage, "medium.twice", path, "named twice", "name each medium once")

@@ -23,9 +23,15 @@ step 60 mkfs.ext4 -q -F image
 mounted image mnt -o loop
 head -c 8M /dev/urandom >mnt/file
 sum=$(sha256sum <mnt/file)
-step 30 umount mnt
-before=$(sha256sum <image)
 image=$PWD/image
+# While it is mounted by a loop device somebody else writes to it.
+refused 31 'loop device loop[0-9]+ lies over it' cleave adopt v "$image"
+refused 31 'loop device loop[0-9]+ lies over it' cleave make v 64m --plex "$image" -f
+step 30 umount mnt
+gone_loop() { [[ -z $(losetup -j "$image") ]]; }
+wait_for 10 gone_loop
+before=$(sha256sum <image)
+assert_eq $((80 << 20)) "$(stat -c %s image)" "the length of what was refused"
 
 truncate -s 5000001 odd
 refused 1 'whole number of blocks.*truncate -s \+[0-9]+' cleave adopt odd "$PWD/odd"
