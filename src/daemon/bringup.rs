@@ -112,7 +112,9 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn noted(&self, medium: &M::Medium, plex: &Plex) -> Option<Noted> {
         match plex.medium().kind {
             MediumKind::Block => None,
-            MediumKind::Made | MediumKind::Foreign => self.machine.look(medium.path()).await,
+            MediumKind::Made | MediumKind::Foreign | MediumKind::Image => {
+                self.machine.look(medium.path()).await
+            }
         }
     }
 

@@ -3,20 +3,20 @@
 //! A plex has the volume's bytes from its first on, so both come down to the labels behind them. A file gets room for these by
 //! becoming longer, and loses it again; a disk has it or has not.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::base::limits::MIB;
 use crate::base::units::human_bytes;
-use crate::base::{Errno, Kind, Refusal, Refused};
+use crate::base::zero::is_zero;
+use crate::base::{ByteRange, Errno, Kind, Refusal, Refused};
 use crate::catalog::filesystem::{Content, content};
 use crate::control::reply::Released;
 use crate::control::words::{DataPath, Init};
 use crate::control::{Reply, request};
-use crate::device::Host;
+use crate::device::{BlockDevice, Host, OwnedBuffer, Request};
 use crate::ring::{Allocation, MediaKind, Opening};
 use crate::state::change;
-use crate::state::{MediumKind, MediumPath, medium_bytes, refuse};
+use crate::state::{MediumKind, MediumPath, PlexMedium, medium_bytes, refuse};
 
 use super::machine::{Machine, OpenMedium, Ring};
 use super::media::medium_path;
@@ -161,6 +161,37 @@ impl<M: Machine> Owner<M> {
         }
     }
 
+    /// Have the file of a released volume of `length` bytes end behind these, where nothing but room for labels stands there, and
+    /// that is empty: somebody's own file may have had more, and another may stand at its path by now.
+    pub(super) async fn cut_image(self: &Rc<Self>, medium: &PlexMedium, length: u64) {
+        let size = self.machine.look(medium.path.as_path()).await.map(|found| found.size);
+        if medium.kind != MediumKind::Image || size != Some(medium_bytes(length)) {
+            return;
+        }
+        let cut = async {
+            let open = self.machine.open(medium.path.as_path(), Opening::WRITE).await?;
+            let room = ByteRange::new(length, medium_bytes(length) - length);
+            let read = open.clone();
+            let empty = self.movers.run(move |host| async move { is_empty(&host.open(&read), room).await });
+            let empty = empty.await.unwrap_or(Err(Errno::IO));
+            if !empty.map_err(|errno| system(&medium.path, "cannot be read", errno))? {
+                let reason = "what lies behind the volume is not its labels' empty room";
+                return Err(Refusal::new(
+                    Kind::Medium,
+                    "release.not-empty",
+                    &medium.path,
+                    reason,
+                    "look at it",
+                ));
+            }
+            self.machine.shorten(&open, length).await?;
+            Ok(())
+        };
+        if let Err(refused) = cut.await {
+            tracing::warn!("{refused}: it stays longer than the volume was");
+        }
+    }
+
     /// Give a volume up, whose plexes stay as plain images of it.
     pub(super) async fn release_images(self: &Rc<Self>, request: request::Release) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
@@ -168,17 +199,22 @@ impl<M: Machine> Owner<M> {
         let record = group.record();
         let volume = record.volume(request.volume.as_str())?;
         let (length, name) = (volume.length(), volume.name().clone());
-        let media: Vec<(MediumPath, MediumKind)> =
-            volume.plexes().iter().map(|plex| (plex.medium().path.clone(), plex.medium().kind)).collect();
+        let images = volume.plexes().iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
+        // What is freed with that, labels and the room for them, is freed at the next start where the daemon dies here.
         self.transact(&group, |group, ids| change::release_volume(group, &name, ids)).await?;
-        self.close_media(volume);
-        for (path, kind) in &media {
-            if *kind != MediumKind::Block {
-                self.cut_back(path, length).await;
-            }
-        }
         tracing::info!(volume = %name, "released: its plexes are plain images");
-        let images: Vec<PathBuf> = media.iter().map(|(path, _)| path.as_path().to_owned()).collect();
         Ok(Reply::Released(Released { volume: name, images, length_bytes: length }))
     }
+}
+
+/// Whether `range` of `device` reads as zero.
+async fn is_empty<D: BlockDevice>(device: &D, range: ByteRange) -> Result<bool, Errno> {
+    for piece in range.pieces(MIB) {
+        let buffer = OwnedBuffer::zeroed(piece.length as usize);
+        device.submit(Request::Read { offset: piece.offset, buffer: buffer.clone().into() }).await?;
+        if !buffer.with_bytes(is_zero) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -120,7 +120,9 @@ impl<M: Machine> Owner<M> {
         let mut gone = Vec::new();
         for one in leaving {
             self.forget_counts(one.plex).await;
-            if self.look_and_release(one.plex, &one.medium, one.length).await {
+            let freed = self.look_and_release(one.plex, &one.medium, one.length).await;
+            self.cut_image(&one.medium, one.length).await;
+            if freed {
                 gone.push(one.plex);
             }
         }
@@ -173,6 +175,12 @@ impl<M: Machine> Owner<M> {
     /// Free the medium of a plex that was given up just now: a file that Cleave made is removed, any other medium loses
     /// Cleave's labels. False when that has to be tried again at the next start.
     pub(super) async fn release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        let freed = self.free(plex, medium, length).await;
+        self.cut_image(medium, length).await;
+        freed
+    }
+
+    async fn free(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
         self.labelled.borrow_mut().remove(&plex);
         self.forget_counts(plex).await;
         let open = self.media.borrow_mut().remove(&plex);
@@ -207,13 +215,13 @@ impl<M: Machine> Owner<M> {
                     None => self.look_and_release(plex, medium, length).await,
                 }
             }
-            (Some(open), MediumKind::Foreign | MediumKind::Block) => {
+            (Some(open), MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
                 if !unlabelled {
                     self.erase_within_limit(plex, open, length).await;
                 }
                 true
             }
-            (None, MediumKind::Foreign | MediumKind::Block) => {
+            (None, MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
                 self.look_and_release(plex, medium, length).await
             }
         }
@@ -237,8 +245,11 @@ impl<M: Machine> Owner<M> {
             (Remains::Nothing | Remains::Labelled(_) | Remains::Blank, MediumKind::Made) => {
                 self.remove_file(medium.path.as_path()).await
             }
-            (Remains::Nothing | Remains::Blank, MediumKind::Foreign | MediumKind::Block) => true,
-            (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Block) => {
+            (
+                Remains::Nothing | Remains::Blank,
+                MediumKind::Foreign | MediumKind::Image | MediumKind::Block,
+            ) => true,
+            (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
                 self.erase_within_limit(plex, open, length).await;
                 true
             }

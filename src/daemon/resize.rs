@@ -367,7 +367,7 @@ impl<M: Machine> Owner<M> {
         // A file of ours is as long as it must be; others may be longer.
         let fitting = match plex.medium().kind {
             MediumKind::Made => medium.length().min(medium_bytes(length)),
-            MediumKind::Foreign | MediumKind::Block => medium.length(),
+            MediumKind::Foreign | MediumKind::Image | MediumKind::Block => medium.length(),
         };
         if resizing.stage == ResizeStage::Recorded && length < stale {
             // Data until now, perhaps with another plex's label among them.

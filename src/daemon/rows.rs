@@ -287,7 +287,9 @@ fn fault(plex: &Plex) -> Option<String> {
 fn medium_of(record: &Group, plex: &Plex) -> Option<Name> {
     let path = plex.medium().path.as_path();
     let on: Option<PathBuf> = match plex.medium().kind {
-        state::MediumKind::Made | state::MediumKind::Foreign => path.parent().map(Path::to_owned),
+        state::MediumKind::Made | state::MediumKind::Foreign | state::MediumKind::Image => {
+            path.parent().map(Path::to_owned)
+        }
         state::MediumKind::Block => Some(path.to_owned()),
     };
     let position = record.media().iter().position(|medium| Some(medium.path.as_path()) == on.as_deref())?;

@@ -121,6 +121,8 @@ pub enum MediumKind {
     Made,
     /// A file that was there before; it is left when the plex goes.
     Foreign,
+    /// A file of a volume that is released, whoever made it: it is left when the plex goes, without the room for labels.
+    Image,
     /// A block device; it is left when the plex goes.
     Block,
 }

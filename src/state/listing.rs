@@ -85,7 +85,9 @@ fn subdisk_row(volume: &Volume, plex: &Plex) -> Row {
     let path = &plex.medium().path;
     let disk = match plex.medium().kind {
         MediumKind::Block => path.file_name(),
-        MediumKind::Made | MediumKind::Foreign => path.as_str().rsplit('/').nth(1).unwrap_or_default(),
+        MediumKind::Made | MediumKind::Foreign | MediumKind::Image => {
+            path.as_str().rsplit('/').nth(1).unwrap_or_default()
+        }
     };
     let name = format!("{}-sd", plex.name());
     let length = (volume.length() / SECTOR_BYTES).to_string();

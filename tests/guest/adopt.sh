@@ -81,6 +81,24 @@ mounted image mnt -o loop,ro
 assert_eq later "$(<mnt/later)" "what was written to the volume"
 step 30 umount mnt
 
+# Killed in a release, it is a volume still, or a plain image as soon as a daemon has come up again.
+released=0
+for hundredth in 1 2 3 4 5 6 7 8; do
+    step 60 cleave -q adopt k "$image"
+    step 30 cleave -q stop k
+    cleave release k >/dev/null 2>&1 &
+    asked=$!
+    sleep "0.0$hundredth"
+    kill_daemon
+    { wait $asked || true; } 2>/dev/null
+    spawn_daemon
+    daemon_answers
+    if cleave show k >/dev/null 2>&1; then step 30 cleave -q release k; else released=$((released + 1)); fi
+    assert_eq $((80 << 20)) "$(stat -c %s "$image")" "the length of the image after kill $hundredth"
+    assert_eq "$now" "$(sha256sum <"$image")" "what the image holds after kill $hundredth"
+done
+echo "killed 8 times, released by then: $released"
+
 # A disk that its file system fills has no room for labels, and says how much is missing; one byte less would not do.
 loop_device disk 100M --direct-io=on
 step 60 mkfs.ext4 -q -F "$device"

@@ -55,7 +55,7 @@ fn move_to(plex: &mut Plex, carrier: &Carrier) {
     plex.medium.kind = match (carrier.block, plex.medium.kind) {
         (true, _) => MediumKind::Block,
         (false, MediumKind::Made) => MediumKind::Made,
-        (false, MediumKind::Foreign | MediumKind::Block) => MediumKind::Foreign,
+        (false, MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => MediumKind::Foreign,
     };
 }
 

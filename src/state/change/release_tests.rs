@@ -25,7 +25,7 @@ fn rule_21_a_released_volume_leaves_its_plexes_where_they_are() {
     let released = release(&group, "v").unwrap();
     assert_eq!(released.group.volume("v").unwrap_err().id, "volume.unknown");
     // What removes files that Cleave made is told that these are not its own any more, now and after a crash.
-    let kept = |medium: &crate::state::PlexMedium| medium.kind == MediumKind::Foreign;
+    let kept = |medium: &crate::state::PlexMedium| medium.kind == MediumKind::Image;
     let freed: Vec<_> = released
         .after_commit
         .iter()

@@ -73,8 +73,9 @@ pub fn release_volume(group: &Group, name: &Name, ids: &mut Ids) -> Result<Chang
     let uuid = volume.uuid;
     let mut draft = Draft::new(group, ids);
     for plex in &mut draft.volume(uuid)?.plexes {
-        if plex.medium.kind == MediumKind::Made {
-            plex.medium.kind = MediumKind::Foreign;
+        match plex.medium.kind {
+            MediumKind::Made | MediumKind::Foreign => plex.medium.kind = MediumKind::Image,
+            MediumKind::Image | MediumKind::Block => {}
         }
     }
     draft.drop_volume(uuid)?;
