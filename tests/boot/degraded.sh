@@ -3,7 +3,8 @@
 # what carries data stays.
 . "$(dirname "$0")/lib.sh"
 
-calm_boot -1
+# The stage before this one killed the daemon.
+calm_boot -1 "cleaved.service: Failed with result 'signal'."
 for dir in v x; do
     mountpoint -q /srv/$dir || die "/srv/$dir is not mounted: $(journalctl -b -u cleaved -n 20 -o cat --no-pager)"
     (cd /srv/$dir && sha256sum --quiet -c sum) || die "/srv/$dir has other data"

@@ -11,10 +11,11 @@ by_uuid() { basename "$(readlink -f "/dev/disk/by-uuid/$1")"; }
 # settled: udev has nothing to do.
 settled() { step 60 udevadm settle --timeout=50; }
 
-# calm_boot BOOT: that boot's units all came up and went down in their time.
+# calm_boot BOOT [LINE]: that boot's units all came up and went down in their time, but for what LINE says.
 calm_boot() {
     local said
     said=$(journalctl -b "$1" -t systemd -o cat --no-pager | grep -E 'Timed out|timed out|Failed (un)?mounting|Dependency failed|Failed with result' || true)
+    said=$(grep -vxF -- "${2:-none}" <<<"$said" || true)
     [[ -z $said ]] || die "boot $1 was not calm: $said"
 }
 
