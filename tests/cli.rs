@@ -10,7 +10,7 @@ use cleave::control::reply::{
 };
 use cleave::control::row::{
     DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, RestoringRow, Row,
-    SnapshotOf, SnapshotRow, StatsRow, TaskRow, UndoRow, VolumeRow,
+    SnapshotOf, SnapshotRow, SpaceRow, StatsRow, TaskRow, UndoRow, VolumeRow,
 };
 use cleave::control::words::{
     DataPath, Grade, Health, KernelState, PlexMode, PlexState, ReadPolicy, TaskKind, TaskState, VolumeState,
@@ -343,10 +343,13 @@ cleave snapshot v
 cleave snapshot v tmp
 cleave snapshot v tmp -o consistency=crash
 cleave snapshot v=a w=b x
+cleave snapshot v tmp -o consistency=app --pre rest --post go-on --hook-timeout 5
 cleave snapshot -o name=S%d-%v v w
 cleave snapabort v
 cleave snapback tmp
 cleave snapback tmp --all
+cleave snapback tmp --dry-run
+cleave snapabort v --explain
 cleave restore tmp
 cleave restore tmp --all --no-safety -b
 cleave restore tmp --keep --rate 50m
@@ -402,6 +405,7 @@ vxassist snapshot v w x
 vxassist -o name=SNAP%v-%d snapshot v w
 vxassist -o allvols,consistency=crash snapshot
 vxassist snapshot v tmp nmirror=2
+vxassist -o consistency=app snapshot v tmp pre=rest post=go-on
 vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
 vxassist -o allplexes snapback tmp
@@ -545,6 +549,10 @@ vxassist snapwait v nmirror=x
 vxassist -o allplexs snapback tmp
 vxassist -o allplexes snapback tmp nmirror=2
 vxassist -o nosafety snapback tmp
+vxassist -o consistency=app snapshot v tmp post=go-on
+cleave snapshot v -o consistency=app
+cleave snapshot v --pre x --hook-timeout 0
+cleave list --dry-run
 cleave restore
 cleave restore tmp --keep --all
 cleave restore tmp --dry-run -b
@@ -1073,7 +1081,7 @@ fn top_shows_rates_maps_tasks_and_events_of_all_groups() {
 fn commands_of_vxvm_are_silent_when_they_succeed() {
     for (line, rows, reply) in answered_lines() {
         let vx = match line {
-            "make v 1g -n 2" => "vx vxassist make v 1g nmirror=2",
+            "make v 1g -n 2" => "vx vxassist -b make v 1g nmirror=2",
             "mirror v" => "vx vxassist mirror v",
             "snapstart v -b" => "vx vxassist -b snapstart v",
             "snapwait v" => "vx vxassist snapwait v",
@@ -1163,6 +1171,12 @@ fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
             Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
             Row::Plex(plex("vol", 2, PlexState::Stale, PlexMode::WriteOnly, length)),
             Row::Health(HealthRow { group: name("default"), volume: name("vol"), health, reasons }),
+            Row::Space(SpaceRow {
+                directories: vec!["/state".into(), "/m".into(), "/n".into()],
+                free_bytes: 1 << 30,
+                promised_bytes: 20 << 30,
+                warning: Some("that is too much".to_owned()),
+            }),
             Row::Happened(happening(What::PlexLost, "left its volume", Some(PlexState::Stale))),
         ]
     };
@@ -1177,6 +1191,7 @@ degraded: 0 of 1 volumes are well
 GROUP    VOLUME  HEALTH    STATE   PLEXES  DEVICE
 default  vol     degraded  ACTIVE  1 of 2  /dev/ublkb0
 default/vol: plex vol-02 is STALE\\u{a}
+/state, /m, and 1 more: 1 GiB free, sparse plexes may still take 20 GiB: that is too much
 last events (UTC):
 2023-11-14 22:13:20 error   plex.lost vol-02: left its volume; see to it
 ";

@@ -15,6 +15,7 @@
 pub mod answer;
 pub mod archive;
 pub mod args;
+pub mod hooks;
 pub mod offline;
 pub mod plan;
 pub mod progress;
@@ -72,6 +73,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Ask { requests, watch, show } => {
             show(session::ask(options, &requests, watch, &mut progress)?)
         }
+        Action::Hooked(work) => work.run(options, &mut progress),
         Action::Anyway { request, verb, words, show } => {
             match session::ask(options, std::slice::from_ref(&request), Watch::Progress, &mut progress) {
                 Ok(mut answers) => show(answers.remove(0)),

@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::archive::ArchiveWork;
+use super::hooks::HookedWork;
 use super::session::Answered;
 use super::verbs::daemon::UpgradeWork;
 use super::verbs::doctor::DoctorWork;
@@ -94,6 +95,8 @@ pub enum Action {
         /// How the answers are shown.
         show: Show,
     },
+    /// Ask the daemon, between two commands.
+    Hooked(HookedWork),
     /// Ask the daemon, or, when nobody answers, `cleaved` without the daemon.
     Anyway {
         /// The request.
@@ -152,7 +155,9 @@ impl Action {
     pub fn requests(&self) -> &[Request] {
         match self {
             Self::Ask { requests, .. } => requests,
-            Self::Anyway { request, .. } => std::slice::from_ref(request),
+            Self::Hooked(HookedWork { request, .. }) | Self::Anyway { request, .. } => {
+                std::slice::from_ref(request)
+            }
             Self::Upgrade(work) => std::slice::from_ref(&work.request),
             Self::Stat(work) => std::slice::from_ref(&work.request),
             Self::Top(work) => &work.requests,
@@ -176,6 +181,11 @@ impl std::fmt::Debug for Action {
                 .field("request", request)
                 .field("verb", verb)
                 .field("words", words)
+                .finish_non_exhaustive(),
+            Self::Hooked(work) => f
+                .debug_struct("Hooked")
+                .field("hooks", &work.hooks)
+                .field("request", &work.request)
                 .finish_non_exhaustive(),
             Self::Dump(words) => f.debug_tuple("Dump").field(words).finish(),
             Self::Upgrade(work) => f.debug_tuple("Upgrade").field(work).finish(),

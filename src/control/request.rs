@@ -129,6 +129,9 @@ pub enum Request {
     ForceStop(ForceStop),
     /// Gives the daemon's place to another binary. Answer: [`Changed`](super::Reply::Changed), before it does.
     Upgrade(Upgrade),
+    /// Tells what a request that overwrites or gives something up would do, and does nothing. Answer: foreseen rows,
+    /// [`Changed`](super::Reply::Changed).
+    Explain(Box<Request>),
     /// What happened. Answer: a row for each, [`Listed`](super::Reply::Listed); when it follows, no end.
     Events(Events),
     /// What volumes were asked for. Answer: a row for each, [`Listed`](super::Reply::Listed).
@@ -193,6 +196,7 @@ impl Request {
             Self::Overview(_) => "overview",
             Self::ForceStop(_) => "force-stop",
             Self::Upgrade(_) => "upgrade",
+            Self::Explain(_) => "explain",
             Self::Events(_) => "events",
             Self::Stats(_) => "stats",
             Self::Heat(_) => "heat",
@@ -224,6 +228,8 @@ impl Request {
             | Self::Status => Access::Read,
             // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
             Self::Verify(_) => Access::Change,
+            // It looks into media.
+            Self::Explain(_) => Access::Change,
             Self::GroupCreate(_)
             | Self::GroupDestroy(_)
             | Self::GroupImport(_)

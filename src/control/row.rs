@@ -22,6 +22,8 @@ pub enum Row {
     Plex(PlexRow),
     /// How the volume before it is.
     Health(HealthRow),
+    /// What is free below state directories and media.
+    Space(SpaceRow),
     /// What a volume was asked for.
     Stats(StatsRow),
     /// Where a map of a volume has its marks.
@@ -32,6 +34,8 @@ pub enum Row {
     Snapshot(SnapshotRow),
     /// What a restore is about to overwrite.
     Restoring(RestoringRow),
+    /// What a request would come to.
+    Foreseen(ForeseenRow),
     /// An undo archive.
     Undo(UndoRow),
     /// A place where plexes differ.
@@ -69,6 +73,16 @@ pub struct RestoringRow {
     pub archive: Option<PathBuf>,
 }
 
+/// One of the things that a request would come to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeseenRow {
+    /// A volume, a plex, or the path of a medium.
+    pub object: String,
+    /// What becomes of it.
+    pub text: String,
+}
+
 /// An undo archive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +118,21 @@ pub struct GroupRow {
     pub volumes: u64,
     /// Generation of its configuration.
     pub generation: u64,
+}
+
+/// A file system below state directories and media of groups.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceRow {
+    /// The directories on it.
+    pub directories: Vec<PathBuf>,
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Bytes that sparse plexes in these directories may still take.
+    pub promised_bytes: u64,
+    /// What to do, where that is far more than there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// A medium.

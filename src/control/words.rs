@@ -143,6 +143,8 @@ words! {
         Crash = "crash",
         /// The file system is frozen first when it is mounted.
         Fs = "fs",
+        /// The caller has brought an application to rest, and a mounted file system is frozen too.
+        App = "app",
     }
 }
 
@@ -153,7 +155,7 @@ words! {
         Crash = "crash",
         /// The mounted file system was frozen, or none was mounted and nothing had it open.
         Fs = "fs",
-        /// The application agreed.
+        /// An application was at rest, and a mounted file system frozen.
         App = "app",
     }
 }

@@ -119,6 +119,17 @@ pub enum Standing {
 /// Between two looks at files that cannot be watched. One that was cut off is found by the next read or write of it anyway.
 pub const UNWATCHED: Duration = Duration::from_secs(5);
 
+/// What is free on a file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// What tells file systems apart.
+    pub device: u64,
+    /// Bytes free.
+    pub free: u64,
+    /// Bytes that files have and have not taken yet.
+    pub promised: u64,
+}
+
 /// What the daemon stands on. Cheap to clone; clones are the same one.
 pub trait Machine: Clone + 'static {
     /// A ring thread.
@@ -198,6 +209,10 @@ pub trait Machine: Clone + 'static {
     /// The names of the loop devices over the file at `path`.
     fn loops_over(&self, _path: &Path) -> impl Future<Output = Vec<String>> {
         std::future::ready(Vec::new())
+    }
+    /// What is free below `directory`, and what the sparse `files` may still take of it; none where that cannot be seen.
+    fn usage(&self, _directory: &Path, _files: Vec<PathBuf>) -> impl Future<Output = Option<Usage>> {
+        std::future::ready(None)
     }
     /// What there is of a pool medium.
     fn room(&self, medium: &PoolMedium) -> impl Future<Output = Room>;

@@ -145,20 +145,11 @@ impl<M: Machine> Owner<M> {
         self.refuse_data_path(&request.volume, Some(data)).await?;
         refuse::check_length(request.length_bytes)?;
         let group = self.group_or_default(&request.group).await?;
-        let wanted = Wanted {
-            volume: &request.volume,
-            length: request.length_bytes,
-            count: request.nmirror,
-            media: &request.media,
-            plexes: &request.plexes,
-            sparse: request.sparse,
-            force: request.force,
-        };
         // The nearest reason first: a name that is taken is no question of room.
         if group.record().is_taken(request.volume.as_str()) {
             return Err(refuse::name_taken(&request.volume, &group.name));
         }
-        let sites = self.sites(&group, &wanted).await?;
+        let sites = self.sites(&group, &Wanted::to_make(&request)).await?;
         let args = MakeArgs {
             name: request.volume.as_str(),
             length: request.length_bytes,
@@ -361,16 +352,7 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn mirror(self: &Rc<Self>, request: request::Mirror) -> Result<Reply, Refused> {
         let began = self.machine.now();
         let group = self.group(&request.group)?;
-        let length = group.record().volume(request.volume.as_str())?.length();
-        let wanted = Wanted {
-            volume: &request.volume,
-            length,
-            count: request.nmirror,
-            media: &request.media,
-            plexes: &request.plexes,
-            sparse: request.sparse,
-            force: request.force,
-        };
+        let wanted = Wanted::to_mirror(&request, group.record().volume(request.volume.as_str())?.length());
         let (plexes, jobs) = self
             .add_plexes(&group, &wanted, Added::Mirrors, limits(request.bytes_per_second, request.latency_us))
             .await?;
@@ -384,6 +366,21 @@ impl<M: Machine> Owner<M> {
         let group = self.group(&request.group)?;
         let _alone = self.alone_with(&group, &request.volume).await?;
         let record = group.record();
+        let (volume, plex) = Self::mirror_to_remove(&record, &request)?;
+        let name = plex.name().clone();
+        self.transact(&group, |group, ids| {
+            change::remove_plex(group, request.volume.as_str(), name.as_str(), ids)
+        })
+        .await?;
+        let freed_bytes = freed_bytes(&group.record(), volume, [plex]);
+        Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes, lost_bytes: 0 }))
+    }
+
+    /// The plex that is named, or the last mirror.
+    pub(super) fn mirror_to_remove<'a>(
+        record: &'a Group,
+        request: &request::RemoveMirror,
+    ) -> Result<(&'a Volume, &'a Plex), Refused> {
         let volume = record.volume(request.volume.as_str())?;
         let plex = match &request.plex {
             Some(name) => volume.plex(name.as_str())?,
@@ -394,13 +391,7 @@ impl<M: Machine> Owner<M> {
                 .find(|plex| plex.purpose() == crate::state::Purpose::Mirror)
                 .ok_or_else(|| refuse::no_plexes(volume.name()))?,
         };
-        let name = plex.name().clone();
-        self.transact(&group, |group, ids| {
-            change::remove_plex(group, request.volume.as_str(), name.as_str(), ids)
-        })
-        .await?;
-        let freed_bytes = freed_bytes(&group.record(), volume, [plex]);
-        Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes, lost_bytes: 0 }))
+        Ok((volume, plex))
     }
 
     pub(super) async fn remove(self: &Rc<Self>, request: request::Remove) -> Result<Reply, Refused> {

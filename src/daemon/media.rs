@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::base::limits::MAX_DISCARD_BYTES;
 use crate::base::{ByteRange, Errno, Name, Refused, Uuid};
+use crate::control::request;
 use crate::device::{BlockDevice, Durability, Host, Request, Space};
 use crate::ring::{Allocation, MediaKind, Opening};
 use crate::state::change::{Effect, Made, Site};
@@ -24,6 +25,60 @@ pub(super) struct Wanted<'a> {
     pub(super) plexes: &'a [PathBuf],
     pub(super) sparse: bool,
     pub(super) force: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// The plexes of a volume to be made.
+    pub(super) fn to_make(request: &'a request::Make) -> Self {
+        Self {
+            volume: &request.volume,
+            length: request.length_bytes,
+            count: request.nmirror,
+            media: &request.media,
+            plexes: &request.plexes,
+            sparse: request.sparse,
+            force: request.force,
+        }
+    }
+
+    /// Mirrors of a volume of `length` bytes.
+    pub(super) fn to_mirror(request: &'a request::Mirror, length: u64) -> Self {
+        Self {
+            volume: &request.volume,
+            length,
+            count: request.nmirror,
+            media: &request.media,
+            plexes: &request.plexes,
+            sparse: request.sparse,
+            force: request.force,
+        }
+    }
+
+    /// Snapshot mirrors of a volume of `length` bytes.
+    pub(super) fn to_snapstart(request: &'a request::SnapStart, length: u64) -> Self {
+        Self {
+            volume: &request.volume,
+            length,
+            count: request.nmirror,
+            media: &request.media,
+            plexes: &request.plexes,
+            sparse: request.sparse,
+            force: request.force,
+        }
+    }
+
+    /// A plex in the place of another of `volume`, which has `length` bytes.
+    pub(super) fn to_replace(request: &'a request::PlexReplace, volume: &'a Name, length: u64) -> Self {
+        Self {
+            volume,
+            length,
+            count: 1,
+            media: &request.media,
+            plexes: request.path.as_slice(),
+            sparse: request.sparse,
+            force: request.force,
+        }
+    }
 }
 
 impl<M: Machine> Owner<M> {
@@ -183,11 +238,22 @@ impl<M: Machine> Owner<M> {
             let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
             return Ok(self.machine.create_file(path.as_path(), bytes, how).await?);
         }
-        self.refuse_looped(&path).await?;
+        self.open_existing(&medium, bytes, force).await
+    }
+
+    /// Open what is there for a plex of `bytes`.
+    pub(super) async fn open_existing(
+        self: &Rc<Self>,
+        medium: &PlexMedium,
+        bytes: u64,
+        force: bool,
+    ) -> Result<M::Medium, Refused> {
+        let path = &medium.path;
+        self.refuse_looped(path).await?;
         let taken: Vec<_> = self.media.borrow().values().map(OpenMedium::identity).collect();
-        let open = self.machine.open(medium.path.as_path(), Opening::WRITE.at_least(bytes)).await?;
+        let open = self.machine.open(path.as_path(), Opening::WRITE.at_least(bytes)).await?;
         if taken.contains(&open.identity()) {
-            return Err(refuse::medium_twice(&path));
+            return Err(refuse::medium_twice(path));
         }
         if !force {
             self.refuse_foreign(&open).await?;

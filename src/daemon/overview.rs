@@ -42,6 +42,15 @@ impl<M: Machine> Owner<M> {
                 }
             }
         }
+        // What one volume is asked after for has nothing to do with the others' media.
+        if request.volume.is_none() {
+            for row in self.space().await {
+                if row.warning.is_some() {
+                    worst = worst.and(Health::Degraded);
+                }
+                answer.row(Row::Space(row)).await;
+            }
+        }
         if let (Some(name), false) = (&request.volume, found) {
             let group = request.group.clone().unwrap_or_else(request::default_group);
             return Err(refuse::volume_unknown(name.as_str(), &group));

@@ -171,6 +171,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) waiting: WaitingGroups,
     /// What could not be taken over.
     pub(super) recovery: Recovery,
+    /// What is free below the groups.
+    pub(super) space: super::space::Space,
     /// Somebody asked the daemon to end.
     pub ending: tokio::sync::Notify,
 }
@@ -229,6 +231,7 @@ impl<M: Machine> Owner<M> {
             successor: Default::default(),
             waiting: WaitingGroups::default(),
             recovery: Recovery::default(),
+            space: super::space::Space::default(),
             ending: tokio::sync::Notify::new(),
             stirred: tokio::sync::Notify::new(),
             machine,

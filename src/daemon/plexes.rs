@@ -42,7 +42,11 @@ pub(super) fn put_in_force<M: Machine>(live: &Live<M>, settings: &Settings) {
 
 impl<M: Machine> Owner<M> {
     /// The volume that has the plex called `name`: its name, its identity, the plex's.
-    fn named_plex(&self, group: &GroupHandle<M>, name: &Name) -> Result<(Name, Uuid, Uuid), Refused> {
+    pub(super) fn named_plex(
+        &self,
+        group: &GroupHandle<M>,
+        name: &Name,
+    ) -> Result<(Name, Uuid, Uuid), Refused> {
         let record = group.record();
         let (volume, plex) = record.plex(name.as_str())?;
         Ok((volume.name().clone(), volume.uuid(), plex.uuid()))
@@ -332,16 +336,7 @@ impl<M: Machine> Owner<M> {
         let (volume, uuid, _) = self.named_plex(&group, &request.plex)?;
         let alone = self.alone([uuid]).await;
         let length = group.record().volume(volume.as_str())?.length();
-        let plexes: Vec<_> = request.path.into_iter().collect();
-        let wanted = Wanted {
-            volume: &volume,
-            length,
-            count: 1,
-            media: &request.media,
-            plexes: &plexes,
-            sparse: request.sparse,
-            force: request.force,
-        };
+        let wanted = Wanted::to_replace(&request, &volume, length);
         let sites = self.sites(&group, &wanted).await?;
         let site = sites.into_iter().next().ok_or_else(|| refuse::no_plexes(&volume))?;
         let names = (volume.as_str(), request.plex.as_str());

@@ -54,7 +54,7 @@ impl<M: Machine> Owner<M> {
             Some(live) if length == before => self.end_resize(&group, live).await?,
             Some(live) => self.grow_started(&group, live, length).await?,
             None if volume.state().is_started() => {
-                return Err(system(volume.name(), "its device is not served", Errno::GONE));
+                return Err(not_served(volume));
             }
             None if length == before && volume.resizing().is_none() => {}
             None => self.resize_stopped(&group, uuid, length, request.force).await?,
@@ -75,14 +75,43 @@ impl<M: Machine> Owner<M> {
         }))
     }
 
-    /// A volume that runs becomes longer under whoever uses it.
-    async fn grow_started(
+    /// The length that `request` asks for, where it can be had.
+    pub(super) async fn may_resize(
         self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        request: &request::Resize,
+    ) -> Result<u64, Refused> {
+        group.is_settled()?;
+        let record = group.record();
+        let volume = record.volume(request.volume.as_str())?;
+        let length = wanted(volume, request.length)?;
+        refuse::check_length(length)?;
+        if length == volume.length() {
+            return Ok(length);
+        }
+        match self.live(volume.uuid()) {
+            Some(live) => self.may_grow_started(group, &live, length).await?,
+            None if volume.state().is_started() => return Err(not_served(volume)),
+            None => {
+                let found = self.look_at_media(group, volume.uuid(), false).await;
+                let may = match &found {
+                    Ok(media) => self.may_resize_at_rest(&record, volume, length, request.force, media).await,
+                    Err(refused) => Err(refused.clone()),
+                };
+                self.close_media(volume);
+                may?;
+            }
+        }
+        Ok(length)
+    }
+
+    async fn may_grow_started(
+        &self,
         group: &Rc<GroupHandle<M>>,
         live: &Rc<Live<M>>,
         length: u64,
     ) -> Result<(), Refused> {
-        let (name, uuid) = (&live.name, live.volume.shape().uuid);
+        let name = &live.name;
         change::resize_begin(&group.record(), name.as_str(), length)?;
         let offline = || {
             format!(
@@ -104,6 +133,18 @@ impl<M: Machine> Owner<M> {
             let way_out = "wait for it, or end it: cleave task list";
             return Err(Refusal::new(Kind::Busy, "resize.task", name, reason, way_out));
         }
+        Ok(())
+    }
+
+    /// A volume that runs becomes longer under whoever uses it.
+    async fn grow_started(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        live: &Rc<Live<M>>,
+        length: u64,
+    ) -> Result<(), Refused> {
+        let (name, uuid) = (&live.name, live.volume.shape().uuid);
+        self.may_grow_started(group, live, length).await?;
         self.transact(group, |group, _| change::resize_begin(group, name.as_str(), length)).await?;
         FaultPoint::ResizeBegun.reached();
         if let Err(refused) = self.get_ready(group, uuid, length).await {
@@ -183,6 +224,36 @@ impl<M: Machine> Owner<M> {
         outcome
     }
 
+    async fn may_resize_at_rest(
+        self: &Rc<Self>,
+        record: &Group,
+        volume: &Volume,
+        length: u64,
+        force: bool,
+        media: &[(Uuid, Presence)],
+    ) -> Result<(), Refused> {
+        let name = volume.name().as_str();
+        change::resize_begin(record, name, length)?;
+        // What keeps it from being started keeps it from this too.
+        let args = StartArgs { volume: name, media, source: None, unix_s: self.unix_seconds() };
+        change::start(record, &args, &mut self.dice()?)?;
+        for (plex, presence) in media {
+            let why = match presence {
+                Presence::Present(_) | Presence::Doubted(_) => continue,
+                Presence::Missing(why) | Presence::Behind(why) => why,
+            };
+            let name =
+                volume.plex_by_id(*plex).map_or_else(|| plex.to_string(), |plex| plex.name().to_string());
+            let reason = format!("{why}: the length changes only while all plexes are there");
+            let way_out = "see to its medium, or remove it: cleave remove-mirror";
+            return Err(Refusal::new(Kind::Medium, "resize.medium", name, reason, way_out));
+        }
+        if length < volume.length() {
+            self.refuse_loss(volume, length, force).await?;
+        }
+        Ok(())
+    }
+
     async fn resize_at_rest(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
@@ -197,25 +268,8 @@ impl<M: Machine> Owner<M> {
         if length == volume.length() {
             return Ok(());
         }
-        change::resize_begin(&record, name, length)?;
-        // What keeps it from being started keeps it from this too.
-        let args = StartArgs { volume: name, media, source: None, unix_s: self.unix_seconds() };
-        change::start(&record, &args, &mut self.dice()?)?;
-        for (plex, presence) in media {
-            let why = match presence {
-                Presence::Present(_) | Presence::Doubted(_) => continue,
-                Presence::Missing(why) | Presence::Behind(why) => why,
-            };
-            let name =
-                volume.plex_by_id(*plex).map_or_else(|| plex.to_string(), |plex| plex.name().to_string());
-            let reason = format!("{why}: the length changes only while all plexes are there");
-            let way_out = "see to its medium, or remove it: cleave remove-mirror";
-            return Err(Refusal::new(Kind::Medium, "resize.medium", name, reason, way_out));
-        }
+        self.may_resize_at_rest(&record, volume, length, force, media).await?;
         let shorter = length < volume.length();
-        if shorter {
-            self.refuse_loss(volume, length, force).await?;
-        }
         self.transact(group, |group, _| change::resize_begin(group, name, length)).await?;
         FaultPoint::ResizeBegun.reached();
         let recorded = match shorter {
@@ -478,6 +532,10 @@ fn wanted(volume: &Volume, length: Length) -> Result<u64, Refused> {
             }
         },
     }
+}
+
+fn not_served(volume: &Volume) -> Refused {
+    system(volume.name(), "its device is not served", Errno::GONE)
 }
 
 /// A refusal after the new length was recorded.

@@ -278,7 +278,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Who has the device of `volume` open.
-    async fn who_has(self: &Rc<Self>, volume: Uuid) -> Vec<String> {
+    pub(super) async fn who_has(self: &Rc<Self>, volume: Uuid) -> Vec<String> {
         match self.live(volume) {
             Some(live) => self.holders(&live).await,
             None => Vec::new(),

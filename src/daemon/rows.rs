@@ -344,6 +344,7 @@ pub const fn grade(grade: state::Grade) -> words::Grade {
     match grade {
         state::Grade::Crash => words::Grade::Crash,
         state::Grade::Fs => words::Grade::Fs,
+        state::Grade::App => words::Grade::App,
     }
 }
 
@@ -423,7 +424,7 @@ mod tests {
             assert_eq!(volume_state(state).word(), state.word());
             assert_eq!(kernel_state(state.kernel()).word(), state.kernel().to_string());
         }
-        for model in [state::Grade::Crash, state::Grade::Fs] {
+        for model in [state::Grade::Crash, state::Grade::Fs, state::Grade::App] {
             assert_eq!(grade(model).word(), model.to_string());
         }
         let modes = [DataMode::Copy, DataMode::Zero].map(data_path);

@@ -111,6 +111,7 @@ impl<M: Machine> Service for Owner<M> {
             Request::Stats(request) => self.stats(request, &answer).await,
             Request::Adopt(request) => self.adopt_existing(request, &answer).await,
             Request::Release(request) => self.release_images(request).await,
+            Request::Explain(request) => self.explain(*request, &answer).await,
             Request::Heat(request) => self.heat(request, &answer).await,
             Request::Status => self.status(&answer).await,
             Request::Shutdown(request) => self.shutdown(request, peer).await,

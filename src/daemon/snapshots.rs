@@ -11,7 +11,7 @@ use crate::control::words::{Consistency, TaskKind};
 use crate::control::{Event, Reply, Row, request};
 use crate::device::{BlockDevice, Host, Request};
 use crate::state::change::{self, CutFacts, CutTarget, Presence, SnapbackArgs};
-use crate::state::{Grade, Group, MediumKind, PlexState, VolumeState, refuse};
+use crate::state::{Grade, Group, MediumKind, PlexState, Volume, VolumeState, refuse};
 use crate::volume::Route;
 use crate::volume::cut::Swap;
 use crate::volume::map_file::Ending;
@@ -66,15 +66,7 @@ impl<M: Machine> Owner<M> {
         let began = self.machine.now();
         let group = self.group(&request.group)?;
         let length = group.record().volume(request.volume.as_str())?.length();
-        let wanted = Wanted {
-            volume: &request.volume,
-            length,
-            count: request.nmirror,
-            media: &request.media,
-            plexes: &request.plexes,
-            sparse: request.sparse,
-            force: request.force,
-        };
+        let wanted = Wanted::to_snapstart(&request, length);
         let (plexes, jobs) = self
             .add_plexes(
                 &group,
@@ -164,6 +156,19 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn snapclear(self: &Rc<Self>, request: request::SnapClear) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
         let record = group.record();
+        let snapshot = Self::snapshot_to_clear(&record, &request)?;
+        let origin = record.link_of(snapshot.uuid()).map(|(origin, _)| origin.uuid());
+        let _alone = self.alone(origin.into_iter().chain([snapshot.uuid()])).await;
+        let name = snapshot.name().as_str();
+        self.transact(&group, |group, ids| change::snapclear(group, name, ids)).await?;
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    /// The snapshot volume of the relation that is to end.
+    pub(super) fn snapshot_to_clear<'a>(
+        record: &'a Group,
+        request: &request::SnapClear,
+    ) -> Result<&'a Volume, Refused> {
         let mut snapshot = record.volume(request.snapshot.as_str())?;
         if let Some(other) = &request.other {
             let other = record.volume(other.as_str())?;
@@ -176,11 +181,7 @@ impl<M: Machine> Owner<M> {
                 return Err(refuse::snapshot_of_another(snapshot.name(), origin.name()));
             }
         }
-        let origin = record.link_of(snapshot.uuid()).map(|(origin, _)| origin.uuid());
-        let _alone = self.alone(origin.into_iter().chain([snapshot.uuid()])).await;
-        let name = snapshot.name().as_str();
-        self.transact(&group, |group, ids| change::snapclear(group, name, ids)).await?;
-        Ok(Reply::Changed(Changed { changed: true }))
+        Ok(snapshot)
     }
 
     /// Break SNAPDONE mirrors off, of all volumes at one instant (ordering rules 11 and 12).
@@ -331,7 +332,8 @@ impl<M: Machine> Owner<M> {
         cutting: &mut [Cutting<M>],
     ) -> Result<Taken, Refused> {
         let frozen = match consistency {
-            Consistency::Fs => Some(self.freeze(cutting).await?),
+            Consistency::Fs => Some(self.freeze(cutting, Grade::Fs).await?),
+            Consistency::App => Some(self.freeze(cutting, Grade::App).await?),
             Consistency::Crash => None,
         };
         FaultPoint::CutFrozen.reached();
@@ -369,13 +371,15 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Freeze the file systems of all volumes of the set together, so that none stays frozen while another is written out.
-    async fn freeze(self: &Rc<Self>, cutting: &mut [Cutting<M>]) -> Result<M::Frozen, Refused> {
+    /// `best` is the grade that this gives.
+    async fn freeze(self: &Rc<Self>, cutting: &mut [Cutting<M>], best: Grade) -> Result<M::Frozen, Refused> {
         for one in cutting.iter_mut() {
             let Some(number) = one.live.number.get() else { continue };
             one.mounts = self.machine.mounts(number).await?;
-            // Where nobody has it open, what stands on it is as consistent as who closed it left it.
-            if !one.mounts.is_empty() || self.holders(&one.live).await.is_empty() {
-                one.grade = Grade::Fs;
+            // Where nobody has it open, what stands on it is as consistent as who closed it left it; and an application at rest
+            // may have it open without a file system.
+            if best == Grade::App || !one.mounts.is_empty() || self.holders(&one.live).await.is_empty() {
+                one.grade = best;
             }
         }
         loop {
@@ -660,7 +664,7 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Refuse a snapback before its snapshot volume is stopped for it.
-    fn check_snapback(
+    pub(super) fn check_snapback(
         &self,
         record: &Group,
         request: &request::SnapBack,

@@ -26,7 +26,7 @@ use crate::state::{Noted, PoolMedium};
 use crate::volume::{Volume, VolumeQueue};
 
 use super::freeze::{self, FreezeSet};
-use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED};
+use super::machine::{Living, Machine, OpenMedium, Ring, Shown, Standing, UNWATCHED, Usage};
 use super::owner::system;
 use super::startup::RUN_DIRECTORY;
 use super::udev::{self, Entry};
@@ -346,6 +346,25 @@ impl Machine for ThisHost {
     async fn room(&self, medium: &PoolMedium) -> Room {
         let medium = medium.clone();
         worker(move || crate::catalog::files::room(medium.path.as_path(), medium.block)).await
+    }
+
+    async fn usage(&self, directory: &Path, files: Vec<PathBuf>) -> Option<Usage> {
+        let directory = directory.to_owned();
+        worker(move || {
+            let device = rustix::fs::stat(&directory).ok()?.st_dev;
+            let seen = rustix::fs::statvfs(&directory).ok()?;
+            let untaken = |file: &PathBuf| {
+                let stat = rustix::fs::stat(file).ok()?;
+                Some(
+                    stat.st_size
+                        .unsigned_abs()
+                        .saturating_sub(stat.st_blocks.unsigned_abs().saturating_mul(512)),
+                )
+            };
+            let promised = files.iter().filter_map(untaken).sum();
+            Some(Usage { device, free: seen.f_bavail.saturating_mul(seen.f_frsize), promised })
+        })
+        .await
     }
 
     async fn remove_durably(&self, path: &Path) -> io::Result<()> {

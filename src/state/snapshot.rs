@@ -13,6 +13,8 @@ pub enum Grade {
     Crash,
     /// The file system was frozen at the cut, so it is clean without a replay.
     Fs,
+    /// An application brought itself to rest before the cut, as who asked for it said, and its file system was frozen.
+    App,
 }
 
 impl fmt::Display for Grade {
@@ -20,6 +22,7 @@ impl fmt::Display for Grade {
         f.pad(match self {
             Self::Crash => "crash",
             Self::Fs => "fs",
+            Self::App => "app",
         })
     }
 }

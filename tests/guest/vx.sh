@@ -9,7 +9,8 @@ for number in 0 1; do
     disks[number]=$device
 done
 step 60 vxassist make v 64m nmirror=2 "${disks[@]}"
-step 60 cleave -q task watch
+assert_eq 'ACTIVE 0' "$(cleave --json show v | jq -r '.volumes[0].state') $(cleave --json task list | jq '[.tasks[] | select(.state == "running")] | length')" \
+    'the volume when make has returned, and the tasks at work on it'
 node=$(device_of v)
 content() { dd if="$(device_of "$1")" bs=1M iflag=direct status=none; }
 column() { vxprint -q -p -t "$1" | awk '{print $'"$2"'}'; }

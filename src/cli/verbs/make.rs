@@ -1,13 +1,15 @@
 //! `cleave make`: makes a volume and starts it.
 
+use super::dry_run::DryRunArgs;
 use super::placement::PlacementArgs;
+use super::task;
 use crate::base::units::human_bytes;
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, clean, volume_json, volumes};
-use crate::cli::plan::{Action, Options};
+use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::session::Answered;
 use crate::cli::words;
-use crate::control::request::Make;
+use crate::control::request::{Make, TaskWatch};
 use crate::control::words::{DataPath, Init};
 use crate::control::{Reply, Request};
 use clap::Args;
@@ -35,6 +37,8 @@ pub struct MakeArgs {
     /// How data travel: auto, copy through memory of the daemon, or zero, from the requests' own pages; see cleave set --help
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = ["auto", "copy", "zero"])]
     data: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl MakeArgs {
@@ -58,7 +62,7 @@ impl MakeArgs {
             data: DataPath::from_word(&self.data).expect("clap has checked the word"),
             force: placement.force,
         };
-        Ok(Action::ask(Request::Make(request), show))
+        Ok(self.dry_run.over(Action::ask(Request::Make(request), show)))
     }
 }
 
@@ -93,6 +97,19 @@ pub(in crate::cli) fn show(answered: Answered) -> Result<Answer, Refused> {
     }
     text.push('\n');
     Ok(Answer::done(json!({ "volume": volume_json(volume), "task": made.task }), text))
+}
+
+/// Makes a volume as VxVM does: returns when its plexes are equal.
+pub(in crate::cli) fn until_equal(request: Make) -> Action {
+    let (group, volume) = (request.group.clone(), Some(request.volume.clone()));
+    let watch = Request::TaskWatch(TaskWatch { task: None, group, volume });
+    let show = |answers: Vec<Answered>| {
+        let [made, ended] = <[Answered; 2]>::try_from(answers).map_err(|_| Answered::unfitting())?;
+        let Answer { failures, .. } = task::watched(&ended)?;
+        Ok(Answer { failures, ..show(made)? })
+    };
+    let requests = vec![Request::Make(request), watch];
+    Action::Ask { requests, watch: Watch::Progress, show: Box::new(show) }
 }
 
 /// `count` things, in words.

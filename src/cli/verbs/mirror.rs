@@ -1,6 +1,7 @@
 //! `cleave mirror`: adds mirrors to a volume.
 
 use super::copying::CopyingArgs;
+use super::dry_run::DryRunArgs;
 use super::placement::PlacementArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
@@ -25,6 +26,8 @@ pub struct MirrorArgs {
     placement: PlacementArgs,
     #[command(flatten)]
     copying: CopyingArgs,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl MirrorArgs {
@@ -47,7 +50,9 @@ impl MirrorArgs {
             background: self.copying.background,
             force: placement.force,
         };
-        Ok(Action::ask(Request::Mirror(request), |answered| attached(&answered, "in step")))
+        Ok(self
+            .dry_run
+            .over(Action::ask(Request::Mirror(request), |answered| attached(&answered, "in step"))))
     }
 }
 

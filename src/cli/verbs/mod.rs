@@ -5,6 +5,7 @@ pub mod completions;
 pub mod copying;
 pub mod daemon;
 pub mod doctor;
+pub mod dry_run;
 pub mod dump;
 pub mod events;
 pub mod force_stop;

@@ -1,6 +1,7 @@
 //! `cleave plex`: takes single plexes out of a volume and in again, and replaces them.
 
 use super::copying::CopyingArgs;
+use super::dry_run::DryRunArgs;
 use super::group::changed;
 use super::mirror::attached;
 use crate::base::Refused;
@@ -62,6 +63,8 @@ pub struct ReplaceArgs {
     /// Use a device even if it carries a foreign file system
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl PlexVerb {
@@ -114,7 +117,8 @@ impl PlexVerb {
                     force: args.force,
                 };
                 let ready = format!("in the place of {}", args.old);
-                Action::ask(Request::PlexReplace(request), move |answered| attached(&answered, &ready))
+                let replace = Request::PlexReplace(request);
+                args.dry_run.over(Action::ask(replace, move |answered| attached(&answered, &ready)))
             }
         })
     }

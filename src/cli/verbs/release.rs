@@ -1,5 +1,6 @@
 //! `cleave release`: gives a volume up, whose plexes stay as plain images.
 
+use super::dry_run::DryRunArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
 use crate::cli::answer::{Answer, clean, to_json};
@@ -19,6 +20,8 @@ nothing is lost but the maps.")]
 pub struct ReleaseArgs {
     /// The volume
     volume: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl ReleaseArgs {
@@ -28,7 +31,7 @@ impl ReleaseArgs {
     /// Those of names.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let request = Release { group: options.group(), volume: words::name(&self.volume)? };
-        Ok(Action::ask(Request::Release(request), |answered| released(&answered)))
+        Ok(self.dry_run.over(Action::ask(Request::Release(request), |answered| released(&answered))))
     }
 }
 

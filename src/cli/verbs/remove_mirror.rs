@@ -1,5 +1,6 @@
 //! `cleave remove-mirror`: removes a plex of a mirrored volume.
 
+use super::dry_run::DryRunArgs;
 use super::rm::removed;
 use crate::base::Refused;
 use crate::cli::plan::{Action, Options};
@@ -15,6 +16,8 @@ pub struct RemoveMirrorArgs {
     volume: String,
     /// The plex [default: the newest]
     plex: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl RemoveMirrorArgs {
@@ -28,6 +31,6 @@ impl RemoveMirrorArgs {
             volume: words::name(&self.volume)?,
             plex: self.plex.as_deref().map(words::name).transpose()?,
         };
-        Ok(Action::ask(Request::RemoveMirror(request), |answered| removed(&answered)))
+        Ok(self.dry_run.over(Action::ask(Request::RemoveMirror(request), |answered| removed(&answered))))
     }
 }

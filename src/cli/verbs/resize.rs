@@ -1,5 +1,6 @@
 //! `cleave resize`: a volume becomes longer or shorter. `vxassist` grows and shrinks by the same request.
 
+use super::dry_run::DryRunArgs;
 use crate::base::units::human_bytes;
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, to_json};
@@ -30,6 +31,8 @@ pub struct ResizeArgs {
     /// Cut off what nobody knows: where it cannot be told how far the content reaches
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl ResizeArgs {
@@ -43,7 +46,7 @@ impl ResizeArgs {
             (None, Some(less)) => Length::ShrinkBy(words::size(less)?),
             (None, None) => Length::To(words::size(&self.size)?),
         };
-        action(options, &self.volume, length, self.force)
+        Ok(self.dry_run.over(action(options, &self.volume, length, self.force)?))
     }
 }
 

@@ -25,7 +25,7 @@ pub struct OverwritingArgs {
     #[arg(short, long)]
     pub background: bool,
     /// Tell what would be overwritten, and change nothing
-    #[arg(long, conflicts_with = "background")]
+    #[arg(long, visible_alias = "explain", conflicts_with = "background")]
     pub dry_run: bool,
 }
 

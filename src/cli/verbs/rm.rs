@@ -1,5 +1,6 @@
 //! `cleave rm`: removes a volume with its plexes.
 
+use super::dry_run::DryRunArgs;
 use super::make::count;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
@@ -21,6 +22,8 @@ pub struct RmArgs {
     /// Stop a started volume first
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl RmArgs {
@@ -32,7 +35,7 @@ impl RmArgs {
         let requests = words::names(&self.objects)?.into_iter().map(|object| {
             Request::Remove(Remove { group: options.group(), object, recursive: true, force: self.force })
         });
-        Ok(Action::ask_each(requests.collect(), |answered| removed(&answered)))
+        Ok(self.dry_run.over(Action::ask_each(requests.collect(), |answered| removed(&answered))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cleave snapabort`: removes snapshot mirrors that are not broken off.
 
+use super::dry_run::DryRunArgs;
 use super::rm::removed;
 use crate::base::Refused;
 use crate::cli::plan::{Action, Options};
@@ -16,6 +17,8 @@ pub struct SnapAbortArgs {
     /// How many snapshot mirrors are removed, one that is still copied first
     #[arg(short, long, value_name = "N", default_value = "1")]
     nmirror: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl SnapAbortArgs {
@@ -29,6 +32,6 @@ impl SnapAbortArgs {
             volume: words::name(&self.volume)?,
             nmirror: words::plex_count(&self.nmirror)?,
         };
-        Ok(Action::ask(Request::SnapAbort(request), |answered| removed(&answered)))
+        Ok(self.dry_run.over(Action::ask(Request::SnapAbort(request), |answered| removed(&answered))))
     }
 }

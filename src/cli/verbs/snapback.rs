@@ -1,6 +1,7 @@
 //! `cleave snapback`: gives plexes of a snapshot volume back.
 
 use super::copying::CopyingArgs;
+use super::dry_run::DryRunArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
 use crate::cli::answer::{Answer, to_json};
@@ -26,6 +27,8 @@ pub struct SnapBackArgs {
     all: bool,
     #[command(flatten)]
     copying: CopyingArgs,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl SnapBackArgs {
@@ -43,7 +46,7 @@ impl SnapBackArgs {
             latency_us: self.copying.latency()?,
             background: self.copying.background,
         };
-        Ok(Action::ask(Request::SnapBack(request), |answered| show(&answered)))
+        Ok(self.dry_run.over(Action::ask(Request::SnapBack(request), |answered| show(&answered))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cleave snapclear`: ends the relation of a snapshot to its origin.
 
+use super::dry_run::DryRunArgs;
 use super::group::changed;
 use crate::base::{Name, Refused};
 use crate::cli::plan::{Action, Options};
@@ -16,6 +17,8 @@ possible after it.")]
 pub struct SnapClearArgs {
     /// The snapshot volume
     snapshot: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl SnapClearArgs {
@@ -24,7 +27,7 @@ impl SnapClearArgs {
     /// # Errors
     /// Those of names.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
-        Ok(clear(options, words::name(&self.snapshot)?, None))
+        Ok(self.dry_run.over(clear(options, words::name(&self.snapshot)?, None)))
     }
 }
 

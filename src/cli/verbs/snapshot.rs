@@ -2,6 +2,7 @@
 
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::cli::answer::{Answer, clean, to_json};
+use crate::cli::hooks::{HOOK_LIMIT_S, HookedWork, Hooks};
 use crate::cli::plan::{Action, Options};
 use crate::cli::session::Answered;
 use crate::cli::words;
@@ -23,13 +24,23 @@ pub struct SnapshotArgs {
     /// VOLUME [SNAPSHOT], or several of VOLUME or VOLUME=SNAPSHOT
     #[arg(required = true, value_name = "VOLUME")]
     volumes: Vec<String>,
-    /// consistency=crash or consistency=fs (the default: a mounted file system is frozen first); name=PATTERN, in which
+    /// consistency=crash, consistency=fs (the default: a mounted file system is frozen first) or consistency=app (an
+    /// application is at rest too, by --pre); name=PATTERN, in which
     /// %v is the volume and %d a number; allvols
     #[arg(short = 'o', value_name = "OPTION", value_delimiter = ',')]
     options: Vec<String>,
     /// How many ready snapshot mirrors of each volume are broken off
     #[arg(short, long, value_name = "N", default_value = "1")]
     nmirror: String,
+    /// A command, for a shell, that is run before the cut and brings an application to rest; nothing is cut when it fails
+    #[arg(long, value_name = "COMMAND")]
+    pre: Option<String>,
+    /// A command that has it go on; always run, with CLEAVE_RESULT=made, failed, pre-failed or unknown
+    #[arg(long, value_name = "COMMAND")]
+    post: Option<String>,
+    /// How long each of these two may take
+    #[arg(long, value_name = "SECONDS", default_value_t = HOOK_LIMIT_S, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    hook_timeout: u32,
 }
 
 /// The options behind `-o` that `snapshot` knows.
@@ -48,7 +59,7 @@ impl CutOptions {
             match word.split_once('=') {
                 Some(("consistency", grade)) => {
                     options.consistency = Consistency::from_word(grade)
-                        .ok_or_else(|| words::unknown("consistency", grade, ["crash", "fs"], help))?;
+                        .ok_or_else(|| words::unknown("consistency", grade, ["crash", "fs", "app"], help))?;
                 }
                 Some(("name", pattern)) => options.pattern = Some(checked_pattern(pattern)?),
                 None if word == "allvols" => options.all_volumes = true,
@@ -100,7 +111,7 @@ pub(in crate::cli) fn members(words: &[String], pattern: bool) -> Result<Vec<Cut
 }
 
 /// The request for a cut, with `words` for volumes.
-pub(in crate::cli) fn request(
+fn request(
     group: Name,
     volumes: &[String],
     options: CutOptions,
@@ -120,6 +131,33 @@ pub(in crate::cli) fn request(
     Ok(Request::Snapshot(Snapshot { group, members, pattern, consistency, nmirror }))
 }
 
+/// The cut of `volumes`, between `hooks`.
+pub(in crate::cli) fn action(
+    options: &Options,
+    volumes: &[String],
+    cut: CutOptions,
+    nmirror: u32,
+    hooks: Hooks,
+    help: &str,
+) -> Result<Action, Refused> {
+    // Only who runs it knows that an application is at rest.
+    if cut.consistency == Consistency::App && hooks.pre.is_none() {
+        return Err(Refusal::new(
+            Kind::Usage,
+            "hook.missing",
+            "consistency=app",
+            "needs a command that brings the application to rest",
+            "give it by --pre, and by --post the one that has it go on",
+        ));
+    }
+    let request = request(options.group(), volumes, cut, nmirror, help)?;
+    Ok(if hooks.is_empty() {
+        Action::ask(request, |answered| show(&answered))
+    } else {
+        Action::Hooked(HookedWork { hooks, request, show: Box::new(|answered| show(&answered)) })
+    })
+}
+
 impl SnapshotArgs {
     /// What the words ask for.
     ///
@@ -127,8 +165,8 @@ impl SnapshotArgs {
     /// Those of names, counts and `-o` options.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let cut = CutOptions::parse(&self.options, HELP)?;
-        let request = request(options.group(), &self.volumes, cut, words::plex_count(&self.nmirror)?, HELP)?;
-        Ok(Action::ask(request, |answered| show(&answered)))
+        let hooks = Hooks { pre: self.pre, post: self.post, limit_s: self.hook_timeout };
+        action(options, &self.volumes, cut, words::plex_count(&self.nmirror)?, hooks, HELP)
     }
 }
 

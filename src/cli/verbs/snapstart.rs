@@ -1,6 +1,7 @@
 //! `cleave snapstart`: adds a snapshot mirror and copies it.
 
 use super::copying::CopyingArgs;
+use super::dry_run::DryRunArgs;
 use super::mirror::attached;
 use super::placement::PlacementArgs;
 use crate::base::Refused;
@@ -22,6 +23,8 @@ pub struct SnapStartArgs {
     placement: PlacementArgs,
     #[command(flatten)]
     copying: CopyingArgs,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl SnapStartArgs {
@@ -44,6 +47,8 @@ impl SnapStartArgs {
             background: self.copying.background,
             force: placement.force,
         };
-        Ok(Action::ask(Request::SnapStart(request), |answered| attached(&answered, "SNAPDONE")))
+        Ok(self
+            .dry_run
+            .over(Action::ask(Request::SnapStart(request), |answered| attached(&answered, "SNAPDONE"))))
     }
 }

@@ -1,6 +1,7 @@
 //! `cleave status`: how everything is, on one screen.
 
 use super::events::{happenings, line};
+use crate::base::units::human_bytes;
 use crate::base::{Kind, Refused};
 use crate::cli::answer::{Answer, clean, table, to_json, volume_json, volumes};
 use crate::cli::plan::{Action, Options};
@@ -8,7 +9,7 @@ use crate::cli::progress::{Step, seconds};
 use crate::cli::session::Answered;
 use crate::cli::words;
 use crate::control::request::Overview;
-use crate::control::row::{HealthRow, TaskRow};
+use crate::control::row::{HealthRow, SpaceRow, TaskRow};
 use crate::control::words::{Health, PlexState};
 use crate::control::{Reply, Request, Row};
 use clap::Args;
@@ -19,6 +20,9 @@ pub const DEGRADED: u8 = 80;
 
 /// Exit code when something has failed.
 pub const FAILED: u8 = 81;
+
+/// Directories of one file system that are named.
+const SHOWN_DIRECTORIES: usize = 2;
 
 /// Last events on the screen.
 const EVENTS: u64 = 8;
@@ -59,6 +63,24 @@ impl StatusArgs {
     }
 }
 
+/// What is free somewhere, and whether what is promised of it is there.
+fn space(row: &SpaceRow) -> String {
+    let mut directories: Vec<_> = row.directories.iter().map(|path| clean(path.display())).collect();
+    if directories.len() > SHOWN_DIRECTORIES {
+        let more = directories.split_off(SHOWN_DIRECTORIES).len();
+        directories.push(format!("and {more} more"));
+    }
+    let mut text = format!("{}: {} free", directories.join(", "), human_bytes(row.free_bytes));
+    if row.promised_bytes > 0 {
+        text += &format!(", sparse plexes may still take {}", human_bytes(row.promised_bytes));
+    }
+    if let Some(warning) = &row.warning {
+        text += &format!(": {}", clean(warning));
+    }
+    text.push('\n');
+    text
+}
+
 fn show(answered: &Answered) -> Result<Answer, Refused> {
     let Reply::Overview(overview) = &answered.reply else { return Err(Answered::unfitting()) };
     let healths: Vec<&HealthRow> = answered
@@ -70,6 +92,11 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
         .rows
         .iter()
         .filter_map(|row| if let Row::Task(task) = row { Some(task) } else { None })
+        .collect();
+    let spaces: Vec<&SpaceRow> = answered
+        .rows
+        .iter()
+        .filter_map(|row| if let Row::Space(space) = row { Some(space) } else { None })
         .collect();
     let volumes = volumes(&answered.rows);
     let events = happenings(&answered.rows);
@@ -113,6 +140,9 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
             text += &format!("{}/{}: {}\n", row.group, row.volume, clean(reason));
         }
     }
+    for row in &spaces {
+        text += &space(row);
+    }
     for task in &tasks {
         text += &format!("task {}: {}\n", task.task, Step::of_task(task).line());
     }
@@ -132,6 +162,7 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
         document
     };
     json["volumes"] = volumes.iter().map(document).collect::<Value>();
+    json["space"] = to_json(&spaces);
     json["tasks"] = to_json(&tasks);
     json["events"] = to_json(&events);
     let mut answer = Answer::listing(json, text);

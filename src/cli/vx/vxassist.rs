@@ -3,6 +3,7 @@
 use super::Applet;
 use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::{Kind, Refusal, Refused};
+use crate::cli::hooks::{HOOK_LIMIT_S, Hooks};
 use crate::cli::plan::{Action, Options};
 use crate::cli::verbs::placement::Placement;
 use crate::cli::verbs::{make, mirror, resize, restore, rm, snapback, snapclear, snapprint, snapshot};
@@ -17,12 +18,13 @@ pub(super) const FLAGS: &str = "bfg:o:";
 
 pub(super) const HELP: &str = "\
 vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
-  make VOLUME LENGTH [layout=mirror] [nmirror=N] [MEDIUM|PATH ...]   make a volume and start it
+  make VOLUME LENGTH [layout=mirror] [nmirror=N] [MEDIUM|PATH ...]   make a volume, start it, make its plexes equal
   mirror VOLUME [nmirror=N] [MEDIUM|PATH ...]                        add mirrors
   snapstart VOLUME [nmirror=N] [MEDIUM|PATH ...]                     add a snapshot mirror and copy it
   snapwait VOLUME [nmirror=N]                                        wait until it is SNAPDONE
   snapshot VOLUME [SNAPVOLUME] [nmirror=N]                           break it off as a volume
   snapshot VOLUME VOLUME VOLUME ...                                  several at one cut; two need -o name=
+  snapshot ... pre=COMMAND post=COMMAND                              run before the cut, and always behind it
   snapback SNAPVOLUME [nmirror=N]                                    give its plex back
   snapabort VOLUME [nmirror=N]                                       remove a snapshot mirror
   snapclear SNAPVOLUME | snapclear VOLUME SNAPOBJECT                 end its relation to its origin
@@ -31,7 +33,7 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   shrinkto|shrinkby VOLUME LENGTH                                    make it shorter while it is stopped
   remove volume VOLUME ... | remove mirror VOLUME [PLEX]             remove a stopped volume, or a plex
   -b in the background; -f also where a foreign file system is found, or what is cut off is not known
-  -o for snapshot: consistency=crash|fs, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes,
+  -o for snapshot: consistency=crash|fs|app, name=PATTERN (%v volume, %d number), allvols; for snapback: allplexes,
      resyncfromreplica (overwrite the origin from the snapshot), nosafety (keep no undo archive then)
   more attributes of make, mirror and snapstart: alloc=MEDIUM,... sparse=yes|no
   more attributes of make: regionsize=SIZE init=sync|zero|active data=auto|copy|zero usetype=fsgen
@@ -124,7 +126,10 @@ impl Asked<'_> {
             data: DataPath::from_word(&choose("data", &["auto", "copy", "zero"])?).unwrap_or(DataPath::Auto),
             force: placement.force,
         };
-        Ok(Action::ask(Request::Make(request), make::show))
+        Ok(match self.words.has('b') {
+            true => Action::ask(Request::Make(request), make::show),
+            false => make::until_equal(request),
+        })
     }
 
     fn mirror(&self, rest: &[String]) -> Result<Action, Refused> {
@@ -169,11 +174,12 @@ impl Asked<'_> {
     }
 
     fn snapshot(&self, rest: &[String]) -> Result<Action, Refused> {
-        let (volumes, found) = attributes(rest, &["nmirror"], HELP_COMMAND)?;
+        let (volumes, found) = attributes(rest, &["nmirror", "pre", "post"], HELP_COMMAND)?;
         let nmirror = value(&found, "nmirror").map_or(Ok(1), plex_count)?;
         let cut = snapshot::CutOptions::parse(&self.words.options, HELP_COMMAND)?;
-        let request = snapshot::request(self.options.group(), &volumes, cut, nmirror, HELP_COMMAND)?;
-        Ok(Action::ask(request, |answered| snapshot::show(&answered)))
+        let command = |key| value(&found, key).map(str::to_owned);
+        let hooks = Hooks { pre: command("pre"), post: command("post"), limit_s: HOOK_LIMIT_S };
+        snapshot::action(self.options, &volumes, cut, nmirror, hooks, HELP_COMMAND)
     }
 
     fn snapback(&self, rest: &[String]) -> Result<Action, Refused> {

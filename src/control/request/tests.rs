@@ -4,7 +4,7 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 52] = [
+const ALL: [(&str, Access); 53] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
     (r#""group-list""#, Access::Read),
@@ -48,6 +48,7 @@ const ALL: [(&str, Access); 52] = [
     (r#"{"undo-list":{"group":"g"}}"#, Access::Read),
     (r#"{"undo-delete":{"group":"g","volume":"v","archive":"1a2b3c4d"}}"#, Access::Change),
     (r#"{"remove":{"group":"g","object":"v","recursive":false,"force":false}}"#, Access::Change),
+    (r#"{"explain":{"remove":{"group":"g","object":"v","recursive":false,"force":false}}}"#, Access::Change),
     // It reads whole media and holds windows of the volume: an outsider must not be able to slow it down.
     (r#"{"verify":{"group":"g","volume":"v"}}"#, Access::Change),
     (r#"{"scrub":{"group":"g","volume":"v","repair":"report","background":false}}"#, Access::Change),

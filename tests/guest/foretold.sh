@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# What --dry-run tells is what then comes, and until then nothing has changed: neither a record nor a medium.
+# timeout: 280
+. "$(dirname "$0")/cleave.sh"
+
+need_state_disk
+start_daemon
+loop_device disk 120M --direct-io=on
+disk=$device
+
+# told VERB...: what is foretold of it; nothing but that may have happened when it returns.
+told() {
+    local before
+    before=$(cleave --json list; find "$CLEAVE_TEST_STATE" -type f -printf '%p %s\n' | sort; sha256sum "$disk")
+    step 60 cleave "$@" --dry-run >foretold
+    assert_eq "nothing was changed" "$(tail -n 1 foretold)" "the end of what is told of $*"
+    assert_eq "$before" "$(cleave --json list; find "$CLEAVE_TEST_STATE" -type f -printf '%p %s\n' | sort; sha256sum "$disk")" \
+        "what is there after cleave $* --dry-run"
+}
+# tells TEXT: a line of what was foretold.
+tells() { grep -qF -- "$1" foretold || die "'$1' is not foretold: $(<foretold)"; }
+
+step 30 cleave --quiet group create default
+told make v 64m --plex "$disk"
+tells "v: is made, 64 MiB, 1 copy of it"
+tells "$disk: its first 66 MiB are overwritten"
+step 60 cleave --quiet make v 64m --nmirror 2
+assert_eq '' "$(losetup -n -O BACK-FILE -j "$disk")" 'what lies over the disk'
+step 30 mkfs.ext4 -q -F "$disk"
+expect_fail 'ext4' cleave mirror v --plex "$disk" --dry-run
+told mirror v --plex "$disk" --force
+tells "v-03: is added to v"
+told snapstart v
+tells "a file is made, 66 MiB"
+step 60 cleave --quiet snapstart v
+step 30 cleave --quiet snapshot v snap
+step 30 dd if=/dev/urandom of="$(device_of snap)" bs=64k count=3 oflag=direct status=none
+step 30 dd if=/dev/urandom of="$(device_of v)" bs=64k seek=100 count=2 oflag=direct status=none
+told snapback snap
+tells "v-03: goes from snap to v"
+tells "snap: goes"
+tells "at least 320 KiB in 5 regions are copied to it"
+tells "snap: 192 KiB changed in it since its cut are given up"
+told snapclear snap
+tells "snap: is no snapshot of v any more"
+told rm snap --force
+tells "snap: goes, with v-03"
+tells "the file is removed, 66 MiB"
+tells "snap: 192 KiB changed in it since its cut are given up"
+told remove-mirror v
+tells "v-02: goes from v"
+told plex replace v-01 "$disk" --force
+tells "v-01: goes when the new one is complete"
+# What cannot be done is not foretold.
+expect_fail 'snap' cleave resize v +1m --dry-run
+expect_fail 'it is in use|still started|stop it' cleave rm v --dry-run
+expect_fail 'no such volume' cleave rm w --dry-run
+step 60 cleave --json snapback snap >returned
+assert_eq '196608 5' "$(jq -r '"\(.lost_bytes) \(.dirty_regions)"' returned)" 'what was given up and copied, as it was foretold'
+step 30 cleave --quiet snapabort v
+if ! cleave resize v +8m --dry-run >foretold; then grep -q . foretold && die "refused, and yet something was told: $(<foretold)"; fi
+step 30 cleave --quiet stop v
+told resize v +8m
+tells "v: has 72 MiB then; its last 8 MiB read as zero"
+expect_fail 'then add -f' cleave resize v -8m --dry-run
+told resize v -8m --force
+tells "v: has 56 MiB then; its last 8 MiB are cut off"
+told release v
+tells "v-01: stays, as a plain image of the volume"
+calm_log
