@@ -15,6 +15,7 @@ use cleave::format::label::{self, Label, Places, StateWord};
 use cleave::format::map_page::{MapKind, MapPage, Slot};
 use cleave::format::undo::{self, UndoHeader};
 use cleave::format::{STRUCTURES, config, map_file};
+use cleave::state::Archive;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -334,8 +335,15 @@ fn directory() -> String {
     let kept = constant("src/catalog/mod.rs", "PAST_KEPT");
     assert!(read("src/catalog/mod.rs").contains("format!(\"{HEAD}.{:020}\", generation.0)"));
     assert_eq!(STATE_DIRECTORY, "/var/lib/cleave");
-    let short = id.to_string();
-    let short = short.split('-').next().unwrap();
+    let undo = Archive::new(&Name::new("data").unwrap(), id, 1_772_337_906, 0);
+    let short = undo.short_id();
+    for name in ["configuration", "configuration.new", "configuration.damaged", "group.removed"] {
+        assert!(read("src/catalog/mod.rs").contains(&format!(": &str = \"{name}\";")), "{name}");
+    }
+    for name in ["daemon.pid", "media"] {
+        assert!(read("src/catalog/directory.rs").contains(&format!(": &str = \"{name}\";")), "{name}");
+    }
+    assert!(read("src/state/change/make.rs").contains("{name}-{tag}.img"));
     format!(
         "```text\n{STATE_DIRECTORY}/GROUP/\n\
          \x20   configuration                                  the group as it is\n\
@@ -345,10 +353,11 @@ fn directory() -> String {
          \x20   {intent}    intent map of a volume, by its UUID\n\
          \x20   {map}       change map, by its own UUID\n\
          \x20   {recovery}  how often a volume was tried in vain, as a number\n\
-         \x20   data-2026-03-01-04:05:06.{short}              undo archive of the volume data\n\
+         \x20   {:<45}  undo archive of the volume data\n\
          \x20   media/data-01-{short}.img                     plex, where the group has no media of its own\n\
          \x20   daemon.pid                                     the process that holds the lock of the directory\n\
-         \x20   group.removed                                  the group is being removed\n```\n"
+         \x20   group.removed                                  the group is being removed\n```\n",
+        undo.file
     )
 }
 

@@ -43,7 +43,7 @@ for name in "${played[@]}"; do
     for directory in srv/data mnt/friday; do unmount_at_exit "$PWD/here/$directory"; done
     commands "$guide" | sed "${words[@]}" >script
     (($(wc -l <script) >= 8)) || die "$guide has no commands: $(<script)"
-    step 150 bash -euxo pipefail script
+    step 240 bash -euxo pipefail script
     cd ..
 done
 for guide in "$guides"/*.md; do
