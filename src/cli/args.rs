@@ -221,20 +221,42 @@ pub(super) fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The whole help: that of the program and of every verb.
+/// A command and its help.
+pub type Page = (String, String);
+
+/// The help of the program and of every verb, as it is printed on a screen of 100 columns.
 #[must_use]
-pub fn whole_help() -> String {
-    fn add(text: &mut String, path: &str, command: &clap::Command) {
-        *text += &format!("# {path} --help\n{}\n", command.clone().render_long_help());
+pub fn help() -> Vec<Page> {
+    pages(Cli::command())
+}
+
+/// The same, without the options that every verb takes.
+#[must_use]
+pub fn own_help() -> Vec<Page> {
+    fn without(command: clap::Command) -> clap::Command {
+        let common = |argument: &clap::Arg| argument.is_global_set() || argument.get_id() == "help";
+        command
+            .mut_args(|argument| if common(&argument) { argument.hide(true) } else { argument })
+            .mut_subcommands(without)
+    }
+    // Only what is built has the options of every verb at each of them.
+    let mut command = Cli::command();
+    command.build();
+    pages(without(command))
+}
+
+fn pages(command: clap::Command) -> Vec<Page> {
+    fn add(pages: &mut Vec<Page>, path: &str, command: &clap::Command) {
+        pages.push((path.to_owned(), command.clone().render_long_help().to_string()));
         for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-            add(text, &format!("{path} {}", verb.get_name()), verb);
+            add(pages, &format!("{path} {}", verb.get_name()), verb);
         }
     }
-    let mut command = Cli::command().term_width(100);
+    let mut command = command.term_width(100);
     command.build();
-    let mut text = String::new();
-    add(&mut text, "cleave", &command);
-    text
+    let mut pages = Vec::new();
+    add(&mut pages, "cleave", &command);
+    pages
 }
 
 /// An argument without the marks of a usage line.

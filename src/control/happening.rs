@@ -148,11 +148,11 @@ happenings! {
     /// The last plex of a volume failed a request: the application saw an error.
     VolumeFailed = "volume.failed", Error, "see to its medium: cleave show VOL";
     /// A plex left its volume; what it misses is tracked.
-    PlexLost = "plex.lost", Error, "mend its medium, then: cleave plex attach VOL PLEX";
+    PlexLost = "plex.lost", Error, "mend its medium, then: cleave plex attach PLEX";
     /// A plex did not answer in time and left its volume; what it misses is tracked.
-    PlexHung = "plex.hung", Error, "mend its medium, then: cleave plex attach VOL PLEX";
+    PlexHung = "plex.hung", Error, "mend its medium, then: cleave plex attach PLEX";
     /// A plex was taken out of its volume as it was told to; what it misses is tracked.
-    PlexDetached = "plex.detached", Warning, "take it in again with: cleave plex attach VOL PLEX";
+    PlexDetached = "plex.detached", Warning, "take it in again with: cleave plex attach PLEX";
     /// A plex has not answered a request for a while; reads go to the others.
     PlexSilent = "plex.silent", Warning, "see to the medium of PLEX; cleave set VOL says when it has to leave";
     /// A plex that did not answer does again.
@@ -160,7 +160,7 @@ happenings! {
     /// The file of a plex has another name or none: it serves on, and the next start will not find it.
     PlexUnlinked = "plex.unlinked", Error, "add a copy before VOL stops: cleave mirror VOL";
     /// The medium of a plex is shorter than it was.
-    PlexShortened = "plex.shortened", Error, "bring its medium back, then: cleave plex attach VOL PLEX";
+    PlexShortened = "plex.shortened", Error, "bring its medium back, then: cleave plex attach PLEX";
     /// A plex has everything again.
     PlexInStep = "plex.in-step", Info, "";
     /// A plex came to its volume, or changed its state as it was told to.

@@ -40,9 +40,9 @@ use std::fmt;
 use crate::base::limits::{LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES};
 use crate::base::{Generation, GenerationId, Uuid};
 
-use super::Damage;
 use super::layout::{Head, fields};
 use super::map_page::Slot;
+use super::{Damage, Structure};
 
 /// Past data generations that a label carries: each stands for a start without some plex, and a plex that missed more than
 /// that is strange enough to be asked about.
@@ -84,6 +84,10 @@ const _: () = assert!(LABEL_AREA_BYTES == MIB);
 const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
 const MAGIC_BYTES: &[u8; 8] = b"CLVLABEL";
 const NEWEST: u16 = 1;
+
+/// What the page of the on-disk format shows.
+pub(super) const STRUCTURE: Structure =
+    Structure { name: "label", head: Some((MAGIC_BYTES, NEWEST)), fields: FIELDS };
 const FLAG_INTENT_LOST: u8 = 1;
 const FLAG_CLEAN: u8 = 2;
 

@@ -6,14 +6,13 @@ use crate::base::{Generation, Uuid, checksum};
 use super::Damage;
 
 /// A field: where it stands and what it is.
-#[derive(Clone, Copy)]
-pub(super) struct Field {
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
     /// Offset of the first byte in the structure.
     pub at: usize,
     /// Number of bytes.
     pub size: usize,
     /// What the diagram says of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the diagram is drawn by tests"))]
     pub what: &'static str,
 }
 
@@ -21,7 +20,6 @@ pub(super) struct Field {
 /// sum of their sizes, and `FIELDS`, their list.
 macro_rules! fields {
     ($($name:ident: $size:expr, $what:literal;)*) => {
-        #[cfg(test)]
         const FIELDS: &[$crate::format::layout::Field] = &[$($name),*];
         fields!(@ 0; $($name: $size, $what;)*);
     };

@@ -38,9 +38,9 @@ use crate::base::limits::{EXTENT_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, PAGE_BYTES,
 use crate::base::{Generation, Uuid};
 use crate::bitmap::PAGE_BITS;
 
-use super::Damage;
 use super::layout::{Head, fields};
 use super::map_page::{MapKind, Newest, Slot, newest_by};
+use super::{Damage, Structure};
 
 fields! {
     MAGIC: 8, "magic \"CLVMHEAD\"";
@@ -66,6 +66,10 @@ const _: () = assert!(RESERVED.at == 104);
 const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
 const MAGIC_BYTES: &[u8; 8] = b"CLVMHEAD";
 const NEWEST: u16 = 1;
+
+/// What the page of the on-disk format shows.
+pub(super) const STRUCTURE: Structure =
+    Structure { name: "map header", head: Some((MAGIC_BYTES, NEWEST)), fields: FIELDS };
 
 /// Bits of the longest map: the intent map of the largest volume.
 pub const MAX_MAP_BITS: u64 = MAX_VOLUME_BYTES / EXTENT_BYTES;

@@ -36,8 +36,8 @@ use crate::base::limits::{MAX_COUNT, PAGE_BYTES, SECTOR_BYTES};
 use crate::base::{Generation, Uuid};
 use crate::bitmap::{PAGE_BITS, PAGE_MAP_BYTES};
 
-use super::Damage;
 use super::layout::{Field, Head, fields};
+use super::{Damage, Structure};
 
 fields! {
     MAGIC: 8, "magic \"CLVMPAGE\"";
@@ -121,6 +121,10 @@ fn first_sum(block: &[u8]) -> u32 {
 const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
 const MAGIC_BYTES: &[u8; 8] = b"CLVMPAGE";
 const NEWEST: u16 = 1;
+
+/// What the page of the on-disk format shows.
+pub(super) const STRUCTURE: Structure =
+    Structure { name: "map page", head: Some((MAGIC_BYTES, NEWEST)), fields: FIELDS };
 
 /// Which map a page or file belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -26,3 +26,25 @@ pub mod map_page;
 pub mod undo;
 
 pub use damage::Damage;
+pub use layout::Field;
+
+/// A structure as the page of the on-disk format shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Structure {
+    /// What it is called there.
+    pub name: &'static str,
+    /// Its magic and the version that is written, where it has a head.
+    pub head: Option<(&'static [u8; 8], u16)>,
+    /// Its fields, without gaps.
+    pub fields: &'static [Field],
+}
+
+/// All of them.
+pub const STRUCTURES: [Structure; 6] = [
+    label::STRUCTURE,
+    map_file::STRUCTURE,
+    map_page::STRUCTURE,
+    undo::HEADER,
+    undo::table::PAGE,
+    undo::ENTRY,
+];

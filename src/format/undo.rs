@@ -52,8 +52,8 @@
 use crate::base::limits::{MAX_NAME_BYTES, MAX_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MIN};
 use crate::base::{Name, Uuid};
 
-use super::Damage;
 use super::layout::{Head, fields};
+use super::{Damage, Structure};
 
 /// Bytes of the largest unit: what a copy moves at a time is made of whole ones.
 pub const MAX_UNIT_BYTES: u64 = 64 << 10;
@@ -84,6 +84,11 @@ const _: () = assert!(NAME.size == MAX_NAME_BYTES && MAX_NAME_BYTES <= u8::MAX a
 const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
 const MAGIC_BYTES: &[u8; 8] = b"CLVUNDOH";
 const NEWEST: u16 = 1;
+
+/// What the page of the on-disk format shows.
+pub(super) const HEADER: Structure =
+    Structure { name: "undo header", head: Some((MAGIC_BYTES, NEWEST)), fields: FIELDS };
+pub(super) const ENTRY: Structure = Structure { name: "undo entry", head: None, fields: entry::ALL };
 
 /// The header of an undo archive.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -219,7 +224,6 @@ mod entry {
         UNIT: 8, "number of the unit in the volume";
         SUM: 4, "CRC-32C of its bytes";
     }
-    #[cfg(test)]
     pub(super) const ALL: &[super::super::layout::Field] = FIELDS;
     pub(super) const BYTES: usize = END;
 
@@ -235,8 +239,8 @@ mod entry {
 
 /// A page of the table.
 pub mod table {
-    use super::super::Damage;
     use super::super::layout::{Head, fields};
+    use super::super::{Damage, Structure};
     use super::entry::{self, BYTES as ENTRY_BYTES};
     use super::{ENTRIES, Entry, NEWEST, PAGE_BYTES, UndoHeader};
 
@@ -256,8 +260,8 @@ pub mod table {
     const HEAD: Head = Head { magic: MAGIC, crc: CRC, version: VERSION };
     const MAGIC_BYTES: &[u8; 8] = b"CLVUNDOT";
 
-    #[cfg(test)]
-    pub(super) const ALL: &[super::super::layout::Field] = FIELDS;
+    pub(in crate::format) const PAGE: Structure =
+        Structure { name: "undo table page", head: Some((MAGIC_BYTES, NEWEST)), fields: FIELDS };
 
     /// How many entries page `index` of the archive has.
     #[must_use]
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_diagrams_are_the_layouts() {
-        for fields in [FIELDS, table::ALL, entry::ALL] {
+        for fields in [FIELDS, table::PAGE.fields, entry::ALL] {
             diagram_is_in(include_str!("undo.rs"), fields);
         }
     }

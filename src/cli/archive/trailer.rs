@@ -25,6 +25,20 @@ const AT_CHUNK: usize = AT_WORD + WORD.len();
 const AT_LENGTH: usize = AT_CHUNK + 4;
 const AT_HASH: usize = AT_LENGTH + 8;
 
+/// Its fields as the page of the on-disk format shows them: offset, bytes, and what they are.
+pub const FIELDS: [(usize, usize, &str); 6] = [
+    (0, 4, "0x184D2A5C, one of zstd's magic numbers for frames to skip"),
+    (4, AT_WORD - 4, "bytes that follow: 56"),
+    (AT_WORD, WORD.len(), "\"cleavearchv1\""),
+    (AT_CHUNK, AT_LENGTH - AT_CHUNK, "bytes of a chunk: 1048576"),
+    (AT_LENGTH, AT_HASH - AT_LENGTH, "bytes of the content"),
+    (
+        AT_HASH,
+        TRAILER_BYTES - AT_HASH,
+        "BLAKE3 of the BLAKE3 hashes (32 bytes each) of the content's chunks in their order",
+    ),
+];
+
 const _: () = assert!(AT_HASH + 32 == TRAILER_BYTES);
 const _: () = assert!(8 + BODY_BYTES as usize == TRAILER_BYTES);
 
@@ -77,6 +91,13 @@ mod tests {
         golden.extend([0xab; 32]);
         assert_eq!(trailer.encode().as_slice(), golden);
         assert_eq!(Trailer::decode(&trailer.encode()), Some(trailer));
+    }
+
+    #[test]
+    fn the_diagram_is_the_layout() {
+        let rows = FIELDS.map(|(at, size, what)| format!("//! {at:7} {size:6}  {what}\n"));
+        assert!(include_str!("trailer.rs").contains(&rows.concat()));
+        assert_eq!((MAGIC, BODY_BYTES, CHUNK_BYTES), (0x184D_2A5C, 56, 1_048_576));
     }
 
     #[test]
