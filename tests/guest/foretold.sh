@@ -5,7 +5,7 @@
 
 need_state_disk
 start_daemon
-loop_device disk 120M --direct-io=on
+loop_device disk 24M --direct-io=on
 disk=$device
 
 # told VERB...: what is foretold of it; nothing but that may have happened when it returns.
@@ -21,17 +21,17 @@ told() {
 tells() { grep -qF -- "$1" foretold || die "'$1' is not foretold: $(<foretold)"; }
 
 step 30 cleave --quiet group create default
-told make v 64m --plex "$disk"
-tells "v: is made, 64 MiB, 1 copy of it"
-tells "$disk: its first 66 MiB are overwritten"
-step 60 cleave --quiet make v 64m --nmirror 2
+told make v 16m --plex "$disk"
+tells "v: is made, 16 MiB, 1 copy of it"
+tells "$disk: its first 18 MiB are overwritten"
+step 60 cleave --quiet make v 16m --nmirror 2
 assert_eq '' "$(losetup -n -O BACK-FILE -j "$disk")" 'what lies over the disk'
 step 30 mkfs.ext4 -q -F "$disk"
 expect_fail 'ext4' cleave mirror v --plex "$disk" --dry-run
 told mirror v --plex "$disk" --force
 tells "v-03: is added to v"
 told snapstart v
-tells "a file is made, 66 MiB"
+tells "a file is made, 18 MiB"
 step 60 cleave --quiet snapstart v
 step 30 cleave --quiet snapshot v snap
 step 30 dd if=/dev/urandom of="$(device_of snap)" bs=64k count=3 oflag=direct status=none
@@ -45,7 +45,7 @@ told snapclear snap
 tells "snap: is no snapshot of v any more"
 told rm snap --force
 tells "snap: goes, with v-03"
-tells "the file is removed, 66 MiB"
+tells "the file is removed, 18 MiB"
 tells "snap: 192 KiB changed in it since its cut are given up"
 told remove-mirror v
 tells "v-02: goes from v"
@@ -61,10 +61,10 @@ step 30 cleave --quiet snapabort v
 if ! cleave resize v +8m --dry-run >foretold; then grep -q . foretold && die "refused, and yet something was told: $(<foretold)"; fi
 step 30 cleave --quiet stop v
 told resize v +8m
-tells "v: has 72 MiB then; its last 8 MiB read as zero"
+tells "v: has 24 MiB then; its last 8 MiB read as zero"
 expect_fail 'then add -f' cleave resize v -8m --dry-run
 told resize v -8m --force
-tells "v: has 56 MiB then; its last 8 MiB are cut off"
+tells "v: has 8 MiB then; its last 8 MiB are cut off"
 told release v
-tells "v-01: stays, as a plain image of the volume"
+tells "stays, as a plain image of the volume"
 calm_log
