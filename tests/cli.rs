@@ -151,6 +151,23 @@ fn run(line: &str, socket: Option<&Path>) -> (i32, String, String) {
 
 // --- things to answer with ----------------------------------------------------------------------------------------
 
+/// Whoever ran `command` was refused with this id and exit code, in one document, and was told nothing else.
+#[track_caller]
+fn refused_by(command: &mut Command, id: &str, code: i32) {
+    let Output { status, stdout, stderr } = command.arg("--json").output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!((said.lines().count(), stdout.as_slice()), (1, [].as_slice()), "{id}: {said}");
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((error["error"]["id"].as_str(), status.code()), (Some(id), Some(code)), "{said}");
+    assert_eq!(error["error"]["exit_code"], code);
+    assert!(error["error"]["reason"].as_str().is_some_and(|reason| !reason.contains('\n')), "{said}");
+}
+
+#[track_caller]
+fn refused(line: &str, id: &str, code: i32) {
+    refused_by(&mut command(line, None), id, code);
+}
+
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
@@ -628,6 +645,16 @@ vxtask --jsn list
 vxtask set 7
 vxtask set slow=fast 7
 vxtask set slow=250
+cleave list --json=yes
+cleave events --last some
+cleave set v frob
+cleave set v frob=1
+cleave set v data=fast
+cleave set v affinity=x
+cleave set v autostart=maybe
+cleave set v queues=2 queues=3
+vxassist make v 1g init=fast
+vxassist make v 1g data=fast
 ";
 
 #[test]
@@ -649,6 +676,10 @@ fn arguments_that_are_hostile_bytes_are_refused() {
     let output = command("make", None).arg(bad).arg("1g").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "cleave: v\u{fffd}: is not UTF-8\n");
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory.path().join(std::ffi::OsString::from_vec(vec![b'd', 0xff]));
+    std::fs::create_dir(&odd).unwrap();
+    refused_by(command("make v 1g --plex x", None).current_dir(&odd), "path.not-utf8", 2);
     for name in ["a\nb", "a\tb", "\x1b[31mv", "\u{202e}v", "a b"] {
         let output = command("make", None).arg(name).arg("1g").output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -1231,6 +1262,54 @@ fn without_the_daemon_status_force_stop_and_dump_look_by_themselves() {
     assert!(code == 3 && out.contains("no configuration in it can be read"), "{out}");
     let (code, out, _) = run(&format!("dump --state {state}"), None);
     assert!(code == 0 && out.contains("configuration: NOT READABLE") && out.contains("| garbage"), "{out}");
+}
+
+#[test]
+fn what_answers_in_the_daemons_place_may_be_missing_or_another_program() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let cleave = directory.path().join("cleave");
+    std::fs::copy(env!("CARGO_BIN_EXE_cleave"), &cleave).unwrap();
+    let alone = |verb: &str| {
+        let mut command = Command::new(&cleave);
+        command.args(["--socket", "/nonexistent/control", verb]).env("PATH", directory.path());
+        command
+    };
+    for verb in ["status", "dump"] {
+        refused_by(&mut alone(verb), "offline.program", 3);
+    }
+    let cleaved = directory.path().join("cleaved");
+    std::fs::write(&cleaved, "#!/bin/sh\necho 'cleaved: is another' >&2\necho more >&2\nexit 3\n").unwrap();
+    std::fs::set_permissions(&cleaved, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for verb in ["status", "dump"] {
+        refused_by(&mut alone(verb), "offline.answer", 5);
+    }
+    std::fs::write(&cleaved, "#!/bin/sh\necho '{}'\n").unwrap();
+    refused_by(&mut alone("status"), "offline.answer", 5);
+}
+
+#[test]
+fn a_socket_that_cannot_be_reached_is_not_taken_for_a_daemon_that_does_not_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("control");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    refused_by(&mut command("list", Some(&link)), "control.connect", 4);
+}
+
+#[test]
+fn plexes_that_differ_are_told_with_the_answer_and_fail_the_command() {
+    for (line, rows, reply) in answered_lines() {
+        let id = match &reply {
+            Reply::Verified(verified) if verified.differing_bytes > 0 => "verify.differs",
+            Reply::Scrubbed(scrubbed) if scrubbed.differing_bytes > scrubbed.repaired_bytes => {
+                "scrub.differs"
+            }
+            _ => continue,
+        };
+        let (code, out, err) = daemon_with(rows, reply).run(&format!("{line} --json"));
+        let error: serde_json::Value = serde_json::from_str(&err).unwrap();
+        assert_eq!((error["error"]["id"].as_str(), code, out.lines().count()), (Some(id), 70, 1), "{line}");
+    }
 }
 
 #[test]
@@ -1956,8 +2035,62 @@ fn an_archive_that_does_not_fit_leaves_nothing() {
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written (File too large)"));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    let missing = run("archive /nonexistent/v /tmp/never", None);
-    assert_eq!(missing.0, 11);
-    assert_eq!(run("archive novolume /tmp/never", None).0, 11);
-    assert_eq!(run("mount novolume /mnt", None).0, 11);
+    for line in ["archive /nonexistent/v /tmp/never", "archive novolume /tmp/never", "mount novolume /mnt"] {
+        refused(line, "device.missing", 11);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_archive_is_told_apart() {
+    const CHUNK: usize = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (source, bad, back) = (path("source"), path("bad"), path("back"));
+    let packed = |bytes: &[u8], name: &str| {
+        std::fs::write(&source, bytes).unwrap();
+        assert_eq!(run(&format!("archive {source} {}", path(name)), None).0, 0);
+        frames(&std::fs::read(path(name)).unwrap())
+    };
+    let mut bytes = content(CHUNK + 1000);
+    let good = packed(&bytes, "good");
+    bytes[5] ^= 1;
+    let other = packed(&bytes, "other");
+    let [first, second, trailer] = good.as_slice() else { panic!("{} frames", good.len()) };
+    for (frames, id) in [
+        (vec![first, second], "archive.no-trailer"),
+        (vec![first, trailer], "archive.too-short"),
+        (vec![first, second, second, trailer], "archive.too-long"),
+        (vec![second, first, trailer], "archive.damaged"),
+        (vec![&other[0], second, trailer], "archive.checksum"),
+    ] {
+        std::fs::write(&bad, frames.into_iter().flatten().copied().collect::<Vec<u8>>()).unwrap();
+        refused(&format!("unarchive {bad} {back}"), id, 68);
+        refused(&format!("archive --check {bad}"), id, 68);
+    }
+    refused(&format!("archive --check {}", directory.path().display()), "archive.not-a-file", 68);
+    refused(&format!("archive --check {} {source}", path("good")), "archive.differs", 70);
+    std::fs::write(&source, b"short").unwrap();
+    refused(&format!("archive --check {} {source}", path("good")), "archive.differs", 70);
+    refused(&format!("archive {source} {}", path("good")), "file.exists", 12);
+    refused(&format!("unarchive {} {source}", path("good")), "file.exists", 12);
+    // A terminal is not filled with what no person can read: the controlling side of one is a terminal too.
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+    let mut unarchive = command(&format!("unarchive {} - --json", path("good")), None);
+    let output = unarchive.stdout(terminal).output().unwrap();
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((error["error"]["id"].as_str(), output.status.code()), (Some("archive.terminal"), Some(1)));
+}
+
+#[test]
+fn a_source_that_gives_less_than_its_length_or_cannot_be_read_leaves_no_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // A file of sysfs says that it has a page, and gives a line.
+    refused(&format!("archive /sys/kernel/uevent_seqnum {}", path("a")), "archive.length", 21);
+    refused(&format!("archive /proc/self/mem {}", path("a")), "archive.read", 21);
+    let socket = path("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    refused(&format!("unarchive {socket} {}", path("a")), "device.open", 21);
+    refused(&format!("archive {socket} {}", path("a")), "archive.not-a-device", 1);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }

@@ -150,7 +150,7 @@ fn a_file_system_lives_on_two_plexes_written_from_the_same_pages() {
     let directory = TempDir::new().unwrap();
     let media = media(directory.path(), &["one"], 16 * MIB);
     let error = ublk::add(&options(16 * MIB, DataMode::Zero), |_| (), Mirror::maker(media)).unwrap_err();
-    assert_eq!(error.fault, ExportFault::NoZeroCopy);
+    assert_eq!((error.refusal().id.as_str(), &error.fault), ("ublk.no-zero-copy", &ExportFault::NoZeroCopy));
     assert!(error.to_string().contains("use data=copy"), "{error}");
     no_device_is_left();
 }
@@ -599,6 +599,7 @@ fn killed_and_succeeded(data: &str) {
     // While it is served nobody else gets it, and it stays served.
     let error = ublk::recover(number, Duration::from_millis(50), Affinity::Auto, Mirror::maker(Vec::new()))
         .unwrap_err();
+    assert_eq!(error.refusal().id, "ublk.served");
     assert!(
         matches!(error.fault, ExportFault::Served { pid } if pid == server.child.id().cast_signed()),
         "{error}"
@@ -658,9 +659,12 @@ fn what_is_no_device_is_refused() {
     let medium = media(directory.path(), &["plex"], 16 * MIB);
     let maker = || Mirror::maker(medium.clone());
     let odd = DeviceOptions { length: 16 * MIB + 100, ..options(16 * MIB, DataMode::Copy) };
-    assert!(matches!(ublk::add(&odd, |_| (), maker()).unwrap_err().fault, ExportFault::BadOption { .. }));
+    let error = ublk::add(&odd, |_| (), maker()).unwrap_err();
+    assert!(matches!(error.fault, ExportFault::BadOption { .. }));
+    assert_eq!(error.refusal().id, "ublk.bad-option");
     let error = ublk::recover(4321, Duration::ZERO, Affinity::Auto, maker()).unwrap_err();
     assert_eq!(error.to_string(), "/dev/ublkb4321: there is no such ublk device; start the volume again");
+    assert_eq!(error.refusal().id, "ublk.no-such-device");
     assert_eq!(ublk::delete(4321, LIMIT).unwrap_err().fault, ExportFault::NoSuchDevice);
 
     // An id that is taken is refused, and whoever has it keeps it.
@@ -669,7 +673,8 @@ fn what_is_no_device_is_refused() {
             .unwrap();
     assert_eq!(device.id(), 5);
     let again = DeviceOptions { id: Some(5), ..options(16 * MIB, DataMode::Copy) };
-    assert_eq!(ublk::add(&again, |_| (), maker()).unwrap_err().fault, ExportFault::IdTaken);
+    let error = ublk::add(&again, |_| (), maker()).unwrap_err();
+    assert_eq!((error.refusal().id.as_str(), &error.fault), ("ublk.id-taken", &ExportFault::IdTaken));
     assert!(device.is_serving());
     write_direct(&direct(&device.path()), 0, &pattern(4096, 1));
 
@@ -726,6 +731,7 @@ fn the_drivers_limit_of_devices_is_told() {
         Ok(device) => drop(device.stop(LIMIT).unwrap()),
         Err(error) => {
             assert_eq!(error.fault, ExportFault::TooManyDevices { limit: Some(1) });
+            assert_eq!(error.refusal().id, "ublk.too-many-devices");
             assert!(error.to_string().contains("at most 1 devices; stop a volume"), "{error}");
         }
     }

@@ -246,11 +246,11 @@ pub fn judge(
                     Ruling::Behind => Verdict::Behind(behind(plex, label, data, expected_run(class))),
                     Ruling::RefuseAhead => {
                         let what = "has seen a parting of the plexes that the catalogue does not know";
-                        return Err(contradiction("plex.ahead", plex, label, what));
+                        return Err(contradiction(Kind::CannotStart, "plex.ahead", plex, label, what));
                     }
                     Ruling::RefuseUnrelated => {
                         let what = "holds data without a history in common with the catalogue's";
-                        return Err(contradiction("plex.unrelated", plex, label, what));
+                        return Err(contradiction(Kind::CannotStart, "plex.unrelated", plex, label, what));
                     }
                 }
             }
@@ -298,9 +298,9 @@ fn two_heads(first: &Plex, second: &Plex, generation: Generation) -> Refused {
     )
 }
 
-fn contradiction(id: &str, plex: &Plex, label: &Label, what: &str) -> Refused {
+fn contradiction(kind: Kind, id: &str, plex: &Plex, label: &Label, what: &str) -> Refused {
     Refusal::new(
-        Kind::CannotStart,
+        kind,
         id,
         plex.name(),
         format!(

@@ -429,8 +429,12 @@ impl<F: StateFiles> Catalog<F> {
 
     fn failed(&self, what: &str, error: &io::Error) -> Refused {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::IO.raw()));
-        let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
-        let id = if what.contains("commit") { "state.commit" } else { "state.directory" };
+        let (kind, id) = match (what.contains("commit"), errno) {
+            (true, Errno::NO_SPACE) => (Kind::NoSpace, "state.commit"),
+            (true, _) => (Kind::System, "state.commit"),
+            (false, Errno::NO_SPACE) => (Kind::NoSpace, "state.directory"),
+            (false, _) => (Kind::System, "state.directory"),
+        };
         let way_out = "see to the disk below the state directory, then try again";
         Refusal::new(kind, id, self.files.place(), format!("{what}: {errno}"), way_out)
     }

@@ -727,3 +727,15 @@ fn the_text_of_a_full_configuration_is_the_golden_one() {
     );
     assert_eq!(config::decode::<Group>(text.as_bytes()), Ok((Generation(17), busy_group())));
 }
+
+#[test]
+fn a_group_that_does_not_fit_a_label_is_not_committed() {
+    let (_, mut catalog, mut group) = with_history(1);
+    for number in 0..400 {
+        let path = MediumPath::new(&format!("/{number}/{}", "long/".repeat(800))).unwrap();
+        group = change::add_medium(&group, PoolMedium { path, block: false, name: None }).unwrap().group;
+    }
+    let refused = catalog.commit(&group).unwrap_err();
+    assert_eq!((refused.id.as_str(), refused.kind), ("state.too-large", Kind::NoSpace));
+    assert!(catalog.outside(&group).is_err_and(|outside| outside.id == "state.too-large"));
+}

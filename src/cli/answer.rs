@@ -224,8 +224,11 @@ fn message_number(refusal: &Refusal) -> u32 {
 #[must_use]
 pub fn cannot_write(object: &str, error: &std::io::Error) -> Refused {
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::IO.raw()));
-    let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
-    Refusal::new(kind, "output.write", object, format!("cannot be written ({errno})"), "")
+    let (kind, id) = match errno {
+        Errno::NO_SPACE => (Kind::NoSpace, "output.write"),
+        _ => (Kind::System, "output.write"),
+    };
+    Refusal::new(kind, id, object, format!("cannot be written ({errno})"), "")
 }
 
 #[cfg(test)]

@@ -272,40 +272,43 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
         _ => None,
     };
     let argument = || context(ContextKind::InvalidArg).unwrap_or_else(|| "arguments".to_owned());
-    let usage = |id: &str, object: String, reason: String, way_out: Option<String>| {
+    let usage = |kind, id: &str, object: String, reason: String, way_out: Option<String>| {
         let way_out = way_out.unwrap_or_else(|| "see --help".to_owned());
-        Err(Refusal::new(Kind::Usage, id, words::clip(&answer::clean(object)), reason, way_out))
+        Err(Refusal::new(kind, id, words::clip(&answer::clean(object)), reason, way_out))
     };
     let suggestion = |kind| context(kind).map(|near| format!("did you mean '{near}'?"));
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            usage("verb.missing", "cleave".to_owned(), "a verb is missing".to_owned(), None)
+            usage(Kind::Usage, "verb.missing", "cleave".to_owned(), "a verb is missing".to_owned(), None)
         }
         ErrorKind::InvalidSubcommand => usage(
+            Kind::Usage,
             "verb.unknown",
             context(ContextKind::InvalidSubcommand).unwrap_or_default(),
             "is no verb".to_owned(),
             suggestion(ContextKind::SuggestedSubcommand),
         ),
         ErrorKind::UnknownArgument => usage(
+            Kind::Usage,
             "argument.unknown",
             argument(),
             "is not expected here".to_owned(),
             suggestion(ContextKind::SuggestedArg),
         ),
         ErrorKind::MissingRequiredArgument => {
-            usage("argument.missing", plain(&argument()), "is missing".to_owned(), None)
+            usage(Kind::Usage, "argument.missing", plain(&argument()), "is missing".to_owned(), None)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             if value.is_empty() {
-                return usage("value.missing", argument(), "needs a value".to_owned(), None);
+                return usage(Kind::Usage, "value.missing", argument(), "needs a value".to_owned(), None);
             }
             let way_out = context(ContextKind::ValidValue).map(|valid| format!("choose one of: {valid}"));
-            usage("value.invalid", value, format!("is not good for {}", argument()), way_out)
+            usage(Kind::Usage, "value.invalid", value, format!("is not good for {}", argument()), way_out)
         }
         ErrorKind::ArgumentConflict => usage(
+            Kind::Usage,
             "argument.conflict",
             plain(&argument()),
             format!(
@@ -317,7 +320,7 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
         _ => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            usage("argument.invalid", argument(), line, None)
+            usage(Kind::Usage, "argument.invalid", argument(), line, None)
         }
     }
 }

@@ -40,14 +40,14 @@ pub fn clip(text: &str) -> String {
 /// [`Kind::Syntax`] with an id for each rule that a name can break.
 pub fn name(text: &str) -> Result<Name, Refused> {
     Name::new(text).map_err(|error| {
-        let id = match error {
-            NameError::Empty => "name.empty",
-            NameError::TooLong => "name.too-long",
-            NameError::BadStart => "name.bad-start",
-            NameError::BadCharacter => "name.bad-character",
-            NameError::Reserved => "name.reserved",
+        let (kind, id) = match error {
+            NameError::Empty => (Kind::Syntax, "name.empty"),
+            NameError::TooLong => (Kind::Syntax, "name.too-long"),
+            NameError::BadStart => (Kind::Syntax, "name.bad-start"),
+            NameError::BadCharacter => (Kind::Syntax, "name.bad-character"),
+            NameError::Reserved => (Kind::Syntax, "name.reserved"),
         };
-        Refusal::new(Kind::Syntax, id, clip(text), format!("as a name {error}"), "choose another name")
+        Refusal::new(kind, id, clip(text), format!("as a name {error}"), "choose another name")
     })
 }
 
@@ -156,16 +156,16 @@ pub fn task(text: &str) -> Result<u64, Refused> {
 /// [`Kind::Syntax`] for an empty path, one of more than 4095 bytes, or without a working directory to start from.
 pub fn path(text: &str) -> Result<PathBuf, Refused> {
     let refuse =
-        |id, reason: &str| Err(Refusal::new(Kind::Syntax, id, clip(text), reason, "name another path"));
+        |kind, id, reason: &str| Err(Refusal::new(kind, id, clip(text), reason, "name another path"));
     match std::path::absolute(text) {
         Ok(path) if path.as_os_str().len() > 4095 => {
-            refuse("path.too-long", "is a path of more than 4095 bytes")
+            refuse(Kind::Syntax, "path.too-long", "is a path of more than 4095 bytes")
         }
         Ok(path) if path.to_str().is_none() => {
-            refuse("path.not-utf8", "lies in a directory whose name is not UTF-8")
+            refuse(Kind::Syntax, "path.not-utf8", "lies in a directory whose name is not UTF-8")
         }
         Ok(path) => Ok(path),
-        Err(_) => refuse("path.invalid", "is no path"),
+        Err(_) => refuse(Kind::Syntax, "path.invalid", "is no path"),
     }
 }
 
@@ -288,6 +288,14 @@ mod tests {
         assert_eq!(region("128").unwrap().bytes(), 65536, "a plain number is sectors");
         assert_eq!(plex_count("33").unwrap_err().id, "nmirror.range");
         assert_eq!(plex_count("32"), Ok(32));
+    }
+
+    #[test]
+    fn an_argument_that_is_no_text_is_refused_with_what_can_be_shown_of_it() {
+        use std::os::unix::ffi::OsStringExt;
+        let refused = utf8(&["v".into(), OsString::from_vec(vec![b'w', 0xff])]).unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.kind), ("word.not-utf8", Kind::Syntax));
+        assert_eq!(refused.object, "w\u{fffd}");
     }
 
     #[test]

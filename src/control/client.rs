@@ -93,7 +93,7 @@ impl Client {
             )),
             ServerMessage::Refused(refusal) => Err(Box::new(refusal)),
             ServerMessage::Event(_) | ServerMessage::Row(_) | ServerMessage::Done(_) => {
-                Err(self.fault("control.order", "answered before it said hello"))
+                Err(self.fault(Kind::DaemonTalk, "control.order", "answered before it said hello"))
             }
         }
     }
@@ -123,7 +123,11 @@ impl Client {
                 ServerMessage::Done(reply) => return Ok(reply),
                 ServerMessage::Refused(refusal) => return Err(Box::new(refusal)),
                 ServerMessage::Hello { .. } => {
-                    return Err(self.fault("control.order", "said hello in the middle of an answer"));
+                    return Err(self.fault(
+                        Kind::DaemonTalk,
+                        "control.order",
+                        "said hello in the middle of an answer",
+                    ));
                 }
             }
         }
@@ -151,7 +155,7 @@ impl Client {
         let frame = encode(message).map_err(|error| {
             Refusal::new(
                 Kind::Usage,
-                error.id(),
+                "control.frame-too-long",
                 "request",
                 format!("does not fit: {error}"),
                 "name fewer objects",
@@ -195,7 +199,11 @@ impl Client {
         match read {
             Ok(0) => match self.decoder.finish() {
                 Err(error) => Err(error.refusal(self.path.display())),
-                Ok(()) => Err(self.fault("control.closed", "closed the connection before it answered")),
+                Ok(()) => Err(self.fault(
+                    Kind::DaemonTalk,
+                    "control.closed",
+                    "closed the connection before it answered",
+                )),
             },
             Ok(count) => {
                 self.decoder.feed(&buffer[..count]);
@@ -209,16 +217,20 @@ impl Client {
     fn broken(&self, error: &std::io::Error) -> Refused {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => self.silent(),
-            _ => self.fault("control.broken", &format!("broke the connection ({})", text(error))),
+            _ => self.fault(
+                Kind::DaemonTalk,
+                "control.broken",
+                &format!("broke the connection ({})", text(error)),
+            ),
         }
     }
 
     fn silent(&self) -> Refused {
-        self.fault("control.silent", "did not answer in time")
+        self.fault(Kind::DaemonTalk, "control.silent", "did not answer in time")
     }
 
-    fn fault(&self, id: &str, reason: &str) -> Refused {
-        Refusal::new(Kind::DaemonTalk, id, self.path.display(), format!("cleaved {reason}"), LOOK)
+    fn fault(&self, kind: Kind, id: &str, reason: &str) -> Refused {
+        Refusal::new(kind, id, self.path.display(), format!("cleaved {reason}"), LOOK)
     }
 }
 
@@ -349,6 +361,30 @@ mod tests {
         let refusal = answer.unwrap_err();
         assert_eq!(refusal.kind, Kind::DaemonTalk, "{refusal}");
         refusal.id
+    }
+
+    #[test]
+    fn a_connection_that_is_reset_in_the_middle_of_an_answer_is_told_as_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(&hello()).unwrap();
+            // What was sent and not read resets the connection when it is closed.
+            thread::sleep(Duration::from_millis(100));
+        });
+        let answer =
+            Client::connect(&path, SHORT).and_then(|mut client| client.call(&Request::GroupList, |_| {}));
+        server.join().unwrap();
+        assert_eq!(id(answer), "control.broken");
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_made_is_the_systems_fault() {
+        let refused = system(Path::new("/run/s"), rustix::io::Errno::MFILE.into());
+        assert_eq!((refused.id.as_str(), refused.kind), ("control.socket", Kind::System));
+        assert_eq!(refused.to_string(), "/run/s: cannot make a socket (Too many open files)");
     }
 
     #[test]

@@ -48,23 +48,23 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 impl FrameError {
-    /// The stable id of the case in `--json`.
-    #[must_use]
-    pub const fn id(&self) -> &'static str {
+    /// The kind and the stable id of the case, as whoever got such bytes tells it.
+    const fn id(&self) -> (Kind, &'static str) {
         match self {
-            Self::Empty => "control.frame-empty",
-            Self::TooLong(_) => "control.frame-too-long",
-            Self::NotAMessage(_) => "control.frame-garbage",
-            Self::CutOff(_) => "control.frame-cut-off",
+            Self::Empty => (Kind::DaemonTalk, "control.frame-empty"),
+            Self::TooLong(_) => (Kind::DaemonTalk, "control.frame-too-long"),
+            Self::NotAMessage(_) => (Kind::DaemonTalk, "control.frame-garbage"),
+            Self::CutOff(_) => (Kind::DaemonTalk, "control.frame-cut-off"),
         }
     }
 
     /// The refusal that either side shows when `peer` sent such bytes.
     #[must_use]
     pub fn refusal(&self, peer: impl fmt::Display) -> Refused {
+        let (kind, id) = self.id();
         Refusal::new(
-            Kind::DaemonTalk,
-            self.id(),
+            kind,
+            id,
             peer,
             format!("sent {self}"),
             "check that cleave and cleaved are of one version",

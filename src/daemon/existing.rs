@@ -168,28 +168,24 @@ impl<M: Machine> Owner<M> {
         if medium.kind != MediumKind::Image || size != Some(medium_bytes(length)) {
             return;
         }
-        let cut = async {
-            let open = self.machine.open(medium.path.as_path(), Opening::WRITE).await?;
-            let room = ByteRange::new(length, medium_bytes(length) - length);
-            let read = open.clone();
-            let empty = self.movers.run(move |host| async move { is_empty(&host.open(&read), room).await });
-            let empty = empty.await.unwrap_or(Err(Errno::IO));
-            if !empty.map_err(|errno| system(&medium.path, "cannot be read", errno))? {
-                let reason = "what lies behind the volume is not its labels' empty room";
-                return Err(Refusal::new(
-                    Kind::Medium,
-                    "release.not-empty",
-                    &medium.path,
-                    reason,
-                    "look at it",
-                ));
-            }
-            self.machine.shorten(&open, length).await?;
-            Ok(())
-        };
-        if let Err(refused) = cut.await {
+        if let Err(refused) = self.cut_room(medium, length).await {
             tracing::warn!("{refused}: it stays longer than the volume was");
         }
+    }
+
+    /// Have the file end behind `length` bytes, if nothing stands there.
+    async fn cut_room(self: &Rc<Self>, medium: &PlexMedium, length: u64) -> Result<(), Refused> {
+        let open = self.machine.open(medium.path.as_path(), Opening::WRITE).await?;
+        let room = ByteRange::new(length, medium_bytes(length) - length);
+        let read = open.clone();
+        let empty = self.movers.run(move |host| async move { is_empty(&host.open(&read), room).await });
+        let empty = empty.await.unwrap_or(Err(Errno::IO));
+        if !empty.map_err(|errno| system(&medium.path, "cannot be read", errno))? {
+            let reason = "what lies behind the volume is not its labels' empty room";
+            return Err(Refusal::new(Kind::Medium, "release.not-empty", &medium.path, reason, "look at it"));
+        }
+        self.machine.shorten(&open, length).await?;
+        Ok(())
     }
 
     /// Give a volume up, whose plexes stay as plain images of it.
@@ -217,4 +213,57 @@ async fn is_empty<D: BlockDevice>(device: &D, range: ByteRange) -> Result<bool, 
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Request;
+    use crate::daemon::testing::{ask, name, refused, with_daemon};
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_file_is_taken_by_whole_blocks_and_not_for_more_than_it_has() {
+        with_daemon(async |owner, root| {
+            let path = root.join("image");
+            let adopt = |length_bytes| {
+                Request::Adopt(request::Adopt {
+                    group: request::default_group(),
+                    volume: name("v"),
+                    path: path.clone(),
+                    length_bytes,
+                })
+            };
+            std::fs::write(&path, vec![7; 5_000_001]).unwrap();
+            let told = refused(ask(&owner, adopt(None)).await, "adopt.uneven", Kind::Usage);
+            assert!(told.way_out.contains("truncate -s +"), "{told}");
+            refused(ask(&owner, adopt(Some(6 * MIB))).await, "adopt.length", Kind::Usage);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 5_000_001);
+            ask(&owner, adopt(Some(4 * MIB))).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn what_stands_behind_a_released_volume_is_not_cut_off() {
+        with_daemon(async |owner, root| {
+            let path = root.join("image");
+            std::fs::write(&path, vec![7; 4 << 20]).unwrap();
+            let adopt = request::Adopt {
+                group: request::default_group(),
+                volume: name("v"),
+                path: path.clone(),
+                length_bytes: None,
+            };
+            ask(&owner, Request::Adopt(adopt)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            let medium = group.record().volume("v").unwrap().plexes()[0].medium().clone();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let room = medium_bytes(4 * MIB);
+            file.write_all_at(b"!", room - 1).unwrap();
+            let cut = owner.cut_room(&medium, 4 * MIB).await;
+            refused(cut, "release.not-empty", Kind::Medium);
+            assert_eq!(file.metadata().unwrap().len(), room);
+        });
+    }
 }

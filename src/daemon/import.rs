@@ -167,6 +167,39 @@ fn newest(found: &[Labelled]) -> Result<(&Labelled, Group), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use crate::control::Request;
+    use crate::daemon::testing;
+
+    #[test]
+    fn a_plex_that_the_group_has_given_up_is_no_member_and_a_file_without_a_label_none_either() {
+        use testing::{ask, make, name, refused};
+        let kept = tempfile::tempdir().unwrap();
+        let [first, second, plain] = ["first", "second", "plain"].map(|name| kept.path().join(name));
+        testing::with_daemon(async |owner, _| {
+            let group = make(&owner, "v", 2).await;
+            let record = group.record();
+            let [one, two] = record.volume("v").unwrap().plexes() else { panic!("two plexes") };
+            std::fs::copy(two.medium().path.as_path(), &second).unwrap();
+            let remove = crate::control::request::RemoveMirror {
+                group: crate::control::request::default_group(),
+                volume: name("v"),
+                plex: Some(two.name().clone()),
+            };
+            ask(&owner, Request::RemoveMirror(remove)).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            std::fs::copy(one.medium().path.as_path(), &first).unwrap();
+        });
+        std::fs::write(&plain, vec![0; 8 << 20]).unwrap();
+        testing::with_daemon(async |owner, _| {
+            let import = |media: &[&std::path::PathBuf]| {
+                let media = media.iter().map(|path| (*path).clone()).collect();
+                Request::GroupImport(crate::control::request::GroupImport { media })
+            };
+            refused(ask(&owner, import(&[&first, &second])).await, "import.no-member", Kind::Medium);
+            refused(ask(&owner, import(&[&first, &plain])).await, "import.unlabelled", Kind::Medium);
+            ask(&owner, import(&[&first])).await.unwrap();
+        });
+    }
     use super::*;
     use crate::base::Generation;
     use crate::catalog::Committed;

@@ -561,3 +561,6 @@ fn plex_gone(plex: Uuid) -> Refused {
 pub(super) fn limits(rate: Option<NonZeroU64>, latency_us: Option<NonZeroU64>) -> Limits {
     Limits { rate, latency: latency_us.map(|micros| Duration::from_micros(micros.get())) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -451,6 +451,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_for_links_that_cannot_be_read_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        symlink(root.path().join("cleave"), root.path().join("cleave")).unwrap();
+        for refused in [list(root.path()).unwrap_err(), sweep(root.path(), &BTreeSet::new()).unwrap_err()] {
+            assert_eq!((refused.id.as_str(), refused.kind), ("link.io", Kind::System));
+            assert_eq!(refused.object, root.path().join("cleave").display().to_string());
+        }
+    }
+
+    #[test]
     fn a_group_directory_wins_over_a_short_link() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(make(root.path(), &name("default"), &name("data"), 1).links.len(), 5);

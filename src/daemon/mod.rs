@@ -60,6 +60,8 @@ pub mod standalone;
 pub mod startup;
 pub mod takeover;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 pub mod this_host;
 pub mod udev;
 pub mod upgrade;

@@ -83,7 +83,7 @@ pub fn recover(state: &Path) -> Result<Vec<Recovered>, Refused> {
                 }
             }
             for volume in &volumes {
-                rest(&owner, &group, volume).await?;
+                rest(&owner, &group, volume, REST_LIMIT).await?;
                 recovered.push(describe(&owner, &group, volume)?);
             }
             for volume in &volumes {
@@ -120,6 +120,7 @@ async fn rest(
     owner: &Rc<Owner<Deviceless>>,
     group: &Rc<GroupHandle<Deviceless>>,
     volume: &Name,
+    limit: Duration,
 ) -> Result<(), Refused> {
     let resting = || -> Result<bool, Refused> {
         let record = group.record();
@@ -127,7 +128,7 @@ async fn rest(
         let idle = owner.live(found.uuid()).is_none_or(|live| live.jobs.borrow().is_empty());
         Ok(idle && found.state() == VolumeState::Active && found.resync().is_none())
     };
-    let deadline = tokio::time::Instant::now() + REST_LIMIT;
+    let deadline = tokio::time::Instant::now() + limit;
     while !resting()? {
         if tokio::time::Instant::now() > deadline {
             return Err(Refusal::new(
@@ -363,5 +364,23 @@ impl Machine for Deviceless {
 
     async fn thaw_left_over(&self, _: u32) -> Vec<PathBuf> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::{make, name, refused, with_daemon};
+
+    #[test]
+    fn a_volume_that_does_not_come_to_rest_is_not_waited_for_without_end() {
+        with_daemon(async |owner, _| {
+            let group = make(&owner, "v", 1).await;
+            let limit = Duration::from_millis(20);
+            rest(&owner, &group, &name("v"), limit).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let waited = rest(&owner, &group, &name("v"), limit).await;
+            refused(waited, "volume.restless", Kind::TimedOut);
+        });
     }
 }

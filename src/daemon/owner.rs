@@ -180,14 +180,11 @@ pub struct Owner<M: Machine = ThisHost> {
 /// A refusal for a system call that failed.
 #[must_use]
 pub fn system(object: impl std::fmt::Display, what: &str, errno: Errno) -> Refused {
-    let kind = if errno == Errno::NO_SPACE { Kind::NoSpace } else { Kind::System };
-    Refusal::new(
-        kind,
-        "system.failed",
-        object,
-        format!("{what}: {errno}"),
-        "see the daemon's log, then try again",
-    )
+    let (kind, id) = match errno {
+        Errno::NO_SPACE => (Kind::NoSpace, "system.failed"),
+        _ => (Kind::System, "system.failed"),
+    };
+    Refusal::new(kind, id, object, format!("{what}: {errno}"), "see the daemon's log, then try again")
 }
 
 impl<M: Machine> Owner<M> {

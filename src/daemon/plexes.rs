@@ -276,7 +276,17 @@ impl<M: Machine> Owner<M> {
         live: &Rc<Live<M>>,
         plex: &Plex,
     ) -> Result<(), Refused> {
-        let deadline = self.machine.now().after(STRAGGLER_LIMIT);
+        self.wait_for(live, plex, STRAGGLER_LIMIT).await
+    }
+
+    /// [`Self::wait_for_stragglers`] for as long as `limit`.
+    pub(super) async fn wait_for(
+        self: &Rc<Self>,
+        live: &Rc<Live<M>>,
+        plex: &Plex,
+        limit: Duration,
+    ) -> Result<(), Refused> {
+        let deadline = self.machine.now().after(limit);
         while live.volume.stragglers_of(plex.uuid()) > 0 || live.is_at_work_on(plex.uuid()) {
             if self.machine.now() > deadline {
                 return Err(Refusal::new(

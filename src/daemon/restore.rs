@@ -265,23 +265,13 @@ impl<M: Machine> Owner<M> {
             let plan = SavePlan { source: &source, archive: &archive, map: &map, tuning: Tuning::default() };
             Some(mover::save(plan, &control, host.clock()).await)
         });
-        let nothing = "nothing was overwritten";
         match ended.await {
             Ok(Some(Ended::Complete)) => Ok(()),
             Ok(Some(Ended::Aborted)) => {
                 let reason = "the restore was aborted before anything was overwritten";
                 Err(Refusal::new(Kind::Aborted, "task.aborted", &live.name, reason, ""))
             }
-            Ok(Some(Ended::Failed(error))) => {
-                let full = matches!(
-                    error,
-                    MoverError::Write { errno: Errno::NO_SPACE, .. }
-                        | MoverError::Flush { errno: Errno::NO_SPACE }
-                );
-                let kind = if full { Kind::NoSpace } else { Kind::Io };
-                let reason = format!("its undo archive cannot be made: {error}; {nothing}");
-                Err(Refusal::new(kind, "restore.not-saved", &live.name, reason, "see to the state directory"))
-            }
+            Ok(Some(Ended::Failed(error))) => Err(not_saved(&live.name, &error)),
             Ok(None) | Err(_) => Err(too_many_jobs(&live.name)),
         }
     }
@@ -564,6 +554,17 @@ async fn overwrite<H: Host, S: BlockDevice>(
     Some((report.ended, report.written_bytes + report.zeroed_bytes))
 }
 
+fn not_saved(volume: &Name, error: &MoverError) -> Refused {
+    let (kind, id) = match error {
+        MoverError::Write { errno: Errno::NO_SPACE, .. } | MoverError::Flush { errno: Errno::NO_SPACE } => {
+            (Kind::NoSpace, "restore.not-saved")
+        }
+        _ => (Kind::Io, "restore.not-saved"),
+    };
+    let reason = format!("its undo archive cannot be made: {error}; nothing was overwritten");
+    Refusal::new(kind, id, volume, reason, "see to the state directory")
+}
+
 fn too_many_jobs(volume: &Name) -> Refused {
     Refusal::new(
         Kind::Busy,
@@ -573,3 +574,6 @@ fn too_many_jobs(volume: &Name) -> Refused {
         format!("wait for one of them: cleave task list; then go on with: cleave start {volume}"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -521,3 +521,6 @@ impl<M: Machine> Owner<M> {
 fn is_in_step<D: Clone + Send + Sync + 'static>(volume: &Volume<D>, plex: Uuid, range: ByteRange) -> bool {
     volume.route().plex(plex).is_some_and(|plex| !plex.behind.is_marked(range))
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,13 +360,7 @@ impl<M: Machine> Owner<M> {
         FaultPoint::CutReleased.reached();
         match swapped {
             Ok(report) => Ok(Taken { at, hold: report.hold, drain: report.drain }),
-            Err(errno) => Err(Refusal::new(
-                if errno == Errno::TIMED_OUT { Kind::TimedOut } else { Kind::System },
-                "snapshot.hold-expired",
-                &cutting[0].live.name,
-                format!("requests in flight did not end within {} s", CUT_LIMIT.as_secs()),
-                "nothing was changed; look for a slow plex with cleave show, then try again",
-            )),
+            Err(errno) => Err(hold_expired(&cutting[0].live.name, errno)),
         }
     }
 
@@ -727,4 +721,28 @@ fn targets(record: &Group, request: &request::Snapshot) -> Result<Vec<(Name, Opt
             Ok((volume, Some(name)))
         })
         .collect()
+}
+
+fn hold_expired(volume: &Name, errno: Errno) -> Refused {
+    let (kind, id) = match errno {
+        Errno::TIMED_OUT => (Kind::TimedOut, "snapshot.hold-expired"),
+        _ => (Kind::System, "snapshot.hold-expired"),
+    };
+    let reason = format!("requests in flight did not end within {} s", CUT_LIMIT.as_secs());
+    let way_out = "nothing was changed; look for a slow plex with cleave show, then try again";
+    Refusal::new(kind, id, volume, reason, way_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::{name, refused};
+
+    #[test]
+    fn a_cut_that_could_not_wait_for_what_was_in_flight_changed_nothing() {
+        for (errno, kind) in [(Errno::TIMED_OUT, Kind::TimedOut), (Errno::IO, Kind::System)] {
+            let told = refused::<()>(Err(hold_expired(&name("v"), errno)), "snapshot.hold-expired", kind);
+            assert!(told.way_out.starts_with("nothing was changed"), "{told}");
+        }
+    }
 }

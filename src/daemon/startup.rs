@@ -167,20 +167,25 @@ fn make_socket_directory(path: &Path, rules: &Rules) -> Result<(), Refused> {
     Ok(())
 }
 
+fn refuse_others_than_root(user: rustix::process::Uid) -> Result<(), Refused> {
+    if user.is_root() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Kind::Permission,
+        "daemon.not-root",
+        "cleaved",
+        "needs root for ublk and its devices",
+        "start it as root",
+    ))
+}
+
 /// Run the daemon until it is told to end. `ready` is called once it listens.
 ///
 /// # Errors
 /// What keeps it from starting; nothing was changed then.
 pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), Refused> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Refusal::new(
-            Kind::Permission,
-            "daemon.not-root",
-            "cleaved",
-            "needs root for ublk and its devices",
-            "start it as root",
-        ));
-    }
+    refuse_others_than_root(rustix::process::geteuid())?;
     let hook = options.hook.as_deref().map(Hook::start).transpose()?;
     process::protect();
     let (rules, missing) = Rules::of_host(options.admin_group.as_deref());
@@ -465,7 +470,29 @@ impl<M: Machine> Owner<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::dying;
+    use super::*;
+
+    #[test]
+    fn there_is_one_daemon_of_a_socket_and_only_root_may_be_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join("control.lock");
+        let first = Sole::acquire(&lock, directory.path()).unwrap();
+        let refused = Sole::acquire(&lock, directory.path()).err().unwrap();
+        assert_eq!((refused.id.as_str(), refused.kind), ("daemon.running", Kind::Busy));
+        assert!(refused.reason.ends_with(&format!("pid {}", std::process::id())), "{refused}");
+        drop(first);
+        assert_eq!(
+            Sole::acquire(&lock, directory.path()).unwrap().state_before.as_deref(),
+            Some(directory.path())
+        );
+        let nowhere = Sole::acquire(&directory.path().join("none/control.lock"), directory.path());
+        let refused = nowhere.err().unwrap();
+        assert_eq!((refused.id.as_str(), refused.kind), ("system.failed", Kind::System));
+
+        assert_eq!(refuse_others_than_root(rustix::process::Uid::ROOT), Ok(()));
+        let refused = refuse_others_than_root(rustix::process::Uid::from_raw(65534)).unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.kind), ("daemon.not-root", Kind::Permission));
+    }
 
     #[test]
     fn a_process_that_is_dying_is_told_from_one_that_lives() {

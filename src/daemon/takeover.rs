@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Errno, FaultPoint, Refused, Uuid};
 use crate::control::reply::Forced;
 use crate::control::{Reply, What, request};
 use crate::export::ublk::DeviceMark;
@@ -133,8 +133,11 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>, groups: Vec<Rc<G
         if owner.live(*volume).is_some() {
             return;
         }
+        if owner.is_given_up(group, *volume).await {
+            return;
+        }
         // What refused it was told.
-        let _ = owner.attempt(group, *volume, *number, true).await;
+        let _ = owner.attempt(group, *volume, *number).await;
     });
     join_all(attempts).await;
     // Links of what waits stay, and nobody knows which those are in a group that was not read.
@@ -159,24 +162,28 @@ pub(super) async fn take_over<M: Machine>(owner: &Rc<Owner<M>>, groups: Vec<Rc<G
 }
 
 impl<M: Machine> Owner<M> {
-    /// Try to take over the living device `number` of `volume`, unless that has failed too often and nobody asked for it.
+    /// Whether taking over `volume` has failed too often to be tried again without a person's asking; that is told then.
+    async fn is_given_up(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, volume: Uuid) -> bool {
+        let before = self.on_catalog(group, move |catalog| catalog.attempts(volume)).await;
+        let record = group.record();
+        let Some(record) = record.volume_by_id(volume).filter(|_| before >= ATTEMPTS) else { return false };
+        let why = format!("it could not be taken over {before} times in a row, and is not tried again");
+        let news = News::new(What::VolumeGivenUp, &why).of_volume(&group.name, record.name());
+        self.left(volume, &why, &news.way_out());
+        self.events.raise(news);
+        true
+    }
+
+    /// Try to take over the living device `number` of `volume`.
     async fn attempt(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         volume: Uuid,
         number: u32,
-        by_itself: bool,
     ) -> Result<Vec<Job>, Refused> {
         let name = group.record().volume_by_id(volume).map(|volume| volume.name().clone());
         let name = name.ok_or_else(|| system(volume, "is gone", Errno::GONE))?;
         let before = self.on_catalog(group, move |catalog| catalog.attempts(volume)).await;
-        if by_itself && before >= ATTEMPTS {
-            let why = format!("it could not be taken over {before} times in a row, and is not tried again");
-            let news = News::new(What::VolumeGivenUp, &why).of_volume(&group.name, &name);
-            let refused = self.left(volume, &why, &news.way_out());
-            self.events.raise(news);
-            return Err(refused.on(&name));
-        }
         self.keep_attempts(group, volume, before.saturating_add(1)).await;
         match self.take_over_one(group, volume, number).await {
             Ok(jobs) => {
@@ -190,7 +197,7 @@ impl<M: Machine> Owner<M> {
                 let why = format!("it could not be taken over: {}: {}", refused.object, refused.reason);
                 let text = format!("{why} (attempt {} of {ATTEMPTS})", before.saturating_add(1));
                 let news = News::new(What::VolumeNotRecovered, text).of_volume(&group.name, &name);
-                let _ = self.left(volume, &why, &news.way_out());
+                self.left(volume, &why, &news.way_out());
                 self.events.raise(news);
                 Err(refused)
             }
@@ -198,10 +205,8 @@ impl<M: Machine> Owner<M> {
     }
 
     /// Note why `volume` was left waiting.
-    fn left(&self, volume: Uuid, why: &str, way_out: &str) -> Left {
-        let line = format!("{why}; {way_out}");
-        self.recovery.unrecovered.borrow_mut().insert(volume, line);
-        Left { why: why.to_owned(), way_out: way_out.to_owned() }
+    fn left(&self, volume: Uuid, why: &str, way_out: &str) {
+        self.recovery.unrecovered.borrow_mut().insert(volume, format!("{why}; {way_out}"));
     }
 
     async fn keep_attempts(&self, group: &Rc<GroupHandle<M>>, volume: Uuid, attempts: u32) {
@@ -266,7 +271,7 @@ impl<M: Machine> Owner<M> {
         match self.waiting_device(group, volume).await? {
             Some(number) => {
                 self.keep_attempts(group, volume, 0).await;
-                self.attempt(group, volume, number, false).await.map(Some)
+                self.attempt(group, volume, number).await.map(Some)
             }
             None => {
                 self.record_crash(group, volume).await;
@@ -389,17 +394,5 @@ impl<M: Machine> Owner<M> {
         }
         self.went(live.volume.shape().uuid);
         Ok(())
-    }
-}
-
-/// Why a volume waits.
-struct Left {
-    why: String,
-    way_out: String,
-}
-
-impl Left {
-    fn on(self, volume: &Name) -> Refused {
-        Refusal::new(Kind::CannotStart, "volume.given-up", volume, self.why, self.way_out)
     }
 }

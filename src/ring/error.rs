@@ -142,3 +142,36 @@ impl From<MediumError> for Refused {
         error.refusal()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Allocation, Medium, Opening};
+
+    #[track_caller]
+    fn refused(outcome: Result<Medium, MediumError>, id: &str, kind: Kind) {
+        let refused: Refused = outcome.unwrap_err().into();
+        assert_eq!((refused.id.as_str(), refused.kind), (id, kind), "{refused}");
+        assert!(!refused.to_string().contains('\n'), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_medium_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("file"), [0; 4096]).unwrap();
+        let open = |path: &Path| Medium::open(path, Opening::WRITE);
+        let create = |path: &Path, bytes| Medium::create_file(path, bytes, Allocation::Full);
+        refused(open(&at("none")), "medium.missing", Kind::Medium);
+        refused(open(directory.path()), "medium.directory", Kind::Medium);
+        refused(open(Path::new("/dev/null")), "medium.not-a-disk", Kind::Medium);
+        refused(open(&at(&"x".repeat(300))), "medium.system", Kind::System);
+        let longer = Medium::open(&at("file"), Opening::WRITE.at_least(8192));
+        refused(longer, "medium.too-small", Kind::NoSpace);
+        refused(create(&at("file"), 4096), "medium.exists", Kind::Exists);
+        refused(create(&at("huge"), 1 << 43), "medium.no-space", Kind::NoSpace);
+        let _first = open(&at("file")).unwrap();
+        refused(open(&at("file")), "medium.in-use", Kind::Medium);
+        assert!(!at("huge").exists());
+    }
+}

@@ -19,18 +19,18 @@ pub const MAX_VOLUME_NAME_BYTES: usize = crate::base::limits::MAX_NAME_BYTES - 8
 /// `name.*`, one id for each rule of [`Name`].
 pub fn parse_name(what: &str, text: &str) -> Result<Name, Refused> {
     let name = Name::new(text).map_err(|error| {
-        let id = match error {
-            NameError::Empty => "name.empty",
-            NameError::TooLong => "name.too-long",
-            NameError::BadStart => "name.bad-start",
-            NameError::BadCharacter => "name.bad-character",
-            NameError::Reserved => "name.reserved",
+        let (kind, id) = match error {
+            NameError::Empty => (Kind::Syntax, "name.empty"),
+            NameError::TooLong => (Kind::Syntax, "name.too-long"),
+            NameError::BadStart => (Kind::Syntax, "name.bad-start"),
+            NameError::BadCharacter => (Kind::Syntax, "name.bad-character"),
+            NameError::Reserved => (Kind::Syntax, "name.reserved"),
         };
         // A hostile name may be long: its beginning is enough to know it by.
         let shown: String = text.chars().take(64).collect();
         let object = if shown.is_empty() { "(empty)".to_owned() } else { shown };
         let way_out = "choose a name such as data1: letters, digits, '_', '-', '.', ':'";
-        Refusal::new(Kind::Syntax, id, object, format!("the name of a {what} {error}"), way_out)
+        Refusal::new(kind, id, object, format!("the name of a {what} {error}"), way_out)
     })?;
     if text.len() > MAX_VOLUME_NAME_BYTES {
         let reason = format!("the name of a {what} has more than {MAX_VOLUME_NAME_BYTES} bytes");
@@ -379,7 +379,7 @@ pub(super) fn resize_unclean(name: &Name) -> Refused {
 }
 
 /// `resize.related`, `release.related`: change maps of `snapshots`, or of the volume itself where it is a snapshot, stand against it.
-pub(super) fn volume_related(id: &str, name: &Name, snapshots: &[&Name]) -> Refused {
+pub(super) fn volume_related(kind: Kind, id: &str, name: &Name, snapshots: &[&Name]) -> Refused {
     let list = snapshots.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (reason, first) = match list.as_slice() {
         [own] if own.as_str() == name.as_str() => {
@@ -389,7 +389,7 @@ pub(super) fn volume_related(id: &str, name: &Name, snapshots: &[&Name]) -> Refu
     };
     let way_out =
         format!("give it back (cleave snapback {first}) or make it independent (cleave snapclear {first})");
-    Refusal::new(Kind::InvalidState, id, name, reason, way_out)
+    Refusal::new(kind, id, name, reason, way_out)
 }
 
 pub(super) fn resize_plex(volume: &Name, plex: &Plex) -> Refused {

@@ -7,14 +7,15 @@
 need_module ext4 loop
 start_daemon
 
-# refused CODE PATTERN WORD...: and nothing is changed.
+# refused CODE ID PATTERN WORD...: and nothing is changed.
 refused() {
-    local code=$1 pattern=$2 said status=0
-    shift 2
+    local code=$1 id=$2 pattern=$3 said status=0
+    shift 3
     said=$(timeout -k 2 30 "$@" 2>&1) || status=$?
     assert_eq "$code" "$status" "the status of '$*', which said '$said'"
     grep -qE -- "$pattern" <<<"$said" || die "'$*' said '$said', not what matches '$pattern'"
     (($(wc -l <<<"$said") == 1)) || die "'$*' said more than a line: $said"
+    expect_refusal "$id" "$code" "$@"
 }
 
 # An image in a file, with what a backup knows of it.
@@ -25,8 +26,8 @@ head -c 8M /dev/urandom >mnt/file
 sum=$(sha256sum <mnt/file)
 image=$PWD/image
 # While it is mounted by a loop device somebody else writes to it.
-refused 31 'loop device loop[0-9]+ lies over it' cleave adopt v "$image"
-refused 31 'loop device loop[0-9]+ lies over it' cleave make v 64m --plex "$image" -f
+refused 31 medium.looped 'loop device loop[0-9]+ lies over it' cleave adopt v "$image"
+refused 31 medium.looped 'loop device loop[0-9]+ lies over it' cleave make v 64m --plex "$image" -f
 step 30 umount mnt
 gone_loop() { [[ -z $(losetup -j "$image") ]]; }
 wait_for 10 gone_loop
@@ -34,20 +35,20 @@ before=$(sha256sum <image)
 assert_eq $((80 << 20)) "$(stat -c %s image)" "the length of what was refused"
 
 truncate -s 5000001 odd
-refused 1 'whole number of blocks.*truncate -s \+[0-9]+' cleave adopt odd "$PWD/odd"
-refused 65 'no such file or disk' cleave adopt v "$PWD/nosuch"
+refused 1 adopt.uneven 'whole number of blocks.*truncate -s \+[0-9]+' cleave adopt odd "$PWD/odd"
+refused 65 medium.missing 'no such file or disk' cleave adopt v "$PWD/nosuch"
 truncate -s 512K small
-refused 1 'the smallest volume' cleave adopt v "$PWD/small"
+refused 1 size.too-small 'the smallest volume' cleave adopt v "$PWD/small"
 assert_eq $((512 << 10)) "$(stat -c %s small)" "the length of what was refused"
-refused 1 'it has 83886080 bytes, fewer than' cleave adopt v "$image" --length 81m
-refused 64 'its file system reaches to byte 83886080' cleave adopt v "$image" --length 79m
+refused 1 adopt.length 'it has 83886080 bytes, fewer than' cleave adopt v "$image" --length 81m
+refused 64 adopt.no-room 'its file system reaches to byte 83886080' cleave adopt v "$image" --length 79m
 assert_eq "$before" "$(sha256sum <image)" "the image after refusals"
 
 step 60 cleave adopt v "$image"
-refused 65 'carries plex v-01' cleave adopt w "$image"
+refused 65 medium.in-use 'carries plex v-01' cleave adopt w "$image"
 step 30 cleave -q make taken 16m
 truncate -s 8M other
-refused 12 'exists' cleave adopt taken "$PWD/other"
+refused 12 volume.exists 'exists' cleave adopt taken "$PWD/other"
 assert_eq $((8 << 20)) "$(stat -c %s other)" "the length of what was refused"
 assert_eq "$before" "$(sha256sum </dev/vx/rdsk/v)" "the volume"
 step 60 fsck.ext4 -fn "$(device_of v)" >/dev/null
@@ -60,9 +61,9 @@ step 60 cleave -q snapstart v
 step 60 cleave -q snapshot v tmp
 echo later >mnt/later
 step 30 umount mnt
-refused 25 'released while it is stopped.*cleave stop v' cleave release v
+refused 25 release.started 'released while it is stopped.*cleave stop v' cleave release v
 step 30 cleave -q stop v
-refused 20 'tmp keep to it.*snapclear tmp' cleave release v
+refused 20 release.related 'tmp keep to it.*snapclear tmp' cleave release v
 step 30 cleave -q start v
 step 60 cleave -q rm -f tmp
 assert_equal_plexes v 2
@@ -76,7 +77,7 @@ for one in "${images[@]}"; do
     assert_eq $((80 << 20)) "$(stat -c %s "$one")" "the length of $one"
     assert_eq "$now" "$(sha256sum <"$one")" "what $one holds"
 done
-refused 11 'no such volume' cleave show v
+refused 11 volume.unknown 'no such volume' cleave show v
 mounted image mnt -o loop,ro
 assert_eq later "$(<mnt/later)" "what was written to the volume"
 step 30 umount mnt
@@ -121,7 +122,7 @@ step 30 umount mnt
 assert_eq '' "$(cleaved --offline udev --medium "$device")" "what a released disk says of itself"
 # How far something unknown reaches is nobody's guess.
 step 30 dd if=/dev/urandom of="$device" bs=1M count=1 oflag=direct status=none
-refused 65 'not known how far.*--length SIZE' cleave adopt d "$device"
+refused 65 adopt.unknown 'not known how far.*--length SIZE' cleave adopt d "$device"
 step 60 cleave -q adopt d "$device" --length 64m
 grep -q '^CLEAVE_VOLUME=d$' < <(cleaved --offline udev --medium "$device") || die "an adopted disk does not say so"
 step 30 cleave -q rm -f d

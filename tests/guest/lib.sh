@@ -64,6 +64,17 @@ expect_fail() {
     grep -qE -- "$pattern" <<<"$said" || die "'$*' failed with '$said', not with what matches '$pattern'"
 }
 
+# expect_refusal ID CODE COMMAND...: COMMAND, which knows --json, is refused within 60 s with this id and exit code, in one
+# document on one line, and prints nothing else.
+expect_refusal() {
+    local id=$1 code=$2 command=$3 json status=0
+    shift 3
+    json=$(timeout -k 2 60 "$command" --json "$@" 2>&1) || status=$?
+    [[ $status == "$code" ]] || die "'$command --json ${*@Q}' ended with $status, not $code: $json"
+    [[ $json == "{\"error\":{\"exit_code\":$code,\"id\":\"$id\","*'}}' && $json != *$'\n'* ]] ||
+        die "'$command --json ${*@Q}' said '$json', not exit code $code and id $id"
+}
+
 # uptime_ms: milliseconds since the boot, whatever the date is set to.
 uptime_ms() {
     local up rest

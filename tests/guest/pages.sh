@@ -63,6 +63,7 @@ all_equal 'in a file'
 case $used in
 'auto copy')
     expect_fail 'does not lend' cleave set v data=zero
+    expect_refusal volume.data-path 5 cleave set v data=zero
     ;;
 'auto zero')
     step 30 cleave -q set v data=zero

@@ -75,6 +75,7 @@ assert_equal_plexes v 2
 step 30 cleave -q plex offline "$far"
 is_state "$far" OFFLINE || die "offline, and not OFFLINE"
 expect_fail 'cleave plex online' cleave plex attach "$far"
+expect_refusal plex.offline 20 cleave plex attach "$far"
 fill 16
 step 60 cleave -q plex online "$far"
 is_state "$far" ACTIVE || die "online, and not ACTIVE"

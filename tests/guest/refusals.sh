@@ -217,8 +217,24 @@ refused 26 volume.not-started "^cleave: v: " snapshot v
 unchanged
 step 30 cleave start v
 
+# What holds no file system is not mounted, what is mounted is not archived, and without io_uring nothing is.
+mkdir -p mnt
+expect_refusal mount.failed 5 cleave mount one "$PWD/mnt"
+mounted /dev/vx/dsk/snap mnt
+expect_refusal archive.in-use 31 cleave archive snap "$PWD/archive"
+step 30 umount mnt
+before_rings=$(</proc/sys/kernel/io_uring_disabled)
+at_exit eval "echo $before_rings >/proc/sys/kernel/io_uring_disabled"
+echo 2 >/proc/sys/kernel/io_uring_disabled
+expect_refusal archive.io-uring 5 cleave archive snap "$PWD/archive"
+echo "$before_rings" >/proc/sys/kernel/io_uring_disabled
+[[ ! -e archive && ! -e archive.partial ]] || die "an archive that was refused is left"
+
 # Others than root look and do not touch.
 settled
+printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups cleave "$@"\n' >as_nobody
+chmod +x as_nobody
+expect_refusal device.permission 67 ./as_nobody archive one /tmp/never
 status=0
 said=$(setpriv --reuid=65534 --regid=65534 --clear-groups cleave --json stop v 2>&1) || status=$?
 assert_eq 67 "$status" "the exit of another user's stop, which said $said,"

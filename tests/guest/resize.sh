@@ -17,13 +17,14 @@ length_of() { cleave --json show "$1" | jq '.volumes[0].length_bytes'; }
 node_bytes() { blockdev --getsize64 "$1"; }
 state_of() { cleave --json show "$1" | jq -r '.volumes[0].state'; }
 is_active() { [[ $(state_of "$1") == ACTIVE ]]; }
-refused() { # CODE PATTERN COMMAND...
-    local want=$1 pattern=$2 said code=0
-    shift 2
+refused() { # CODE ID PATTERN COMMAND...
+    local want=$1 id=$2 pattern=$3 said code=0
+    shift 3
     said=$(timeout -k 2 60 "$@" 2>&1) || code=$?
     assert_eq "$want" "$code" "the exit code of '$*', which said '$said',"
     grep -qE -- "$pattern" <<<"$said" || die "'$*' said '$said', not what matches '$pattern'"
     assert_eq 1 "$(wc -l <<<"$said")" "the number of lines of '$said'"
+    expect_refusal "$id" "$want" "$@"
 }
 # checked TYPE NODE: the unmounted file system is clean.
 checked() {
@@ -82,13 +83,13 @@ part_ext4() {
         dd if=/dev/urandom of=mnt/new bs=1M count=60 oflag=direct status=none
         end_load
         rm mnt/new
-        refused 25 'shorter only while it is stopped' cleave resize v 64m
-        refused 1 'are not more' vxassist growto v 64m
+        refused 25 resize.started 'shorter only while it is stopped' cleave resize v 64m
+        refused 1 resize.direction 'are not more' vxassist growto v 64m
         step 60 umount mnt
         checked ext4 "$node"
     else
-        refused 5 'cannot change the length.*cleave stop v; cleave resize v' cleave resize v +32m
-        refused 5 'cannot change the length' vxassist growby v 32m
+        refused 5 resize.kernel 'cannot change the length.*cleave stop v; cleave resize v' cleave resize v +32m
+        refused 5 resize.kernel 'cannot change the length' vxassist growby v 32m
         assert_eq $((64 << 20)) "$(length_of v)" "the length of v"
         step 60 cleave -q stop v
         step 60 vxassist growto v 160m
@@ -103,20 +104,20 @@ part_ext4() {
     # The disk has no room for more, by bytes; nor has what holds the file. Nothing is different after it.
     for state in started stopped; do
         if [[ $state == stopped || $online ]]; then
-            refused 64 'too small by [0-9]+ bytes for a plex of volume v' cleave resize v 1g
+            refused 64 plex.too-small 'too small by [0-9]+ bytes for a plex of volume v' cleave resize v 1g
             assert_eq $((160 << 20)) "$(length_of v)" "the length of v"
         fi
         if [[ $state == started ]]; then step 60 cleave -q stop v; fi
     done
     step 60 cleave -q make w 4m
     [[ $online ]] || step 60 cleave -q stop w
-    refused 64 'no room for' cleave resize w 30t
+    refused 64 medium.no-space 'no room for' cleave resize w 30t
     assert_eq $((4 << 20)) "$(length_of w)" "the length of w"
     step 60 cleave -q rm -f w
 
     # Shorter: not shorter than its file system, which says how far it reaches.
-    refused 20 'file system .ext2, ext3 or ext4. has [0-9]+ bytes: .*would be cut off.*resize2fs' cleave resize v -- -80m
-    refused 20 'would be cut off' vxassist -f shrinkby v 80m
+    refused 20 resize.content 'file system .ext2, ext3 or ext4. has [0-9]+ bytes: .*would be cut off.*resize2fs' cleave resize v -- -80m
+    refused 20 resize.content 'would be cut off' vxassist -f shrinkby v 80m
     step 60 cleave -q start v
     node=$(device_of v)
     timeout 60 e2fsck -fp "$node" >said 2>&1 || (($? < 2)) || die "e2fsck: $(<said)"
@@ -150,14 +151,14 @@ part_ext4() {
         step 60 cleave -q snapshot v s -o consistency=crash
         assert_eq $((164 << 20)) "$(length_of s)" "the length of s"
         step 60 cmp -n $((164 << 20)) "$(device_of v)" "$(device_of s)" || die "a snapshot after a growth differs"
-        refused 20 's keep to it.*snapclear s' cleave resize v +4m
-        refused 20 'it is a snapshot that keeps to its origin.*snapclear s' cleave resize s +4m
+        refused 20 resize.related 's keep to it.*snapclear s' cleave resize v +4m
+        refused 20 resize.related 'it is a snapshot that keeps to its origin.*snapclear s' cleave resize s +4m
         step 60 cleave -q snapclear s
         step 60 cleave -q resize s +4m
         step 60 cleave -q rm -f s
         plex=$(cleave --json show v | jq -r '.volumes[0].plexes[0].plex')
         step 60 cleave -q plex detach "$plex"
-        refused 20 "$plex: it is STALE.*cleave recover v" cleave resize v +4m
+        refused 20 resize.plex "$plex: it is STALE.*cleave recover v" cleave resize v +4m
         step 120 cleave -q recover v
         wait_for 60 is_active v
     fi
@@ -192,7 +193,7 @@ part_xfs() {
     checked xfs "$node"
     assert_equal_plexes x 2
     step 60 cleave -q stop x
-    refused 20 'XFS has 469762048 bytes: .*XFS cannot become smaller' cleave resize x 320m
+    refused 20 resize.content 'XFS has 469762048 bytes: .*XFS cannot become smaller' cleave resize x 320m
 
     # The labels alone say how long it is now.
     media=$(cleave --json show x | jq -r '.volumes[0].plexes[].path')

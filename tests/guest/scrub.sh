@@ -26,6 +26,7 @@ spoil "$(plex_file v 2)" 1024
 spoil "$(plex_file v 2)" 40960
 expect_fail 'v-02 differs from v-01 at byte 1048576, 4096 bytes' cleave scrub v
 assert_eq 8192 "$(last v differing_bytes)" "what the scrub found"
+expect_refusal scrub.no-majority 1 cleave scrub v --repair
 expect_fail 'no majority can say .*; name the plex that counts: cleave scrub v --repair --source v-01' cleave scrub v --repair
 said=$(step 120 cleave scrub v --repair --source v-01)
 [[ $said == *'v-02 differs from v-01 at byte 41943040, 4096 bytes, repaired'* ]] || die "said: $said"
@@ -47,6 +48,7 @@ echo "== killed in the middle, it goes on where it was"
 spoil "$(plex_file v 2)" 65532
 step 30 cleave scrub v --repair --source v-01 --rate 1m -b
 expect_fail 'a scrub of it is under way' cleave scrub v
+expect_refusal resize.scrub 13 cleave resize v +4m
 sleep 14
 kill_daemon
 spawn_daemon

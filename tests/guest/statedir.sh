@@ -50,6 +50,7 @@ said=$(cleave status 2>&1) && die "status finds nothing wrong: $said"
 grep -qE '^g/v: its device waits; .*Read-only file system.* tried every' <<<"$said" || die "status does not say why v waits: $said"
 assert_eq v "$(cleave -g g --json list | jq -r '.volumes[].volume')" "the volumes of a group that waits"
 expect_fail '^cleave: g: its volumes wait: .*Read-only file system' cleave -g g start v
+expect_refusal group.waits 5 cleave -g g start v
 dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none &
 reader=$!
 kill_at_exit $reader
@@ -89,6 +90,7 @@ expect_fail 'cleave: g: ' cleave -g g list
 files=(media/*.img)
 truncate -s 8M plain
 expect_fail 'plain: it bears no label of Cleave; name media that carry plexes' cleave group import "${files[0]}" plain
+expect_refusal import.unlabelled 65 cleave group import "${files[0]}" plain
 step 60 cleave group import "${files[@]}"
 expect_fail 'g' cleave group import "${files[@]}"
 cleave -g g list | grep -q NEEDSYNC || die "$(cleave -g g list)"

@@ -91,6 +91,7 @@ assert_eq '25 1' "$(dirty ss half_snp) $(dirty ss v_snp)" '%DIRTY of both sides'
 
 # Parted for good.
 expect_fail 'is a snapshot of v' vxassist snapclear half half_snp
+expect_refusal snapshot.of-another 20 vxassist snapclear half half_snp
 step 30 vxassist snapclear half v_snp
 expect_fail 'not a snapshot' vxassist snapback half
 step 30 cleave -q stop half

@@ -83,7 +83,7 @@ impl Reader {
         let mut file = File::open(path).map_err(|error| cannot_open(&object, path, &error))?;
         let fail = |error: std::io::Error| cannot_read(path, &error);
         if !file.metadata().map_err(fail)?.is_file() {
-            return Err(damaged(path, "archive.not-a-file", "is no file"));
+            return Err(damaged(path, Kind::Damaged, "archive.not-a-file", "is no file"));
         }
         let length = file.seek(SeekFrom::End(0)).map_err(fail)?;
         let mut bytes = [0; TRAILER_BYTES];
@@ -96,7 +96,12 @@ impl Reader {
             }
         };
         let (Some(trailer), Some(stream)) = (trailer, stream) else {
-            return Err(damaged(path, "archive.no-trailer", "is no archive, or its end is missing"));
+            return Err(damaged(
+                path,
+                Kind::Damaged,
+                "archive.no-trailer",
+                "is no archive, or its end is missing",
+            ));
         };
         file.rewind().map_err(fail)?;
         Ok(Self {
@@ -160,9 +165,16 @@ impl Reader {
             }
             (true, _) => {
                 let reason = format!("holds {} bytes of {announced}", self.at_bytes);
-                return Err(damaged(&self.path, "archive.too-short", &reason));
+                return Err(damaged(&self.path, Kind::Damaged, "archive.too-short", &reason));
             }
-            (false, 0) => return Err(damaged(&self.path, "archive.too-long", "holds more than it says")),
+            (false, 0) => {
+                return Err(damaged(
+                    &self.path,
+                    Kind::Damaged,
+                    "archive.too-long",
+                    "holds more than it says",
+                ));
+            }
             (false, _) => {}
         }
         let known = self.zero.as_ref().filter(|_| bytes == CHUNK_BYTES);
@@ -173,7 +185,7 @@ impl Reader {
             }
             None => self.decompress(chunk, bytes).map_err(|reason| {
                 let reason = format!("is damaged in the frame of byte {} ({reason})", self.at_bytes);
-                damaged(&self.path, "archive.damaged", &reason)
+                damaged(&self.path, Kind::Damaged, "archive.damaged", &reason)
             })?,
         };
         self.window.start += frame;
@@ -189,11 +201,16 @@ impl Reader {
 pub fn verify(path: &Path, trailer: &Trailer, digest: &Digest) -> Result<String, Refused> {
     let hash = digest.hash();
     if *hash.as_bytes() != trailer.blake3 {
-        return Err(damaged(path, "archive.checksum", "does not have the checksum that it says"));
+        return Err(damaged(
+            path,
+            Kind::Damaged,
+            "archive.checksum",
+            "does not have the checksum that it says",
+        ));
     }
     Ok(hash.to_hex().to_string())
 }
 
-fn damaged(path: &Path, id: &str, reason: &str) -> Refused {
-    Refusal::new(Kind::Damaged, id, clean(path.display()), reason, "archive again from a good copy")
+fn damaged(path: &Path, kind: Kind, id: &str, reason: &str) -> Refused {
+    Refusal::new(kind, id, clean(path.display()), reason, "archive again from a good copy")
 }

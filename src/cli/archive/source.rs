@@ -151,15 +151,8 @@ async fn fill(
 
 impl Stream for Source {
     fn run(mut self, hand: &mut Hand) -> Result<(), Refused> {
-        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|error| {
-            Refusal::new(
-                Kind::System,
-                "archive.io-uring",
-                clean(&self.named.name),
-                format!("io_uring is not available ({error})"),
-                "allow it: see /proc/sys/kernel/io_uring_disabled",
-            )
-        })?;
+        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder());
+        let runtime = runtime.map_err(|error| no_ring(&self.named, &error))?;
         let path = self.named.path.clone();
         runtime.block_on(self.read_all(hand)).map_err(|error| cannot_read(&path, &error))
     }
@@ -172,6 +165,16 @@ fn in_use(named: &Named, reason: &str) -> Refused {
         clean(&named.name),
         format!("{reason}: it would change under the copy"),
         "archive a snapshot of it, or unmount it first",
+    )
+}
+
+fn no_ring(named: &Named, error: &std::io::Error) -> Refused {
+    Refusal::new(
+        Kind::System,
+        "archive.io-uring",
+        clean(&named.name),
+        format!("io_uring is not available ({error})"),
+        "allow it: see /proc/sys/kernel/io_uring_disabled",
     )
 }
 
@@ -230,9 +233,18 @@ garbage";
         assert_eq!(Source::open(&named(&path)).unwrap().length_bytes, 4);
         let held = File::open(&path).unwrap();
         flock(&held, FlockOperation::LockExclusive).unwrap();
-        assert_eq!(Source::open(&named(&path)).unwrap_err().kind, Kind::Open);
+        let held_by_another = Source::open(&named(&path)).unwrap_err();
+        assert_eq!((held_by_another.id.as_str(), held_by_another.kind), ("archive.in-use", Kind::Open));
         assert_eq!(Source::open(&named(dir.path())).unwrap_err().id, "archive.not-a-device");
         assert_eq!(Source::open(&named(&dir.path().join("none"))).unwrap_err().kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn without_io_uring_it_is_told_where_it_is_allowed() {
+        let named = Named { name: "v".to_owned(), path: "/dev/cleave/default/v".into() };
+        let refused = no_ring(&named, &std::io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!((refused.id.as_str(), refused.kind), ("archive.io-uring", Kind::System));
+        assert!(refused.way_out.contains("io_uring_disabled") && !refused.to_string().contains('\n'));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::control::request::{Shutdown, Upgrade};
 use crate::control::{Client, Reply, Request, Row, socket_path};
 use clap::Subcommand;
 use serde_json::json;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What is done with the daemon.
@@ -53,12 +54,15 @@ impl UpgradeWork {
     /// # Errors
     /// The daemon's refusal: it serves on; `upgrade.silent` when nobody answers afterwards.
     pub fn run(&self, options: &Options) -> Result<Answer, Refused> {
-        let path = socket_path(options.socket.as_deref());
-        let mut client = Client::connect(&path, Limits::default())?;
+        self.run_within(&socket_path(options.socket.as_deref()), UPGRADE_LIMIT)
+    }
+
+    fn run_within(&self, path: &Path, limit: Duration) -> Result<Answer, Refused> {
+        let mut client = Client::connect(path, Limits::default())?;
         let (from, pid) = (client.daemon_version().to_owned(), client.daemon_pid());
         client.call(&self.request, |_| {})?;
         let began = Instant::now();
-        if !client.wait_for_end(UPGRADE_LIMIT) {
+        if !client.wait_for_end(limit) {
             return Err(Refusal::new(
                 Kind::InvalidState,
                 "upgrade.stays",
@@ -68,7 +72,7 @@ impl UpgradeWork {
             ));
         }
         loop {
-            match Client::connect(&path, Limits::default()).and_then(|mut client| {
+            match Client::connect(path, Limits::default()).and_then(|mut client| {
                 // It answers when every volume that can be is served again.
                 let reply = client.call(&Request::Status, |_| {})?;
                 Ok((client.daemon_version().to_owned(), client.daemon_pid(), reply))
@@ -84,7 +88,7 @@ impl UpgradeWork {
                     let json = json!({ "from": from, "to": version, "pid_before": pid, "pid": next, "elapsed_ms": ms });
                     return Ok(Answer::done(json, text));
                 }
-                Err(refused) if began.elapsed() >= UPGRADE_LIMIT => {
+                Err(refused) if began.elapsed() >= limit => {
                     return Err(Refusal::new(
                         Kind::DaemonDown,
                         "upgrade.silent",
@@ -144,4 +148,56 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
     let mut json = to_json(status);
     json["notes"] = to_json(&notes);
     Ok(Answer::listing(json, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::reply::Changed;
+    use crate::control::{ClientMessage, Decoder, PROTOCOL, ServerMessage, decode, encode};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    /// What an upgrade comes to whose daemon says that it gives its place up, and then does nothing or goes for good.
+    fn upgraded(goes: bool) -> Refused {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let (mut decoder, mut buffer, mut asked) = (Decoder::new(), [0; 4096], false);
+            while !(asked && goes) {
+                let count = peer.read(&mut buffer).unwrap();
+                if count == 0 {
+                    return;
+                }
+                decoder.feed(&buffer[..count]);
+                while let Some(body) = decoder.next_body().unwrap() {
+                    let message = match decode(&body).unwrap() {
+                        ClientMessage::Hello { .. } => {
+                            ServerMessage::Hello { protocol: PROTOCOL, version: "0".to_owned(), pid: 1 }
+                        }
+                        ClientMessage::Request(_) => {
+                            asked = true;
+                            ServerMessage::Done(Reply::Changed(Changed { changed: true }))
+                        }
+                    };
+                    peer.write_all(&encode(&message).unwrap()).unwrap();
+                }
+            }
+        });
+        let work = UpgradeWork { request: Request::Upgrade(Upgrade { binary: None }) };
+        let refused = work.run_within(&path, Duration::from_millis(200)).unwrap_err();
+        server.join().unwrap();
+        refused
+    }
+
+    #[test]
+    fn an_upgrade_after_which_the_old_daemon_stays_or_no_new_one_answers_is_told_so() {
+        let stays = upgraded(false);
+        assert_eq!((stays.id.as_str(), stays.kind), ("upgrade.stays", Kind::InvalidState));
+        let silent = upgraded(true);
+        assert_eq!((silent.id.as_str(), silent.kind), ("upgrade.silent", Kind::DaemonDown));
+        assert!(!silent.to_string().contains('\n'), "{silent}");
+    }
 }

@@ -132,3 +132,22 @@ impl MountWork {
         Err(Refusal::new(Kind::System, "mount.failed", &self.volume, reason, ""))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_opened_says_whose_fault_that_is() {
+        for (error, id, kind) in [
+            (libc::ENOENT, "device.missing", Kind::NotFound),
+            (libc::EACCES, "device.permission", Kind::Permission),
+            (libc::ENXIO, "device.open", Kind::Io),
+        ] {
+            let error = std::io::Error::from_raw_os_error(error);
+            let refused = cannot_open("v\n", Path::new("/dev/cleave/default/v\n"), &error);
+            assert_eq!((refused.id.as_str(), refused.kind), (id, kind));
+            assert!(!refused.to_string().contains('\n'), "{refused}");
+        }
+    }
+}

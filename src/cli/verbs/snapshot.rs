@@ -120,12 +120,17 @@ fn request(
 ) -> Result<Request, Refused> {
     let members = members(volumes, options.pattern.is_some())?;
     if members.is_empty() != options.all_volumes {
-        let (id, object, reason) = if options.all_volumes {
-            ("argument.conflict", "allvols", "means every volume of the group, so none may be named")
+        let (kind, id, object, reason) = if options.all_volumes {
+            (
+                Kind::Usage,
+                "argument.conflict",
+                "allvols",
+                "means every volume of the group, so none may be named",
+            )
         } else {
-            ("argument.missing", "VOLUME", "is missing")
+            (Kind::Usage, "argument.missing", "VOLUME", "is missing")
         };
-        return Err(Refusal::new(Kind::Usage, id, object, reason, format!("see {help}")));
+        return Err(Refusal::new(kind, id, object, reason, format!("see {help}")));
     }
     let CutOptions { consistency, pattern, .. } = options;
     Ok(Request::Snapshot(Snapshot { group, members, pattern, consistency, nmirror }))

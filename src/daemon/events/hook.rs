@@ -72,15 +72,7 @@ impl Hook {
         let lost = Arc::new(AtomicU64::new(0));
         let (command, counted) = (command.to_owned(), Arc::clone(&lost));
         let thread = std::thread::Builder::new().name("cleave-hook".to_owned());
-        thread.spawn(move || serve(&command, limit, &turns, &counted)).map_err(|error| {
-            Refusal::new(
-                Kind::System,
-                "hook.thread",
-                "cleaved",
-                format!("cannot make the hook's thread: {error}"),
-                "",
-            )
-        })?;
+        thread.spawn(move || serve(&command, limit, &turns, &counted)).map_err(|error| no_thread(&error))?;
         Ok(Self { queue, lost })
     }
 
@@ -112,6 +104,11 @@ impl Hook {
             std::thread::sleep(POLL);
         }
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Refused {
+    let reason = format!("cannot make the hook's thread: {error}");
+    Refusal::new(Kind::System, "hook.thread", "cleaved", reason, "")
 }
 
 /// Refuse what must not be run as root.
@@ -361,9 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_without_a_thread_is_told_by_the_systems_word() {
+        let refused = no_thread(&std::io::Error::from_raw_os_error(libc::EAGAIN));
+        assert_eq!((refused.id.as_str(), refused.kind), ("hook.thread", Kind::System));
+        assert_eq!(refused.to_string().lines().count(), 1);
+    }
+
+    #[test]
     fn a_command_that_others_can_change_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let refused = |path: &Path| Hook::start(path).err().map(|refused| refused.reason);
+        let refused = |path: &Path| {
+            let refused = Hook::start(path).err()?;
+            assert_eq!((refused.id.as_str(), refused.kind), ("hook.unfit", Kind::Usage));
+            Some(refused.reason)
+        };
         assert_eq!(refused(Path::new("hook")).unwrap(), "the hook is no absolute path");
         assert!(refused(&directory.path().join("none")).unwrap().contains("cannot be found"));
         assert_eq!(refused(directory.path()).unwrap(), "the hook is no executable file");

@@ -311,3 +311,34 @@ fn a_daemon_that_ends_at_any_moment_of_it_leaves_the_old_length_or_the_new_one()
     println!("{old} ends before it counted, {new} after");
     assert!(old > 10 && new > 10, "{old} {new}");
 }
+
+#[test]
+fn a_plex_that_is_not_there_keeps_a_stopped_volume_from_changing_its_length() {
+    let root = tempfile::tempdir().unwrap();
+    let state = root.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let other = root.path().join("other");
+    used_disk(&other, 16 * MIB, 0);
+    with_owner(&state, async |owner| {
+        let group = make(&owner, other.clone()).await;
+        owner.stop_volume(&group, &name()).await?;
+        std::fs::rename(&other, root.path().join("elsewhere")).unwrap();
+        let refused = resize(&owner, resize_to(Length::To(LONGER), false)).await.unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.kind), ("resize.medium", Kind::Medium));
+        let record = group.record();
+        let volume = record.volume("v")?;
+        assert_eq!((volume.length(), volume.state()), (LENGTH, VolumeState::Clean));
+        assert!(volume.resizing().is_none());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_stops_a_change_that_counts_already_says_how_it_is_brought_to_an_end() {
+    let refused = half_way(&name(), &system("v-02", "cannot be flushed", Errno::IO));
+    assert_eq!((refused.id.as_str(), refused.kind), ("resize.half-way", Kind::System));
+    assert!(
+        refused.way_out.ends_with("cleave stop v; cleave start v") && !refused.to_string().contains('\n')
+    );
+}

@@ -46,11 +46,21 @@ pub fn answer(question: &Question) -> u8 {
         .clone()
         .or_else(|| last_state(&question.socket))
         .unwrap_or_else(|| STATE_DIRECTORY.into());
-    let outcome = match question.verb.as_str() {
-        "status" => told(status::status(question, &state)),
-        "force-stop" => told(force_stop::force_stop(question, &state)),
-        "dump" => dump::dump(question, &state).and_then(|text| print(&text)),
-        "check" => check(&state),
+    match outcome(question, &state) {
+        Ok(()) => 0,
+        Err(refused) => {
+            eprintln!("cleaved: {refused}");
+            refused.kind.exit_code()
+        }
+    }
+}
+
+fn outcome(question: &Question, state: &Path) -> Result<(), Refused> {
+    match question.verb.as_str() {
+        "status" => told(status::status(question, state)),
+        "force-stop" => told(force_stop::force_stop(question, state)),
+        "dump" => dump::dump(question, state).and_then(|text| print(&text)),
+        "check" => check(state),
         "udev" => udev::properties(question).and_then(|text| print(&text)),
         verb => Err(Refusal::new(
             Kind::Usage,
@@ -59,13 +69,6 @@ pub fn answer(question: &Question) -> u8 {
             "is no verb that works without the daemon",
             "choose one of: status, dump, force-stop, check, udev",
         )),
-    };
-    match outcome {
-        Ok(()) => 0,
-        Err(refused) => {
-            eprintln!("cleaved: {refused}");
-            refused.kind.exit_code()
-        }
     }
 }
 
@@ -82,16 +85,7 @@ fn told(outcome: Result<Told, Refused>) -> Result<(), Refused> {
     };
     let mut text = String::new();
     for message in messages.iter().chain([&closed]) {
-        let line = serde_json::to_string(message).map_err(|error| {
-            Refusal::new(
-                Kind::Internal,
-                "offline.answer",
-                "cleaved",
-                format!("cannot be written as JSON: {error}"),
-                "",
-            )
-        })?;
-        text += &line;
+        text += &serde_json::to_string(message).expect("a message is plain data, which JSON can hold");
         text.push('\n');
     }
     print(&text)
@@ -183,6 +177,28 @@ mod tests {
         assert_eq!(holder(&lock), Some("123".to_owned()));
         std::fs::write(&lock, "123\nrelative\n").unwrap();
         assert_eq!(last_state(&socket), None);
+    }
+
+    #[test]
+    fn a_verb_that_needs_the_daemon_and_one_without_its_medium_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let ask = |verb: &str| Question {
+            verb: verb.to_owned(),
+            object: Some("v".to_owned()),
+            group: None,
+            medium: None,
+            state: None,
+            socket: root.path().join("control"),
+        };
+        for (verb, id) in [("list", "offline.verb"), ("udev", "offline.medium")] {
+            let refused = outcome(&ask(verb), root.path()).unwrap_err();
+            assert_eq!((refused.id.as_str(), refused.kind, refused.object.as_str()), (id, Kind::Usage, verb));
+        }
+        // A daemon that runs and does not answer has the volumes in hand.
+        let lock = std::fs::File::create(root.path().join("control.lock")).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let refused = force_stop::force_stop(&ask("force-stop"), root.path()).unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.kind), ("daemon.running", Kind::Busy));
     }
 
     #[test]

@@ -591,6 +591,7 @@ mod tests {
             [1, 2, 2, 1]
         );
     }
+
     use crate::base::Uuid;
 
     #[test]

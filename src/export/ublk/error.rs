@@ -165,3 +165,54 @@ impl From<ExportError> for Refused {
         error.refusal()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::ublk::control::limited;
+    use std::time::Duration;
+
+    #[track_caller]
+    fn refused(error: &ExportError, id: &str, kind: Kind) {
+        let refused = error.refusal();
+        assert_eq!((refused.id.as_str(), refused.kind), (id, kind), "{refused}");
+        assert!(!refused.reason.is_empty() && !refused.to_string().contains('\n'), "{refused}");
+    }
+
+    #[test]
+    fn a_command_that_hangs_or_fails_is_told_apart() {
+        let (wait, end) = std::sync::mpsc::channel::<()>();
+        let hangs = move || end.recv().map_err(|_| Errno::IO);
+        let hung = limited("/dev/ublkb0", "stop the device", Duration::from_millis(50), hangs).unwrap_err();
+        refused(&hung, "ublk.timed-out", Kind::TimedOut);
+        drop(wait);
+        // Where no ring can be made that is the failure.
+        let fails = || Err::<(), _>(Errno::IO);
+        let failed = limited("/dev/ublkb0", "stop the device", Duration::from_secs(60), fails).unwrap_err();
+        let permitted = failed.errno != Some(Errno::from_raw(libc::EPERM));
+        if permitted {
+            refused(&failed, "ublk.system", Kind::System);
+        }
+        let errno = Errno::from_raw(libc::EPERM);
+        refused(&ExportError::system("driver", "open it", errno), "ublk.not-permitted", Kind::Permission);
+    }
+
+    /// What only the kernel of a real host brings about; `tests/ublk_guest.rs` and the guest's scripts do where they can.
+    #[test]
+    fn what_keeps_a_device_from_being_shown_has_an_id_of_its_own() {
+        for (fault, id, kind) in [
+            (ExportFault::NoDriver, "ublk.no-driver", Kind::Host),
+            (ExportFault::NoControlNode, "ublk.no-control-node", Kind::Host),
+            (ExportFault::NoZeroCopy, "ublk.no-zero-copy", Kind::Host),
+            (ExportFault::TooManyDevices { limit: None }, "ublk.too-many-devices", Kind::Host),
+            (ExportFault::IdTaken, "ublk.id-taken", Kind::Exists),
+            (ExportFault::NoSuchDevice, "ublk.no-such-device", Kind::NotFound),
+            (ExportFault::NotRecoverable, "ublk.not-recoverable", Kind::InvalidState),
+            (ExportFault::ForeignMode, "ublk.foreign", Kind::InvalidState),
+            (ExportFault::Served { pid: 7 }, "ublk.served", Kind::Busy),
+            (ExportFault::Queue { step: "make its ring" }, "ublk.queue", Kind::System),
+        ] {
+            refused(&ExportError::new("/dev/ublkb0", fault), id, kind);
+        }
+    }
+}

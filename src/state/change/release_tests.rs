@@ -73,4 +73,7 @@ fn what_would_lose_something_is_not_released() {
         "s: it is a snapshot that keeps to its origin; give it back (cleave snapback s) or make it independent (cleave snapclear s)",
     );
     assert_eq!(release(&group, "w").unwrap_err().id, "volume.unknown");
+    let kept = stopped(&super::restore_tests::restored(), "v");
+    let refused = release(&kept, "v").unwrap_err();
+    assert_eq!((refused.id.as_str(), refused.kind), ("release.undo", Kind::InvalidState));
 }

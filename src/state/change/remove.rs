@@ -6,7 +6,7 @@ use super::super::plex::{PlexEvent, PlexState};
 use super::super::refuse;
 use super::super::volume::VolumeState;
 use super::{Change, Draft, Effect, Route, idle_volume};
-use crate::base::{Name, Refused, Uuid};
+use crate::base::{Kind, Name, Refused, Uuid};
 
 /// A removal to be made.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +59,15 @@ pub fn release_volume(group: &Group, name: &Name, ids: &mut Ids) -> Result<Chang
         VolumeState::NeedSync | VolumeState::Empty => return Err(refuse::release_unclean(name)),
     }
     if !volume.snapshots.is_empty() {
-        return Err(refuse::volume_related("release.related", name, &group.snapshot_names(volume)));
+        return Err(refuse::volume_related(
+            Kind::InvalidState,
+            "release.related",
+            name,
+            &group.snapshot_names(volume),
+        ));
     }
     if volume.origin.is_some() {
-        return Err(refuse::volume_related("release.related", name, &[name]));
+        return Err(refuse::volume_related(Kind::InvalidState, "release.related", name, &[name]));
     }
     if let Some(undo) = volume.undos.first() {
         return Err(refuse::release_undo(name, &undo.archive.short_id()));

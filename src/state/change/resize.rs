@@ -8,7 +8,7 @@ use super::super::refuse;
 use super::super::resize::{ResizeStage, Resizing};
 use super::super::volume::{VolumeEvent, VolumeState};
 use super::{Change, Draft, Route, edit, idle_volume};
-use crate::base::{Refused, Uuid};
+use crate::base::{Kind, Refused, Uuid};
 
 /// The length of a volume shall become `to` bytes. Nothing is different yet, but that labels may bear either length, and that
 /// what is noted of files counts no more: they are about to be written to.
@@ -98,10 +98,15 @@ fn check_fit(group: &Group, record: &Volume, to: u64) -> Result<(), Refused> {
         VolumeState::Empty => return Err(refuse::volume_state(record, VolumeEvent::Start)),
     }
     if !record.snapshots.is_empty() {
-        return Err(refuse::volume_related("resize.related", name, &group.snapshot_names(record)));
+        return Err(refuse::volume_related(
+            Kind::InvalidState,
+            "resize.related",
+            name,
+            &group.snapshot_names(record),
+        ));
     }
     if record.origin.is_some() {
-        return Err(refuse::volume_related("resize.related", name, &[name]));
+        return Err(refuse::volume_related(Kind::InvalidState, "resize.related", name, &[name]));
     }
     if let Some(undo) = record.undos.first() {
         return Err(refuse::resize_undo(name, &undo.archive.short_id()));

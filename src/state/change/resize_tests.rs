@@ -160,3 +160,16 @@ fn a_record_whose_lengths_do_not_fit_each_other_is_damage() {
     assert!(!fits(resizing(100 * MIB, 512, ResizeStage::Begun)));
     assert_eq!(volume(&group).plexes()[0].state(), PlexState::Active);
 }
+
+#[test]
+fn a_volume_that_is_scrubbed_keeps_its_length() {
+    let limits = crate::state::scrub::Limits::default();
+    let repair = crate::state::scrub::Repair::Report;
+    let scrubbed = scrub_begin(&pair(), "v", repair, limits, false, 1_000).unwrap().group;
+    refused(
+        resize_begin(&scrubbed, "v", LONGER),
+        Kind::Busy,
+        "resize.scrub",
+        "v: a scrub of it is under way; wait for it (cleave task watch), or end it (cleave task abort)",
+    );
+}

@@ -28,6 +28,15 @@ fn volume(group: &Group) -> Uuid {
     group.volume("v").unwrap().uuid()
 }
 
+/// Volume `v`, restored from its snapshot and with a way back.
+pub(super) fn restored() -> Group {
+    let saving = begin_restore(&ready(), &args(Some(&archive(30)))).unwrap().group;
+    let writing = restore_saved(&saving, volume(&saving)).unwrap().group;
+    let done = finish_restore(&writing, volume(&writing), &mut ids(35)).unwrap().group;
+    let returned = done.volume("v").unwrap().plexes()[1].uuid();
+    synced_plex(&done, returned, &mut ids(36)).unwrap().group
+}
+
 #[test]
 fn a_restore_is_recorded_before_a_byte_is_overwritten_and_keeps_everybody_else_off() {
     let group = ready();

@@ -611,3 +611,58 @@ fn the_run_that_crashed_is_known_until_a_start_after_it_has_shown_a_device() {
     let stopped = stop(&again, "v", &[], &mut ids(9)).unwrap().group;
     assert_eq!(known(&stopped).1, None);
 }
+
+#[test]
+fn what_is_gone_meanwhile_is_told_by_what_it_was() {
+    let group = pair();
+    let record = group.volume("v").unwrap();
+    let (volume, plex, nobody) = (record.uuid(), record.plexes()[0].uuid(), ids(99).uuid());
+    refused(
+        move_authority(&group, nobody, plex),
+        Kind::Changed,
+        "volume.gone",
+        &format!("{nobody}: the volume was removed meanwhile"),
+    );
+    refused(
+        move_authority(&group, volume, nobody),
+        Kind::Changed,
+        "plex.gone",
+        &format!("{nobody}: the plex was removed meanwhile"),
+    );
+    refused(
+        move_authority(&group, volume, plex),
+        Kind::InvalidState,
+        "volume.state",
+        "v: not possible while the volume is ACTIVE; see its state with: cleave show v",
+    );
+}
+
+#[test]
+fn a_plex_that_cannot_be_used_is_no_source_of_a_start() {
+    let group = after_restart(&pair(), &[], &mut ids(5)).unwrap().group;
+    let [first, second] = group.volume("v").unwrap().plexes() else { panic!("two plexes") };
+    let missing = Presence::Missing("no such file".to_owned());
+    let media = [(first.uuid(), Presence::Present(None)), (second.uuid(), missing)];
+    refused(
+        start_with(&group, "v", &media, Some("v-02")),
+        Kind::InvalidState,
+        "plex.source-unfit",
+        "v-02: the plex cannot be the source: no such file; name a complete plex",
+    );
+}
+
+#[test]
+fn two_media_of_a_group_bear_no_common_name() {
+    let medium = |place: &str| PoolMedium {
+        path: path(place),
+        block: false,
+        name: Some(crate::base::Name::new("m").unwrap()),
+    };
+    let group = add_medium(&empty_group(), medium("/m")).unwrap().group;
+    refused(
+        add_medium(&group, medium("/n")),
+        Kind::Exists,
+        "medium.name-taken",
+        "m: a medium of this name exists in group dg; give each medium a name of its own",
+    );
+}
