@@ -534,6 +534,7 @@ cleave start v --all
 cleave start v w --source v-01
 cleave snapshot
 cleave snapshot v -o consistency=app
+cleave snapshot v -o consistency=best
 cleave snapshot v -o consistncy=fs
 cleave snapshot v -o allvols
 cleave snapshot v w -o name=x

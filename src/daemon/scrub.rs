@@ -139,7 +139,8 @@ impl<M: Machine> Owner<M> {
         if request.background {
             return Ok(Reply::Scrubbed(reply));
         }
-        let ended = self.watched(answer, |_| job.outcome).await;
+        let about = Some((request.group.clone(), reply.volume.clone()));
+        let ended = self.watched(answer, about, |_| job.outcome).await;
         let Outcome { plexes, report, in_step } = ended.unwrap_or_else(|_| Err(ending()))?;
         for flaw in &report.flaws {
             answer.row(Row::Difference(difference(flaw, &plexes))).await;

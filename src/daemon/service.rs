@@ -25,6 +25,7 @@ impl<M: Machine> Service for Owner<M> {
         if !matches!(request, Request::Overview(_) | Request::Events(_)) {
             self.recovery.come_up().await;
         }
+        let about = self.works_on(&request);
         match request {
             Request::GroupCreate(request) => self.group_create(request).await,
             Request::GroupDestroy(request) => self.group_destroy(request).await,
@@ -32,17 +33,17 @@ impl<M: Machine> Service for Owner<M> {
             Request::Query(request) => self.query(request, &answer).await,
             Request::Make(request) => self.make(request, &answer).await,
             Request::Mirror(request) => {
-                self.watched(&answer, |owner| async move { owner.mirror(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.mirror(request).await }).await
             }
             Request::RemoveMirror(request) => self.remove_mirror(request).await,
             Request::PlexAttach(request) => {
-                self.watched(&answer, |owner| async move { owner.plex_attach(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.plex_attach(request).await }).await
             }
             Request::PlexOnline(request) => {
-                self.watched(&answer, |owner| async move { owner.plex_online(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.plex_online(request).await }).await
             }
             Request::PlexReplace(request) => {
-                self.watched(&answer, |owner| async move { owner.plex_replace(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.plex_replace(request).await }).await
             }
             Request::PlexDetach(request) => self.plex_detach(request).await,
             Request::PlexOffline(request) => self.plex_offline(request).await,
@@ -50,7 +51,7 @@ impl<M: Machine> Service for Owner<M> {
             Request::Set(request) => self.set(request).await,
             Request::Resize(request) => {
                 let answer = &answer;
-                self.watched(answer, |owner| async move { owner.resize(request, answer).await }).await
+                self.watched(answer, about, |owner| async move { owner.resize(request, answer).await }).await
             }
             Request::Start(request) => self.start(request, &answer).await,
             Request::Stop(request) => self.stop(request, &answer).await,
@@ -58,24 +59,25 @@ impl<M: Machine> Service for Owner<M> {
             Request::StopAll(request) => self.stop_all(request, &answer).await,
             Request::Recover(request) => {
                 let answer = &answer;
-                self.watched(answer, |owner| async move { owner.recover(request, answer).await }).await
+                self.watched(answer, about, |owner| async move { owner.recover(request, answer).await }).await
             }
             Request::SnapStart(request) => {
-                self.watched(&answer, |owner| async move { owner.snapstart(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.snapstart(request).await }).await
             }
             Request::SnapWait(request) => self.snapwait(request, &answer).await,
             Request::Snapshot(request) => self.snapshot(request, &answer).await,
             Request::SnapAbort(request) => self.snapabort(request).await,
             Request::SnapBack(request) => {
-                self.watched(&answer, |owner| async move { owner.snapback(request).await }).await
+                self.watched(&answer, about, |owner| async move { owner.snapback(request).await }).await
             }
             Request::Restore(request) => {
                 let answer = &answer;
-                self.watched(answer, |owner| async move { owner.restore(request, answer).await }).await
+                self.watched(answer, about, |owner| async move { owner.restore(request, answer).await }).await
             }
             Request::Undo(request) => {
                 let answer = &answer;
-                self.watched(answer, |owner| async move { owner.undo_restore(request, answer).await }).await
+                self.watched(answer, about, |owner| async move { owner.undo_restore(request, answer).await })
+                    .await
             }
             Request::UndoList(request) => self.undo_list(request, &answer).await,
             Request::UndoDelete(request) => self.undo_delete(request).await,
@@ -120,24 +122,56 @@ impl<M: Machine> Service for Owner<M> {
 }
 
 impl<M: Machine> Owner<M> {
-    /// Run `work` and pass the events of tasks on meanwhile.
+    /// Run `work` and pass the events of tasks on meanwhile, of tasks at work on other volumes than it is `about` none.
     pub(super) async fn watched<F: Future>(
         self: &Rc<Self>,
         answer: &Answer,
+        about: Option<(Name, Name)>,
         work: impl FnOnce(Rc<Self>) -> F,
     ) -> F::Output {
         let mut progress = self.tasks.subscribe();
         let mut work = std::pin::pin!(work(Rc::clone(self)));
+        let others = |event: &Event| match (event, &about) {
+            (Event::Progress(row), Some((group, volume))) => row.group != *group || row.volume != *volume,
+            (_, _) => false,
+        };
         loop {
             tokio::select! {
-            biased;
-                            reply = &mut work => return reply,
-                            event = progress.recv() => match event {
-                                Ok(event) => answer.event(event),
-                                Err(RecvError::Lagged(_)) => {}
-                                Err(RecvError::Closed) => return work.await,
-                            },
-                        }
+                biased;
+                reply = &mut work => return reply,
+                event = progress.recv() => match event {
+                    Ok(event) if others(&event) => {}
+                    Ok(event) => answer.event(event),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return work.await,
+                },
+            }
+        }
+    }
+
+    /// Group and volume of the tasks that a request begins, where these are one volume's.
+    fn works_on(&self, request: &Request) -> Option<(Name, Name)> {
+        let of_plex = |group: &Name, plex: &Name| {
+            let record = self.group(group).ok()?.record();
+            Some((group.clone(), record.plex(plex.as_str()).ok()?.0.name().clone()))
+        };
+        let of_snapshot = |group: &Name, snapshot: &Name| {
+            let record = self.group(group).ok()?.record();
+            let uuid = record.volume(snapshot.as_str()).ok()?.uuid();
+            Some((group.clone(), record.link_of(uuid)?.0.name().clone()))
+        };
+        match request {
+            Request::Mirror(request) => Some((request.group.clone(), request.volume.clone())),
+            Request::SnapStart(request) => Some((request.group.clone(), request.volume.clone())),
+            Request::Resize(request) => Some((request.group.clone(), request.volume.clone())),
+            Request::Undo(request) => Some((request.group.clone(), request.volume.clone())),
+            Request::PlexAttach(request) | Request::PlexOnline(request) => {
+                of_plex(&request.group, &request.plex)
+            }
+            Request::PlexReplace(request) => of_plex(&request.group, &request.plex),
+            Request::SnapBack(request) => of_snapshot(&request.group, &request.snapshot),
+            Request::Restore(request) => of_snapshot(&request.group, &request.snapshot),
+            _ => None,
         }
     }
 
@@ -340,7 +374,9 @@ impl<M: Machine> Owner<M> {
             elapsed_ms: 0,
         };
         if plexes.len() > 1 {
-            let compared = self.watched(answer, |owner| async move { owner.compare(&live, plexes).await });
+            let about = Some((request.group.clone(), request.volume.clone()));
+            let compared =
+                self.watched(answer, about, |owner| async move { owner.compare(&live, plexes).await });
             let (report, _) = compared.await?;
             for difference in &report.differences {
                 answer

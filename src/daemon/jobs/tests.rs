@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::limits::MIB;
 use crate::control::words::DataPath;
-use crate::control::{Request, request};
+use crate::control::{Event, Request, ServerMessage, request};
 use crate::daemon::server::Answer;
 use crate::daemon::testing::*;
 use crate::state::PlexState;
@@ -22,9 +22,13 @@ fn remove_mirror(plex: &str) -> Request {
 }
 
 fn mirror(background: bool) -> Request {
+    mirror_of("v", background)
+}
+
+fn mirror_of(volume: &str, background: bool) -> Request {
     Request::Mirror(request::Mirror {
         group: request::default_group(),
-        volume: name("v"),
+        volume: name(volume),
         nmirror: 1,
         media: Vec::new(),
         plexes: Vec::new(),
@@ -34,6 +38,39 @@ fn mirror(background: bool) -> Request {
         background,
         force: false,
     })
+}
+
+#[test]
+fn a_verb_that_copies_tells_of_its_own_volume_alone() {
+    with_daemon(async |owner, _| {
+        make(&owner, "v", 1).await;
+        make(&owner, "w", 1).await;
+        let (own, _) = paused(&owner, mirror_of("v", false)).await;
+        let (other, _) = paused(&owner, mirror_of("w", false)).await;
+        let (messages, mut told) = tokio::sync::mpsc::channel(64);
+        let answer = Answer::new(messages);
+        let steer = |owner: Daemon| async move {
+            for task in [other, own, other] {
+                owner.tasks.throttle(task, None).unwrap();
+            }
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        owner.watched(&answer, Some((request::default_group(), name("v"))), steer).await;
+        drop(answer);
+        let mut tasks = Vec::new();
+        while let Some(ServerMessage::Event(Event::Progress(row))) = told.recv().await {
+            tasks.push(row.task);
+        }
+        assert_eq!(tasks, [own]);
+        for task in [own, other] {
+            owner.tasks.abort(task).unwrap();
+        }
+        while owner.tasks.list(None).iter().any(|row| !row.state.ended()) {
+            tokio::task::yield_now().await;
+        }
+    });
 }
 
 #[test]
