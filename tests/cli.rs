@@ -423,6 +423,10 @@ vxassist -o name=SNAP%v-%d snapshot v w
 vxassist -o allvols,consistency=crash snapshot
 vxassist snapshot v tmp nmirror=2
 vxassist -o consistency=app snapshot v tmp pre=rest post=go-on
+vxplex -g dg -o rm dis v-02
+vxdg init dg d1=sdb /dev/sdc dir/media=x
+vxdg -g dg adddisk d3=sdd
+cleave group add dg /dev/sde
 vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
 vxassist -o allplexes snapback tmp
@@ -567,6 +571,14 @@ vxassist snapwait v nmirror=x
 vxassist -o allplexs snapback tmp
 vxassist -o allplexes snapback tmp nmirror=2
 vxassist -o nosafety snapback tmp
+vxdg -g dg adddisk
+vxdg deport dg
+vxassist maxsize
+vxassist relayout v
+vxvol set fastresync=on v
+cleave vx vxdisk list
+cleave create v 1g
+cleave delete v
 vxassist -o consistency=app snapshot v tmp post=go-on
 cleave snapshot v -o consistency=app
 cleave snapshot v --pre x --hook-timeout 0
@@ -874,6 +886,7 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         overwritten_regions: 112,
         regions: 16_384,
         snapshot_bytes: 1 << 20,
+        since_bytes: 320 << 10,
         archive: Some("/var/lib/cleave/default/v-2023-11-14-22:13:20.1a2b3c4d".into()),
     };
     let restoring = |snapshot: &str| Row::Restoring(overwritten(snapshot));
@@ -1129,7 +1142,15 @@ fn commands_of_vxvm_are_silent_when_they_succeed() {
             _ => continue,
         };
         let daemon = daemon_with(rows, reply);
-        assert_eq!(daemon.run(vx), (0, String::new(), String::new()), "{vx}");
+        let (code, out, err) = daemon.run(vx);
+        // But for what is overwritten.
+        let told = if line == "restore tmp" {
+            "v: 112 of 16384 regions (7 MiB) are overwritten from tmp;"
+        } else {
+            ""
+        };
+        assert_eq!((code, out.as_str(), err.is_empty()), (0, "", told.is_empty()), "{vx}: {err}");
+        assert!(err.starts_with(told), "{vx}: {err}");
         assert_eq!(daemon.run(line).0, 0);
         let heard = daemon.heard.lock().unwrap();
         assert_eq!(heard[0].verb(), heard[1].verb());

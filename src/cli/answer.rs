@@ -3,7 +3,9 @@
 use super::plan::{Options, Voice};
 use crate::base::{Errno, Kind, Refusal, Refused};
 use crate::control::Row;
+use crate::control::request::default_group;
 use crate::control::row::{PlexRow, VolumeRow};
+use crate::control::words::PlexState;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
@@ -184,6 +186,7 @@ impl Options {
     /// `refusal` as the line that is printed.
     #[must_use]
     pub fn refusal_line(&self, refusal: &Refusal) -> String {
+        let refusal = &Refusal { way_out: self.spoken(&refusal.way_out), ..refusal.clone() };
         if self.json {
             return error_json(refusal).to_string();
         }
@@ -192,6 +195,80 @@ impl Options {
             Voice::Cleave => format!("cleave: {line}"),
             Voice::Applet(applet) => format!("VxVM {applet} ERROR V-5-1-{} {line}", message_number(refusal)),
         }
+    }
+}
+
+/// How many copies of a volume can be relied on, of how many: "2 of 3"; snapshot mirrors, which are none yet, behind them: "+1".
+#[must_use]
+pub fn copies(plexes: &[&PlexRow]) -> String {
+    let snap =
+        |row: &&&PlexRow| matches!(row.state, PlexState::Snapdone | PlexState::Snapatt | PlexState::Snaptmp);
+    let good = plexes.iter().filter(|row| matches!(row.state, PlexState::Active | PlexState::Clean)).count();
+    match plexes.iter().filter(snap).count() {
+        0 => format!("{good} of {}", plexes.len()),
+        more => format!("{good} of {}+{more}", plexes.len() - more),
+    }
+}
+
+/// Verbs and keywords of the commands in a way out, of volumes in a group.
+const OF_A_GROUP: [&str; 30] = [
+    "adopt",
+    "att",
+    "force-stop",
+    "growto",
+    "list",
+    "make",
+    "mirror",
+    "plex",
+    "print",
+    "recover",
+    "release",
+    "remove",
+    "remove-mirror",
+    "resize",
+    "restore",
+    "rm",
+    "scrub",
+    "set",
+    "show",
+    "snapabort",
+    "snapback",
+    "snapclear",
+    "snapshot",
+    "snapstart",
+    "snapwait",
+    "start",
+    "stop",
+    "undo",
+    "verify",
+    "-o",
+];
+
+impl Options {
+    /// A way out in the words of who asked: its commands name the group that he did, and are no VxVM's where he speaks none.
+    fn spoken(&self, way_out: &str) -> String {
+        let group = self.group.as_ref().filter(|group| **group != default_group());
+        let mut words: Vec<String> = Vec::new();
+        for word in way_out.split(' ') {
+            let verb = word.trim_end_matches([',', ';', '.']);
+            let of_a_group = OF_A_GROUP.contains(&verb);
+            if let Some(command) = words.last_mut()
+                && of_a_group
+            {
+                let named = command.trim_start_matches('(').to_owned();
+                let is = |names: &[&str]| names.contains(&named.as_str());
+                if is(&["vxassist"]) && self.voice == Voice::Cleave && verb.starts_with("snap") {
+                    *command = command.replace("vxassist", "cleave");
+                }
+                if let Some(group) = group
+                    && is(&["cleave", "vxassist", "vxplex", "vxvol", "vxedit", "vxrecover"])
+                {
+                    *command += &format!(" -g {group}");
+                }
+            }
+            words.push(word.to_owned());
+        }
+        words.join(" ")
     }
 }
 

@@ -287,7 +287,10 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
             "verb.unknown",
             context(ContextKind::InvalidSubcommand).unwrap_or_default(),
             "is no verb".to_owned(),
-            suggestion(ContextKind::SuggestedSubcommand),
+            context(ContextKind::InvalidSubcommand)
+                .and_then(|verb| synonym(&verb))
+                .map(|near| format!("did you mean '{near}'?"))
+                .or_else(|| suggestion(ContextKind::SuggestedSubcommand)),
         ),
         ErrorKind::UnknownArgument => usage(
             Kind::Usage,
@@ -323,4 +326,17 @@ fn refusal(error: &clap::Error) -> Result<String, Refused> {
             usage(Kind::Usage, "argument.invalid", argument(), line, None)
         }
     }
+}
+/// The verb for what others call otherwise; by likeness some of these would come near to one that overwrites.
+fn synonym(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "create" | "lvcreate" | "new" => "make",
+        "delete" | "del" | "destroy" | "lvremove" | "remove" => "rm",
+        "extend" | "grow" | "lvextend" | "shrink" => "resize",
+        "lvs" | "ls" => "list",
+        "info" | "display" => "show",
+        "clone" | "snap" => "snapshot",
+        "rollback" | "revert" => "restore",
+        _ => return None,
+    })
 }

@@ -100,7 +100,7 @@ impl Hooks {
             Err(refused) if refused.id == "hook.pre" => "pre-failed",
             Err(_) => "failed",
         };
-        let behind = self.end(child, result);
+        let behind = self.end(child, result, done.is_ok());
         Ok((done, behind))
     }
 
@@ -117,14 +117,14 @@ impl Hooks {
     }
 
     /// Let the child go on to the second hook, and wait for its end.
-    fn end(&self, mut child: Child, result: &str) -> Result<(), Refused> {
+    fn end(&self, mut child: Child, result: &str, made: bool) -> Result<(), Refused> {
         // A child that is gone reads nothing; its status tells that.
         let told = child.stdin.take().map(|mut pipe| writeln!(pipe, "{result}"));
         let status = child.wait().map_err(no_shell)?;
         drop(told);
         match status.code().unwrap_or(KILLED) {
             0 => Ok(()),
-            status => Err(self.behind(status)),
+            status => Err(self.behind(status, made)),
         }
     }
 
@@ -133,8 +133,11 @@ impl Hooks {
         Refusal::new(Kind::Aborted, "hook.pre", "--pre", self.reason(status), way)
     }
 
-    fn behind(&self, status: i32) -> Refused {
-        let way = "look whether the application goes on; cleave snapprint tells whether the snapshot is made";
+    fn behind(&self, status: i32, made: bool) -> Refused {
+        let way = match made {
+            true => "the snapshot is made; look whether the application goes on",
+            false => "look whether the application goes on",
+        };
         Refusal::new(Kind::Aborted, "hook.post", "--post", self.reason(status), way)
     }
 

@@ -93,6 +93,8 @@ enum Face {
 pub struct Progress {
     face: Face,
     head_due: bool,
+    /// Whether what comes before anything is done is told.
+    announces: bool,
 }
 
 impl Progress {
@@ -106,7 +108,8 @@ impl Progress {
         } else {
             Face::Lines(HashMap::new())
         };
-        Self { face, head_due: true }
+        let announces = !options.json && !options.quiet;
+        Self { face, head_due: true, announces }
     }
 
     /// Shows `event` as far as `watch` wants it.
@@ -131,7 +134,13 @@ impl Progress {
 
     /// Shows a line that comes before anything is done.
     pub fn announce(&mut self, line: &str) {
-        self.say(line);
+        match &self.face {
+            // A command of VxVM is silent, but not about what it overwrites.
+            Face::Silent if self.announces => {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+            Face::Silent | Face::Lines(_) | Face::Bars(..) => self.say(line),
+        }
     }
 
     /// Shows a step.

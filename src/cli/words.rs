@@ -71,7 +71,13 @@ pub fn size(text: &str) -> Result<u64, Refused> {
             SizeError::Zero => (Kind::Usage, "size.zero", "is a size of zero"),
             SizeError::TooLarge => (Kind::Usage, "size.too-large", "is larger than a volume can be (1 EiB)"),
         };
-        Refusal::new(kind, id, clip(text), reason, "write a number with s (sectors), k, m, g, t or p, as 10g")
+        Refusal::new(
+            kind,
+            id,
+            clip(text),
+            reason,
+            "write a whole number with s (sectors), k, m, g, t or p, as 10g or 1536m",
+        )
     })
 }
 

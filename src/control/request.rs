@@ -33,6 +33,8 @@ pub enum Access {
 pub enum Request {
     /// Makes a group. Answer: [`Changed`](super::Reply::Changed).
     GroupCreate(GroupCreate),
+    /// Gives a group further media for plexes. Answer: [`Changed`](super::Reply::Changed).
+    GroupAdd(GroupAdd),
     /// Removes an empty group. Answer: [`Changed`](super::Reply::Changed).
     GroupDestroy(GroupDestroy),
     /// Lists groups and their media. Answer: group and medium rows, [`Listed`](super::Reply::Listed).
@@ -150,6 +152,7 @@ impl Request {
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::GroupCreate(_) => "group-create",
+            Self::GroupAdd(_) => "group-add",
             Self::GroupDestroy(_) => "group-destroy",
             Self::GroupList => "group-list",
             Self::Query(_) => "query",
@@ -231,6 +234,7 @@ impl Request {
             // It looks into media.
             Self::Explain(_) => Access::Change,
             Self::GroupCreate(_)
+            | Self::GroupAdd(_)
             | Self::GroupDestroy(_)
             | Self::GroupImport(_)
             | Self::Scrub(_)
@@ -302,6 +306,16 @@ pub struct GroupCreate {
     /// The new group.
     pub group: Name,
     /// Where its plexes may lie; empty for a directory below its state directory.
+    pub media: Vec<MediumSpec>,
+}
+
+/// See [`Request::GroupAdd`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupAdd {
+    /// The group.
+    pub group: Name,
+    /// What is added.
     pub media: Vec<MediumSpec>,
 }
 
@@ -395,8 +409,9 @@ pub struct Mirror {
 pub struct RemoveMirror {
     /// The group.
     pub group: Name,
-    /// The volume.
-    pub volume: Name,
+    /// The volume; that of the plex when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Name>,
     /// The plex; the newest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plex: Option<Name>,

@@ -68,6 +68,9 @@ pub struct RestoringRow {
     /// Bytes changed in the snapshot volume itself since its cut; they become part of the volume.
     #[serde(default)]
     pub snapshot_bytes: u64,
+    /// Bytes in regions that were written since the restore that is undone; what they hold now is lost with it.
+    #[serde(default)]
+    pub since_bytes: u64,
     /// The file of the undo archive: for a restore the way back, for an undo what is put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<PathBuf>,

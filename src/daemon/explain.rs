@@ -52,8 +52,8 @@ impl<M: Machine> Owner<M> {
             Request::RemoveMirror(request) => {
                 let group = self.group(&request.group)?;
                 let record = group.record();
-                let (_, plex) = Self::mirror_to_remove(&record, &request)?;
-                let names = (request.volume.as_str(), plex.name().as_str());
+                let (volume, plex) = Self::mirror_to_remove(&record, &request)?;
+                let names = (volume.name().as_str(), plex.name().as_str());
                 let change = change::remove_plex(&record, names.0, names.1, &mut self.dice()?)?;
                 Foreseen::new(Rc::clone(&record), change)
             }
@@ -142,6 +142,9 @@ impl<M: Machine> Owner<M> {
         let record = group.record();
         self.check_snapback(&record, request, &self.who_has(uuid).await)?;
         let lost = self.changed_since_cut(&group, uuid).await;
+        let origin_name = record
+            .link_of(uuid)
+            .map_or_else(|| request.snapshot.clone(), |(origin, _)| origin.name().clone());
         // It is stopped for that.
         let stopped = match self.live(uuid) {
             Some(_) => change::stop(&record, request.snapshot.as_str(), &[], &mut self.dice()?)?.group,
@@ -155,14 +158,12 @@ impl<M: Machine> Owner<M> {
         let change = change::snapback(&stopped, &args, &mut self.dice()?)?;
         let copied = self.differing(&group, uuid).map(|map| {
             format!(
-                "at least {} in {} regions are copied to it",
+                "at least {} in {} regions are copied from it to what comes back",
                 human_bytes(map.dirty_bytes()),
                 map.dirty_regions()
             )
         });
-        Ok(Foreseen::new(record, change)
-            .with(&request.snapshot, copied)
-            .with(&request.snapshot, given_up(lost)))
+        Ok(Foreseen::new(record, change).with(&origin_name, copied).with(&request.snapshot, given_up(lost)))
     }
 
     async fn foresee_resize(self: &Rc<Self>, request: &request::Resize) -> Result<Foreseen, Refused> {

@@ -182,7 +182,7 @@ mod tests {
             std::fs::copy(two.medium().path.as_path(), &second).unwrap();
             let remove = crate::control::request::RemoveMirror {
                 group: crate::control::request::default_group(),
-                volume: name("v"),
+                volume: Some(name("v")),
                 plex: Some(two.name().clone()),
             };
             ask(&owner, Request::RemoveMirror(remove)).await.unwrap();

@@ -419,7 +419,7 @@ impl<M: Machine> Owner<M> {
                 "medium.foreign",
                 shown,
                 format!("it holds {what}, which would be overwritten"),
-                "name another medium, or say force if nothing on it is needed",
+                "name another medium, or add -f if nothing on it is needed",
             )),
         }
     }

@@ -38,29 +38,7 @@ impl<M: Machine> Owner<M> {
             return Err(refuse::group_exists(&request.group));
         }
         let directory = self.root.join(request.group.as_str());
-        let mut media = Vec::new();
-        for medium in &request.media {
-            let path = medium_path(&medium.path)?;
-            self.refuse_volume_below(&path).await?;
-            let found = self.machine.standing(path.as_path()).await;
-            let found =
-                found.map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;
-            let block = match found {
-                Standing::Directory => false,
-                Standing::Disk => {
-                    // One that is mounted or read-only is told now, not by the first make.
-                    self.machine.open(path.as_path(), Opening::WRITE).await?;
-                    true
-                }
-                Standing::Other => {
-                    return Err(refuse::medium_path(
-                        &path.to_string(),
-                        "is neither a directory nor a block device",
-                    ));
-                }
-            };
-            media.push(PoolMedium { path, block, name: medium.name.clone() });
-        }
+        let mut media = self.pool_media(&request.media).await?;
         if media.is_empty() {
             let own = directory.join("media");
             media.push(PoolMedium { path: medium_path(&own)?, block: false, name: None });
@@ -75,6 +53,53 @@ impl<M: Machine> Owner<M> {
             self.machine.make_directory(&media).await?;
         }
         self.adopt(&directory, catalog, record, generation.0);
+        Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    /// Media as they are named, which are there and can be used.
+    async fn pool_media(self: &Rc<Self>, wanted: &[request::MediumSpec]) -> Result<Vec<PoolMedium>, Refused> {
+        let mut media = Vec::new();
+        for medium in wanted {
+            let path = medium_path(&medium.path)?;
+            self.refuse_volume_below(&path).await?;
+            let found = self.machine.standing(path.as_path()).await;
+            let found =
+                found.map_err(|error| refuse::medium_missing(&path, &Errno::from(error).to_string()))?;
+            let block = match found {
+                Standing::Directory => false,
+                Standing::Disk => {
+                    for group in self.all_groups() {
+                        if group.record().media().iter().any(|other| other.path == path) {
+                            return Err(refuse::medium_of_group(&path, &group.name));
+                        }
+                    }
+                    // One that is mounted or read-only is told now, not by the first make.
+                    self.machine.open(path.as_path(), Opening::WRITE).await?;
+                    true
+                }
+                Standing::Other => {
+                    return Err(refuse::medium_path(
+                        &path.to_string(),
+                        "is neither a directory nor a block device",
+                    ));
+                }
+            };
+            media.push(PoolMedium { path, block, name: medium.name.clone() });
+        }
+        Ok(media)
+    }
+
+    pub(super) async fn group_add(self: &Rc<Self>, request: request::GroupAdd) -> Result<Reply, Refused> {
+        let group = self.group(&request.group)?;
+        let media = self.pool_media(&request.media).await?;
+        self.transact(&group, |group, _| {
+            let mut change = change::nothing(group);
+            for medium in &media {
+                change = change::add_medium(&change.group, medium.clone())?;
+            }
+            Ok(change)
+        })
+        .await?;
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
@@ -364,12 +389,13 @@ impl<M: Machine> Owner<M> {
         request: request::RemoveMirror,
     ) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
-        let _alone = self.alone_with(&group, &request.volume).await?;
+        let of = Self::mirror_to_remove(&group.record(), &request)?.0.uuid();
+        let _alone = self.alone([of]).await;
         let record = group.record();
         let (volume, plex) = Self::mirror_to_remove(&record, &request)?;
         let name = plex.name().clone();
         self.transact(&group, |group, ids| {
-            change::remove_plex(group, request.volume.as_str(), name.as_str(), ids)
+            change::remove_plex(group, volume.name().as_str(), name.as_str(), ids)
         })
         .await?;
         let freed_bytes = freed_bytes(&group.record(), volume, [plex]);
@@ -381,7 +407,11 @@ impl<M: Machine> Owner<M> {
         record: &'a Group,
         request: &request::RemoveMirror,
     ) -> Result<(&'a Volume, &'a Plex), Refused> {
-        let volume = record.volume(request.volume.as_str())?;
+        let Some(volume) = &request.volume else {
+            // Whoever names neither means no plex that there could be.
+            return record.plex(request.plex.as_ref().map_or("", Name::as_str));
+        };
+        let volume = record.volume(volume.as_str())?;
         let plex = match &request.plex {
             Some(name) => volume.plex(name.as_str())?,
             None => volume

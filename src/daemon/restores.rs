@@ -78,6 +78,7 @@ impl<M: Machine> Owner<M> {
             overwritten_regions: differs.dirty_regions(),
             regions: differs.bits().len(),
             snapshot_bytes,
+            since_bytes: 0,
             archive: archive.as_ref().map(|archive| Self::archive_path(&group, archive)),
         };
         answer.row(Row::Restoring(row)).await;
@@ -171,6 +172,7 @@ impl<M: Machine> Owner<M> {
             overwritten_regions: held.dirty_regions(),
             regions: held.bits().len(),
             snapshot_bytes: 0,
+            since_bytes: self.maps.borrow().get(&undo.map).map_or(volume.length(), |map| map.dirty_bytes()),
             archive: Some(Self::archive_path(&group, &undo.archive)),
         };
         answer.row(Row::Restoring(row)).await;

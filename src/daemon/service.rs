@@ -28,6 +28,7 @@ impl<M: Machine> Service for Owner<M> {
         let about = self.works_on(&request);
         match request {
             Request::GroupCreate(request) => self.group_create(request).await,
+            Request::GroupAdd(request) => self.group_add(request).await,
             Request::GroupDestroy(request) => self.group_destroy(request).await,
             Request::GroupList => self.group_list(&answer).await,
             Request::Query(request) => self.query(request, &answer).await,

@@ -140,6 +140,9 @@ fn candidates<'a>(
         }
     }
     match passed_over {
+        Some(refused) if found.is_empty() && refused.id == "medium.in-use" => {
+            Err(refuse::no_medium_left(&group.name, group.media.len(), &refused))
+        }
         Some(refused) if found.is_empty() => Err(refused),
         Some(_) | None => Ok(found),
     }
@@ -152,6 +155,11 @@ fn candidate<'a>(
     room: Option<&Room>,
     need: u64,
 ) -> Result<Candidate<'a>, Refused> {
+    let mut plexes = group.volumes.iter().flat_map(|volume| volume.plexes.iter());
+    // Before the disk is asked, which says only that it is in use.
+    if let Some(plex) = plexes.find(|plex| plex.medium.path == *path) {
+        return Err(refuse::medium_in_use(path, &plex.name));
+    }
     let (block, free) = match room {
         None => return Err(refuse::medium_missing(path, "it was not looked at")),
         Some(Room::Missing(why)) => return Err(refuse::medium_missing(path, why)),
@@ -160,10 +168,6 @@ fn candidate<'a>(
         Some(Room::Block { bytes }) => (true, *bytes),
     };
     if block {
-        let mut plexes = group.volumes.iter().flat_map(|volume| volume.plexes.iter());
-        if let Some(plex) = plexes.find(|plex| plex.medium.path == *path) {
-            return Err(refuse::medium_in_use(path, &plex.name));
-        }
         if free < need {
             return Err(refuse::plex_too_small(path, free, need, request.volume));
         }
@@ -319,6 +323,20 @@ mod tests {
             "medium.full",
             "/a: 1048576 bytes are free, 106954752 are needed: 105906176 too few; \
              free space, ask for less, or choose another medium",
+        );
+        let disk = PoolMedium { path: path("/dev/sdb"), block: true, name: None };
+        let disks = create_group("dg", &[disk], &mut Ids::from_seed([1; 32])).unwrap();
+        let block = [(path("/dev/sdb"), Room::Block { bytes: 1 << 40 })];
+        let sites = put(&disks, 1, &[], &block).unwrap();
+        let args = MakeArgs { name: "w", length: LENGTH, region_size: None, sites: &sites };
+        let taken = make_volume(&disks, &args, &mut Ids::from_seed([2; 32])).unwrap().group;
+        refused(
+            put(&taken, 1, &[], &block),
+            Kind::Medium,
+            "medium.none-left",
+            "dg: none of its 1 media can carry another plex, a disk carries one \
+             (/dev/sdb: it is in use by plex w-01); name a disk or a directory by its path, or give the group another: \
+             cleave group add dg MEDIUM",
         );
         let bare = create_group("dg", &[], &mut Ids::from_seed([1; 32])).unwrap();
         assert_eq!(put(&bare, 1, &[], &[]).unwrap_err().id, "medium.none");

@@ -602,6 +602,31 @@ pub(super) fn medium_name_taken(name: &Name, group: &Name) -> Refused {
     Refusal::new(Kind::Exists, "medium.name-taken", name, reason, "give each medium a name of its own")
 }
 
+/// `medium.of-group`: a disk belongs to a group.
+#[must_use]
+pub fn medium_of_group(path: &MediumPath, group: &Name) -> Refused {
+    Refusal::new(
+        Kind::Exists,
+        "medium.of-group",
+        path,
+        format!("is a medium of group {group}"),
+        "name another disk: see cleave group list",
+    )
+}
+
+/// `medium.none-left`: no medium of a pool can carry another plex; `first` is what keeps the first one from it.
+#[must_use]
+pub fn no_medium_left(group: &Name, media: usize, first: &Refusal) -> Refused {
+    let reason = format!(
+        "none of its {media} media can carry another plex, a disk carries one ({}: {})",
+        first.object, first.reason
+    );
+    let way_out = format!(
+        "name a disk or a directory by its path, or give the group another: cleave group add {group} MEDIUM"
+    );
+    Refusal::new(Kind::Medium, "medium.none-left", group, reason, way_out)
+}
+
 /// `medium.missing`: nothing usable is at the path; `why` completes "cannot be used: ".
 #[must_use]
 pub fn medium_missing(path: &MediumPath, why: &str) -> Refused {

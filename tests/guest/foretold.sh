@@ -39,7 +39,7 @@ step 30 dd if=/dev/urandom of="$(device_of v)" bs=64k seek=100 count=2 oflag=dir
 told snapback snap
 tells "v-03: goes from snap to v"
 tells "snap: goes"
-tells "at least 320 KiB in 5 regions are copied to it"
+tells "v: at least 320 KiB in 5 regions are copied from it to what comes back"
 tells "snap: 192 KiB changed in it since its cut are given up"
 told snapclear snap
 tells "snap: is no snapshot of v any more"

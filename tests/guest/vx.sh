@@ -97,6 +97,25 @@ expect_fail 'not a snapshot' vxassist snapback half
 step 30 cleave -q stop half
 step 30 vxassist remove volume half
 
+# A group of whole disks: one plex a disk, and one disk a group.
+for number in 1 2 3; do
+    loop_device of-$number 48M --direct-io=on
+    of[number]=$device
+done
+step 30 vxdg init dg d1="${of[1]}" "d2=$(basename "${of[2]}")"
+expect_refusal medium.of-group 12 cleave group create other "${of[1]}"
+step 60 vxassist -g dg make w 16m layout=mirror
+expect_refusal medium.none-left 65 vxassist -g dg snapstart w
+expect_fail 'cleave -g dg snapstart w|vxassist -g dg snapstart w' vxassist -g dg snapshot w
+step 30 vxdg -g dg adddisk "d3=$(basename "${of[3]}")"
+step 60 vxassist -g dg snapstart w
+step 30 vxplex -g dg -o rm dis w-02
+assert_eq 'w-01 w-03' "$(cleave -g dg --json show w | jq -r '[.volumes[0].plexes[].plex] | join(" ")')" 'the plexes that are left'
+expect_fail 'has a plex of that name; .*cleave -g dg print' vxplex -g dg -o rm dis w-02
+[[ $(vxprint -q) == *dg* ]] || die "the group is not among all: $(vxprint -q)"
+step 30 vxedit -g dg -rf rm w
+step 30 vxdg destroy dg
+
 # What it was asked for.
 step 30 vxstat -r >/dev/null
 dd if=/dev/zero of="$node" bs=1M count=8 oflag=direct conv=notrunc status=none

@@ -616,7 +616,7 @@ impl Play {
             }
             // What is left may be what has trouble.
             2 if !self.troubled.get() => {
-                let request = request::RemoveMirror { group, volume: called, plex: None };
+                let request = request::RemoveMirror { group, volume: Some(called), plex: None };
                 self.ask(TAKES_OUT[3], Request::RemoveMirror(request));
             }
             3..7 if !snapdone && volume.plexes().len() < 4 && volume.snapshot_mirrors().next().is_none() => {

@@ -874,7 +874,7 @@ fn a_file_that_took_the_path_of_a_plex_outlives_it() {
         scene.kernel.tree.rename(path, &elsewhere);
         scene.kernel.tree.rename(&other, path);
         let (group, volume) = (name("g"), name("v"));
-        let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
+        let remove = request::RemoveMirror { group, volume: Some(volume), plex: Some(plex.name().clone()) };
         scene.ask(Request::RemoveMirror(remove)).unwrap();
         scene.settle();
         assert!(scene.kernel.tree.disk(path).is_some(), "{copied:?}");
@@ -894,7 +894,7 @@ fn a_file_that_became_another_plex_outlives_the_one_that_it_was() {
     let disks = scene.disks();
     disks[1].poke(0, &image(&disks[2]));
     let (group, volume) = (name("g"), name("v"));
-    let remove = request::RemoveMirror { group, volume, plex: Some(plex.name().clone()) };
+    let remove = request::RemoveMirror { group, volume: Some(volume), plex: Some(plex.name().clone()) };
     scene.ask(Request::RemoveMirror(remove)).unwrap();
     scene.settle();
     assert!(scene.kernel.tree.disk(plex.medium().path.as_path()).is_some());

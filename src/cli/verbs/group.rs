@@ -7,7 +7,7 @@ use crate::cli::answer::{Answer, VolumeWithPlexes, clean, table, to_json, volume
 use crate::cli::plan::Action;
 use crate::cli::session::Answered;
 use crate::cli::words;
-use crate::control::request::{GroupCreate, GroupDestroy, GroupImport, MediumSpec};
+use crate::control::request::{GroupAdd, GroupCreate, GroupDestroy, GroupImport, MediumSpec};
 use crate::control::row::{GroupRow, MediumRow};
 use crate::control::{Reply, Request, Row};
 use clap::Subcommand;
@@ -24,6 +24,15 @@ pub enum GroupVerb {
         /// Directories or block devices for its plexes, each as PATH or NAME=PATH
         /// [default: a directory of the group's own below /var/lib/cleave]
         #[arg(value_name = "MEDIUM")]
+        media: Vec<String>,
+    },
+    /// Give a group further directories or block devices for plexes
+    Add {
+        /// The group
+        #[arg(value_name = "GROUP")]
+        name: String,
+        /// What is added, each as PATH or NAME=PATH
+        #[arg(value_name = "MEDIUM", required = true)]
         media: Vec<String>,
     },
     /// Remove a group that has no volumes
@@ -54,6 +63,12 @@ impl GroupVerb {
                 let media = media.iter().map(|word| medium(word)).collect::<Result<_, _>>()?;
                 let text = format!("{group}: made");
                 Action::ask(Request::GroupCreate(GroupCreate { group, media }), move |a| changed(&a, &text))
+            }
+            Self::Add { name, media } => {
+                let group = words::name(&name)?;
+                let media = media.iter().map(|word| medium(word)).collect::<Result<_, _>>()?;
+                let text = format!("{group}: has them");
+                Action::ask(Request::GroupAdd(GroupAdd { group, media }), move |a| changed(&a, &text))
             }
             Self::Destroy { name } => {
                 let group = words::name(&name)?;

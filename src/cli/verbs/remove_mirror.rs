@@ -28,7 +28,7 @@ impl RemoveMirrorArgs {
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let request = RemoveMirror {
             group: options.group(),
-            volume: words::name(&self.volume)?,
+            volume: Some(words::name(&self.volume)?),
             plex: self.plex.as_deref().map(words::name).transpose()?,
         };
         Ok(self.dry_run.over(Action::ask(Request::RemoveMirror(request), |answered| removed(&answered))))

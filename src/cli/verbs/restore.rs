@@ -103,7 +103,14 @@ pub(in crate::cli) fn announced(row: &RestoringRow) -> String {
             format!("{what} from {snapshot}; what they hold is kept in {archive}")
         }
         (Some(snapshot), None) => format!("{what} from {snapshot}; there is no way back"),
-        (None, archive) => format!("{what} from {}", archive.unwrap_or_else(|| "an undo archive".to_owned())),
+        (None, archive) => {
+            let from = archive.unwrap_or_else(|| "an undo archive".to_owned());
+            let since = match row.since_bytes {
+                0 => String::new(),
+                bytes => format!("; {} written since the restore are given up", human_bytes(bytes)),
+            };
+            format!("{what} from {from}{since}")
+        }
     }
 }
 

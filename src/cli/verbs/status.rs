@@ -3,14 +3,14 @@
 use super::events::{happenings, line};
 use crate::base::units::human_bytes;
 use crate::base::{Kind, Refused};
-use crate::cli::answer::{Answer, clean, table, to_json, volume_json, volumes};
+use crate::cli::answer::{Answer, clean, copies, table, to_json, volume_json, volumes};
 use crate::cli::plan::{Action, Options};
 use crate::cli::progress::{Step, seconds};
 use crate::cli::session::Answered;
 use crate::cli::words;
 use crate::control::request::Overview;
 use crate::control::row::{HealthRow, SpaceRow, TaskRow};
-use crate::control::words::{Health, PlexState};
+use crate::control::words::Health;
 use crate::control::{Reply, Request, Row};
 use clap::Args;
 use serde_json::Value;
@@ -120,16 +120,12 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
         let mut lines =
             vec![["GROUP", "VOLUME", "HEALTH", "STATE", "PLEXES", "DEVICE"].map(str::to_owned).to_vec()];
         for ((volume, plexes), row) in volumes.iter().zip(&healths) {
-            let good = |state: PlexState| {
-                matches!(state, PlexState::Active | PlexState::Clean | PlexState::Snapdone)
-            };
-            let good = plexes.iter().filter(|plex| good(plex.state)).count();
             lines.push(vec![
                 volume.group.to_string(),
                 volume.volume.to_string(),
                 row.health.to_string(),
                 volume.state.to_string(),
-                format!("{good} of {}", plexes.len()),
+                copies(plexes),
                 volume.device.as_ref().map_or_else(|| "-".to_owned(), |device| clean(device.display())),
             ]);
         }

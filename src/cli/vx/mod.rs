@@ -3,6 +3,7 @@
 //! Options stand before or behind the keyword, attributes (`nmirror=2`) anywhere, as the manuals show both. Commands that
 //! change something are silent when they succeed. `--json`, `--socket` and `--help` are ours.
 
+mod elsewhere;
 pub mod vxassist;
 pub mod vxdg;
 pub mod vxedit;
@@ -16,7 +17,6 @@ pub mod vxvol;
 pub mod words;
 
 use super::plan::{Action, Options, Plan, Voice};
-use super::words::unknown;
 use crate::base::{Kind, Refusal, Refused};
 use std::fmt;
 
@@ -189,7 +189,7 @@ pub fn plan_named(typed: &[String]) -> Result<Plan, (Options, Refused)> {
         }
         Some((name, rest)) => match Applet::from_name(name) {
             Some(applet) => plan(applet, rest),
-            None => Err((options, unknown("command", name, names, "cleave vx --help"))),
+            None => Err((options, elsewhere::command(name, names))),
         },
     }
 }

@@ -1,6 +1,7 @@
 //! `vxassist`: makes volumes, mirrors and snapshots.
 
 use super::Applet;
+use super::elsewhere;
 use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::hooks::{HOOK_LIMIT_S, Hooks};
@@ -84,7 +85,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         },
         "growto" | "growby" | "shrinkto" | "shrinkby" => asked.resize(keyword, rest),
         "remove" => asked.remove(rest),
-        _ => Err(unknown("keyword", keyword, KEYWORDS, HELP_COMMAND)),
+        _ => Err(elsewhere::keyword(Applet::Vxassist, keyword, KEYWORDS)),
     }
 }
 
@@ -278,7 +279,7 @@ impl Asked<'_> {
                     return Err(too_many(word, Applet::Vxassist));
                 }
                 let plex = plex.first().map(|plex| name(plex)).transpose()?;
-                let request = RemoveMirror { group, volume: name(volume)?, plex };
+                let request = RemoveMirror { group, volume: Some(name(volume)?), plex };
                 Ok(Action::ask(Request::RemoveMirror(request), |answered| rm::removed(&answered)))
             }
             (other, _) => Err(unknown("object to remove", other, ["volume", "mirror"], HELP_COMMAND)),

@@ -1,11 +1,12 @@
 //! `vxedit`: removes objects.
 
 use super::Applet;
+use super::elsewhere;
 use super::words::{Words, missing};
 use crate::base::Refused;
 use crate::cli::plan::{Action, Options};
 use crate::cli::verbs::rm;
-use crate::cli::words::{names, unknown};
+use crate::cli::words::names;
 use crate::control::Request;
 use crate::control::request::Remove;
 
@@ -22,7 +23,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
     let (keyword, objects) =
         words.operands.split_first().ok_or_else(|| missing("keyword", Applet::Vxedit))?;
     if keyword != "rm" {
-        return Err(unknown("keyword", keyword, ["rm"], "vxedit --help"));
+        return Err(elsewhere::keyword(Applet::Vxedit, keyword, ["rm"]));
     }
     if objects.is_empty() {
         return Err(missing("object", Applet::Vxedit));

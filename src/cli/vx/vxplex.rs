@@ -1,6 +1,7 @@
 //! `vxplex`: takes plexes out of volumes and in again, and makes snapshot mirrors of them.
 
 use super::Applet;
+use super::elsewhere;
 use super::words::{Words, attributes, missing, value};
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::cli::plan::{Action, Options};
@@ -8,7 +9,7 @@ use crate::cli::verbs::group::changed;
 use crate::cli::verbs::{mirror, rm};
 use crate::cli::words::{name, names, unknown};
 use crate::control::Request;
-use crate::control::request::{PlexAttach, PlexRef, Remove};
+use crate::control::request::{PlexAttach, PlexRef, RemoveMirror};
 
 pub(super) const FLAGS: &str = "bfg:o:";
 
@@ -67,9 +68,9 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
             "remove it with: vxplex -o rm dis PLEX, or take it out with: vxplex det PLEX",
         )),
         "dis" => {
-            let force = words.has('f');
-            let remove =
-                |object| Request::Remove(Remove { group: group.clone(), object, recursive: true, force });
+            let remove = |plex| {
+                Request::RemoveMirror(RemoveMirror { group: group.clone(), volume: None, plex: Some(plex) })
+            };
             Ok(Action::ask_each(plexes(rest)?.into_iter().map(remove).collect(), |answered| {
                 rm::removed(&answered)
             }))
@@ -83,7 +84,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
             }
             Ok(each(plexes(&plain)?, |plex| Request::PlexConvert(PlexRef { group: group.clone(), plex })))
         }
-        other => Err(unknown("keyword", other, KEYWORDS, HELP_COMMAND)),
+        other => Err(elsewhere::keyword(Applet::Vxplex, other, KEYWORDS)),
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) const FLAGS: &str = "htrqAGdvpsg:";
 pub(super) const HELP: &str = "\
 vxprint [-g GROUP | -A] [-htrq] [-Gdvps] [OBJECT ...]    list volumes and plexes; lengths in sectors
   -t columns of each type of record; -h, -r also what belongs to a named object; -q no heads
-  only -G groups, -d media, -v volumes, -p plexes, -s subdisks; -A all groups
+  only -G groups, -d media, -v volumes, -p plexes, -s subdisks; -A all groups, as without -g and OBJECT
   also --json, --socket PATH, --help
 ";
 
@@ -23,5 +23,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         kinds: words.flags.chars().filter(|flag| "Gdvps".contains(*flag)).collect(),
         ..Format::default()
     };
-    print::action(options, &words.operands, words.has('A'), format)
+    // As VxVM does: where no group is named all are meant, unless an object is.
+    let all = words.has('A') || (options.group.is_none() && words.operands.is_empty());
+    print::action(options, &words.operands, all, format)
 }

@@ -1,6 +1,7 @@
 //! `vxtask`: lists and steers tasks.
 
 use super::Applet;
+use super::elsewhere;
 use super::words::{Words, attributes, missing, too_many, value};
 use crate::base::limits::SECTOR_BYTES;
 use crate::base::{Kind, Refusal, Refused};
@@ -8,7 +9,7 @@ use crate::cli::answer::{Answer, to_json};
 use crate::cli::plan::{Action, Options, Watch};
 use crate::cli::session::Answered;
 use crate::cli::verbs::task::{tasks, watch, watched};
-use crate::cli::words::{clip, task, unknown};
+use crate::cli::words::{clip, task};
 use crate::control::request::{TaskList, TaskRef, TaskThrottle};
 use crate::control::row::TaskRow;
 use crate::control::words::TaskState;
@@ -48,7 +49,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         "set" => return set(rest),
         other => {
             let known = ["list", "monitor", "pause", "resume", "abort", "set"];
-            return Err(unknown("keyword", other, known, "vxtask --help"));
+            return Err(elsewhere::keyword(Applet::Vxtask, other, known));
         }
     };
     each(rest, |task| steer(TaskRef { task }))

@@ -1,6 +1,7 @@
 //! `vxvol`: starts and stops volumes.
 
 use super::Applet;
+use super::elsewhere;
 use super::words::{Words, missing, too_many};
 use crate::base::{Name, Refused};
 use crate::cli::plan::{Action, Options};
@@ -49,7 +50,7 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
         }
         (other, _) => {
             let known = ["start", "stop", "startall", "stopall", "rdpol"];
-            Err(unknown("keyword", other, known, "vxvol --help"))
+            Err(elsewhere::keyword(Applet::Vxvol, other, known))
         }
     }
 }

@@ -4,8 +4,9 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 53] = [
+const ALL: [(&str, Access); 54] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
+    (r#"{"group-add":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
     (r#""group-list""#, Access::Read),
     (r#"{"query":{}}"#, Access::Read),

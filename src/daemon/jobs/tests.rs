@@ -16,7 +16,7 @@ fn verify(volume: &str) -> Request {
 fn remove_mirror(plex: &str) -> Request {
     Request::RemoveMirror(request::RemoveMirror {
         group: request::default_group(),
-        volume: name("v"),
+        volume: Some(name("v")),
         plex: Some(name(plex)),
     })
 }

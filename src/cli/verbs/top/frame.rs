@@ -1,13 +1,13 @@
 //! What `cleave top` draws: a pure function of a look, the size of the screen, and whether it has colours.
 
 use crate::base::units::human_bytes;
-use crate::cli::answer::{clean, volumes};
+use crate::cli::answer::{clean, copies, volumes};
 use crate::cli::progress::{Step, seconds};
 use crate::cli::verbs::events::{happenings, line};
 use crate::control::Row;
 use crate::control::reply::Overview;
 use crate::control::row::{HealthRow, HeatOf, HeatRow, IoCounts, StatsRow};
-use crate::control::words::{Health, PlexState};
+use crate::control::words::Health;
 use std::time::Duration;
 
 /// Columns of a strip.
@@ -91,9 +91,7 @@ impl Frame {
             let stats =
                 look.stats.iter().find(|row| row.group == volume.group && row.volume == volume.volume);
             let counts = stats.map(|row| row.counts).unwrap_or_default();
-            let good = |state| matches!(state, PlexState::Active | PlexState::Clean | PlexState::Snapdone);
-            let good = plexes.iter().filter(|plex| good(plex.state)).count();
-            lines.push(self.volume(name, width, health.health, &counts, look.span, (good, plexes.len())));
+            lines.push(self.volume(name, width, health.health, &counts, look.span, &copies(plexes)));
             let maps =
                 look.heat.iter().filter(|row| row.group == volume.group && row.volume == volume.volume);
             lines.extend(maps.map(|row| self.strip(row, width)));
@@ -146,7 +144,7 @@ impl Frame {
         health: Health,
         counts: &IoCounts,
         span: Duration,
-        (good, all): (usize, usize),
+        copies: &str,
     ) -> String {
         let seconds = span.as_secs_f64().max(0.001);
         let part = |count: u64, bytes: u64, ms: u64| {
@@ -155,8 +153,8 @@ impl Frame {
         };
         let reads = part(counts.reads, counts.read_bytes, counts.read_ms);
         let writes = part(counts.writes, counts.write_bytes, counts.write_ms);
-        let line = self
-            .cut(&format!("{name:<width$}  {:<8} {reads}  {writes}  {good} of {all}", health.to_string()));
+        let line =
+            self.cut(&format!("{name:<width$}  {:<8} {reads}  {writes}  {copies}", health.to_string()));
         // The colour takes no columns, so it comes after the cut.
         let chars: Vec<char> = line.chars().collect();
         let (from, to) = ((width + 2).min(chars.len()), (width + 10).min(chars.len()));
@@ -230,8 +228,9 @@ mod tests {
     fn columns_stand_below_each_other_whatever_the_names_are() {
         let plain = Frame { size: (200, 30), has_colours: false };
         let counts = IoCounts { reads: 10, read_ms: 15, ..IoCounts::default() };
-        let draw =
-            |frame: &Frame, name| frame.volume(name, 20, Health::Ok, &counts, Duration::from_secs(1), (1, 2));
+        let draw = |frame: &Frame, name| {
+            frame.volume(name, 20, Health::Ok, &counts, Duration::from_secs(1), "1 of 2")
+        };
         let lines = ["g/v", "group/volume-of-20by"].map(|name| draw(&plain, name));
         assert_eq!(lines[0].find("ok"), Some(22));
         for line in &lines {
