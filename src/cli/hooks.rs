@@ -68,10 +68,14 @@ impl HookedWork {
     /// Run one hook, do the request, run the other.
     ///
     /// # Errors
-    /// `hook.pre` when the first hook fails: nothing was asked for then. Those of the request. `hook.post` when the second
+    /// Those of the request, told before a hook is run where they can be foreseen. `hook.pre` when the first hook fails:
+    /// nothing was asked for then. Those of the request. `hook.post` when the second
     /// fails after what was asked for has been done. `hook.shell` when no shell can be run.
     pub fn run(self, options: &Options, progress: &mut Progress) -> Result<Answer, Refused> {
         let Self { hooks, request, show } = self;
+        // What is refused anyway is refused before an application is brought to rest for it.
+        let beforehand = Request::Explain(Box::new(request.clone()));
+        session::ask(options, &[beforehand], Watch::Progress, progress)?;
         let (done, behind) = hooks.around(|| {
             let requests = std::slice::from_ref(&request);
             let mut answers = session::ask(options, requests, Watch::Progress, progress)?;

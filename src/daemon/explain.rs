@@ -63,6 +63,11 @@ impl<M: Machine> Owner<M> {
                 let change = change::snapabort(&record, request.volume.as_str(), count, &mut self.dice()?)?;
                 Foreseen::new(record, change)
             }
+            Request::Snapshot(request) => {
+                let record = self.group(&request.group)?.record();
+                let more = self.may_cut(&request)?;
+                Foreseen { more, ..Foreseen::new(Rc::clone(&record), change::nothing(&record)) }
+            }
             Request::SnapClear(request) => {
                 let record = self.group(&request.group)?.record();
                 let name = Self::snapshot_to_clear(&record, &request)?.name().as_str();

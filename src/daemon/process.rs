@@ -7,6 +7,7 @@
 //! | no core dumps, not dumpable | request data and labels stand in memory; a dump also goes to disks that may be ours |
 //! | `PR_SET_IO_FLUSHER` | memory that the kernel frees for us by writing to our own volumes would never come |
 //! | memory locked | a page of ours that must be read back to serve the disk that it is to be read through |
+//! | 65,536 open files | a volume takes half a dozen, and the soft limit is 1024 by custom |
 //! | large memory mapped by itself | locked memory that is not used any more is given back |
 //! | `oom_score_adj` -1000 | ended for memory, we would take every file system above us along |
 //!
@@ -37,6 +38,7 @@ pub fn protect() {
         ("core dumps off", no_core_dumps(), "a crash may leave request data in a file"),
         ("I/O flusher", configure_io_flusher_behavior(true).map_err(io::Error::from), SHORT),
         ("memory locked", lock_memory(), SHORT),
+        ("many open files", many_files(), "some 150 volumes can be served"),
         ("no end for want of memory", std::fs::write("/proc/self/oom_score_adj", NEVER), MAY_END),
     ] {
         match outcome {
@@ -49,6 +51,19 @@ pub fn protect() {
 const SHORT: &str = "volumes may stand still when memory is short; grant CAP_SYS_RESOURCE";
 
 const MAY_END: &str = "the kernel may end the daemon when memory is short; grant CAP_SYS_RESOURCE";
+
+/// Open files that the daemon may have: a volume takes half a dozen, and its media more. As the unit has it.
+const FILES: u64 = 65_536;
+
+fn many_files() -> io::Result<()> {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|files| files >= FILES) {
+        return Ok(());
+    }
+    // Below the hard limit nobody has to grant it.
+    let maximum = now.maximum.map(|files| files.max(FILES));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum })?)
+}
 
 fn no_core_dumps() -> io::Result<()> {
     // A handler that the kernel pipes dumps to does not heed the limit, but gets none of a process that is not dumpable.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Errno, FaultPoint, Kind, Name, Refusal, Refused, Uuid};
 use crate::control::reply::{Changed, Cut, Removed, Returned};
+use crate::control::row::ForeseenRow;
 use crate::control::words::{Consistency, TaskKind};
 use crate::control::{Event, Reply, Row, request};
 use crate::device::{BlockDevice, Host, Request};
@@ -214,6 +215,24 @@ impl<M: Machine> Owner<M> {
         }))
     }
 
+    /// What a cut would make, where it can be made.
+    pub(super) fn may_cut(&self, request: &request::Snapshot) -> Result<Vec<ForeseenRow>, Refused> {
+        let group = self.group(&request.group)?;
+        let record = group.record();
+        let names = targets(&record, request)?;
+        self.lives(&group, names.iter().map(|(volume, _)| volume))?;
+        let targets = cut_targets(&names, request.nmirror);
+        let (_, change) = change::prepare_cut(&record, &targets, &mut self.dice()?)?;
+        let of = |volume: &Volume| {
+            let cut = volume.prepared()?;
+            let plexes = cut.plexes.iter().filter_map(|plex| volume.plex_by_id(*plex));
+            let plexes: Vec<_> = plexes.map(|plex| plex.name().to_string()).collect();
+            let text = format!("is made, a snapshot of {}, of {}", volume.name(), plexes.join(", "));
+            Some(ForeseenRow { object: cut.name.to_string(), text })
+        };
+        Ok(change.group.volumes().iter().filter_map(of).collect())
+    }
+
     fn lives<'n>(
         &self,
         group: &GroupHandle<M>,
@@ -236,14 +255,7 @@ impl<M: Machine> Owner<M> {
         lives: &[Rc<Live<M>>],
         answer: &Answer,
     ) -> Result<Taken, Refused> {
-        let targets: Vec<_> = names
-            .iter()
-            .map(|(volume, snapshot)| CutTarget {
-                volume: volume.as_str(),
-                name: snapshot.as_ref().map(Name::as_str),
-                mirrors: request.nmirror as usize,
-            })
-            .collect();
+        let targets = cut_targets(names, request.nmirror);
         let mut set = Uuid::NIL;
         let committed = self
             .transact(group, |group, ids| {
@@ -677,6 +689,17 @@ impl<M: Machine> Owner<M> {
             Ok(_) => Ok(()),
         }
     }
+}
+
+fn cut_targets(names: &[(Name, Option<Name>)], nmirror: u32) -> Vec<CutTarget<'_>> {
+    names
+        .iter()
+        .map(|(volume, snapshot)| CutTarget {
+            volume: volume.as_str(),
+            name: snapshot.as_ref().map(Name::as_str),
+            mirrors: nmirror as usize,
+        })
+        .collect()
 }
 
 fn shown(point: &Path) -> String {

@@ -188,7 +188,7 @@ fn candidate<'a>(
 #[cfg(test)]
 mod tests {
     use super::super::change::tests::{MIB, below, empty_group, make, path};
-    use super::super::change::{add_medium, create_group};
+    use super::super::change::{MakeArgs, add_medium, create_group, make_volume};
     use super::*;
     use crate::base::Kind;
     use crate::state::{Ids, PoolMedium};
@@ -327,15 +327,15 @@ mod tests {
         let disk = PoolMedium { path: path("/dev/sdb"), block: true, name: None };
         let disks = create_group("dg", &[disk], &mut Ids::from_seed([1; 32])).unwrap();
         let block = [(path("/dev/sdb"), Room::Block { bytes: 1 << 40 })];
-        let sites = put(&disks, 1, &[], &block).unwrap();
-        let args = MakeArgs { name: "w", length: LENGTH, region_size: None, sites: &sites };
+        let sites = [Site::Block { path: path("/dev/sdb"), bytes: 1 << 40 }];
+        let args = MakeArgs { name: "w", length: 8 * MIB, region_size: None, sites: &sites };
         let taken = make_volume(&disks, &args, &mut Ids::from_seed([2; 32])).unwrap().group;
         refused(
             put(&taken, 1, &[], &block),
             Kind::Medium,
             "medium.none-left",
             "dg: none of its 1 media can carry another plex, a disk carries one \
-             (/dev/sdb: it is in use by plex w-01); name a disk or a directory by its path, or give the group another: \
+             (/dev/sdb: it carries plex w-01); name a disk or a directory by its path, or give the group another: \
              cleave group add dg MEDIUM",
         );
         let bare = create_group("dg", &[], &mut Ids::from_seed([1; 32])).unwrap();

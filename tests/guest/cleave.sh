@@ -117,6 +117,7 @@ assert_protected() {
     status_of() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$process/status"; }
     assert_eq 0077 "$(status_of Umask)" "the umask of cleaved"
     assert_eq -1000 "$(<"/proc/$process/oom_score_adj")" "the OOM score of cleaved"
+    assert_eq 65536 "$(awk '/^Max open files/ {print $4}' "/proc/$process/limits")" "the limit of open files"
     assert_eq '0 0' "$(awk '/^Max core file size/ {print $5, $6}' "/proc/$process/limits")" "the limit of core dumps"
     words=$(status_of VmLck)
     ((${words%% *} > 1024)) || die "cleaved has locked only $words"

@@ -29,6 +29,7 @@ steady() {
     sed -E \
         -e 's/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/<uuid>/g' \
         -e 's/-[0-9a-f]{8}\.img/-<id>.img/g' \
+        -e 's/-[0-9]{4}(-[0-9]{2}){2}-[0-9]{2}(:[0-9]{2}){2}\.[0-9a-f]{8}/-<archive>/g' \
         -e 's,/dev/loop[0-9]+,/dev/loop<n>,g; s,/dev/ublkb[0-9]+,/dev/ublkb<n>,g' \
         -e 's/ *$//' \
         -e "s,$CLEAVE_TEST_STATE,<state>,g" \

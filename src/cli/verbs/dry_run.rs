@@ -20,13 +20,15 @@ pub struct DryRunArgs {
 impl DryRunArgs {
     /// `action`, or what tells of it.
     pub fn over(self, action: Action) -> Action {
-        match action {
-            Action::Ask { requests, .. } if self.dry_run => Action::Ask {
-                requests: requests.into_iter().map(|request| Request::Explain(Box::new(request))).collect(),
-                watch: Watch::Progress,
-                show: Box::new(|answers| show(&answers)),
-            },
-            action => action,
+        let requests = match action {
+            Action::Ask { requests, .. } if self.dry_run => requests,
+            Action::Hooked(work) if self.dry_run => vec![work.request],
+            action => return action,
+        };
+        Action::Ask {
+            requests: requests.into_iter().map(|request| Request::Explain(Box::new(request))).collect(),
+            watch: Watch::Progress,
+            show: Box::new(|answers| show(&answers)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `cleave snapshot`: breaks snapshot mirrors off, all at one cut.
 
+use super::dry_run::DryRunArgs;
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::cli::answer::{Answer, clean, to_json};
 use crate::cli::hooks::{HOOK_LIMIT_S, HookedWork, Hooks};
@@ -41,6 +42,8 @@ pub struct SnapshotArgs {
     /// How long each of these two may take
     #[arg(long, value_name = "SECONDS", default_value_t = HOOK_LIMIT_S, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     hook_timeout: u32,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 /// The options behind `-o` that `snapshot` knows.
@@ -171,7 +174,8 @@ impl SnapshotArgs {
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let cut = CutOptions::parse(&self.options, HELP)?;
         let hooks = Hooks { pre: self.pre, post: self.post, limit_s: self.hook_timeout };
-        action(options, &self.volumes, cut, words::plex_count(&self.nmirror)?, hooks, HELP)
+        let nmirror = words::plex_count(&self.nmirror)?;
+        Ok(self.dry_run.over(action(options, &self.volumes, cut, nmirror, hooks, HELP)?))
     }
 }
 
