@@ -424,7 +424,7 @@ vxassist -o allvols,consistency=crash snapshot
 vxassist snapshot v tmp nmirror=2
 vxassist -o consistency=app snapshot v tmp pre=rest post=go-on
 vxplex -g dg -o rm dis v-02
-vxdg init dg d1=sdb /dev/sdc dir/media=x
+vxdg init dg d1=sdb /dev/sdc /dir/media=x
 vxdg -g dg adddisk d3=sdd
 cleave group add dg /dev/sde
 vxassist snapback tmp

@@ -385,7 +385,7 @@ pub(super) fn volume_related(kind: Kind, id: &str, name: &Name, snapshots: &[&Na
         [own] if own.as_str() == name.as_str() => {
             ("it is a snapshot that keeps to its origin".to_owned(), own)
         }
-        list => (format!("{} keep to it by what has changed", list.join(", ")), &list[0]),
+        list => (format!("its snapshots are tracked against it: {}", list.join(", ")), &list[0]),
     };
     let way_out =
         format!("give it back (cleave snapback {first}) or make it independent (cleave snapclear {first})");

@@ -63,7 +63,7 @@ echo later >mnt/later
 step 30 umount mnt
 refused 25 release.started 'released while it is stopped.*cleave stop v' cleave release v
 step 30 cleave -q stop v
-refused 20 release.related 'tmp keep to it.*snapclear tmp' cleave release v
+refused 20 release.related 'tracked against it: tmp;.*snapclear tmp' cleave release v
 step 30 cleave -q start v
 step 60 cleave -q rm -f tmp
 assert_equal_plexes v 2

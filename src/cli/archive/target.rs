@@ -99,7 +99,13 @@ fn exists(path: &Path) -> Refused {
         "file.exists",
         clean(path.display()),
         "exists already",
-        "remove it or name another file",
+        // Of a device neither helps.
+        match path.starts_with("/dev") {
+            true => {
+                "into a device: cleave unarchive ARCHIVE - | dd of=DEVICE bs=1M oflag=direct iflag=fullblock"
+            }
+            false => "remove it or name another file",
+        },
     )
 }
 

@@ -76,7 +76,10 @@ pub(in crate::cli) fn cannot_open(object: &str, path: &Path, error: &std::io::Er
             "device.missing",
             object,
             format!("there is no {}", clean(path.display())),
-            "see with: cleave list, whether it is started",
+            match path.starts_with("/dev/cleave") {
+                true => "it is started with: cleave start VOLUME; those that are there: cleave list",
+                false => "check its path",
+            },
         ),
         ErrorKind::PermissionDenied => Refusal::new(
             Kind::Permission,

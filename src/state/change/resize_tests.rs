@@ -135,7 +135,7 @@ fn every_state_that_does_not_allow_it_says_why() {
         resize_begin(&related, "v", LONGER),
         Kind::InvalidState,
         "resize.related",
-        "v: s keep to it by what has changed; give it back (cleave snapback s) or make it independent (cleave snapclear s)",
+        "v: its snapshots are tracked against it: s; give it back (cleave snapback s) or make it independent (cleave snapclear s)",
     );
     let refusal = resize_begin(&related, "s", LONGER).unwrap_err();
     assert_eq!(refusal.reason, "it is a snapshot that keeps to its origin");
