@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,6 +32,9 @@ use super::plex_faults::PlexFault;
 use super::takeover::take_over;
 use super::this_host::{self, ThisHost};
 use super::{notify, process, server};
+
+/// Volumes that are stopped at a time when the daemon ends.
+const STOPPED_AT_A_TIME: usize = 16;
 
 /// Entries of the rings that keepers and mover submit to.
 pub(super) const RING_ENTRIES: u32 = 256;
@@ -453,18 +457,21 @@ impl<M: Machine> Owner<M> {
     /// Stop every volume that nobody has open; the others stay for a successor.
     pub(super) async fn stop_idle(self: &Rc<Self>) {
         let all: Vec<_> = self.live.borrow().values().cloned().collect();
-        // Snapshots were made after their origins and are not needed by them: the order does not matter.
-        for live in all {
-            let holders = self.holders(&live).await;
-            if !holders.is_empty() {
-                tracing::info!(volume = %live.name, "stays, it is open: {}", holders.join(", "));
-                continue;
-            }
-            let Ok(group) = self.group(&live.group) else { continue };
-            if let Err(refused) = self.stop_volume(&group, &live.name).await {
-                tracing::warn!("{refused}");
-            }
-        }
+        // Snapshots were made after their origins and are not needed by them: the order does not matter. The kernel takes its
+        // time to remove a device, so several go at a time.
+        futures_util::stream::iter(all)
+            .for_each_concurrent(STOPPED_AT_A_TIME, |live| async move {
+                let holders = self.holders(&live).await;
+                if !holders.is_empty() {
+                    tracing::info!(volume = %live.name, "stays, it is open: {}", holders.join(", "));
+                    return;
+                }
+                let Ok(group) = self.group(&live.group) else { return };
+                if let Err(refused) = self.stop_volume(&group, &live.name).await {
+                    tracing::warn!("{refused}");
+                }
+            })
+            .await;
     }
 }
 
