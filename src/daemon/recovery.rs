@@ -216,10 +216,8 @@ impl<M: Machine> Owner<M> {
                 }
             }
             (Some(open), MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
-                if !unlabelled {
-                    self.erase_within_limit(plex, open, length).await;
-                }
-                true
+                let erased = unlabelled || self.erase_within_limit(plex, open, length).await;
+                erased || medium.kind != MediumKind::Image
             }
             (None, MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
                 self.look_and_release(plex, medium, length).await
@@ -250,8 +248,8 @@ impl<M: Machine> Owner<M> {
                 MediumKind::Foreign | MediumKind::Image | MediumKind::Block,
             ) => true,
             (Remains::Labelled(open), MediumKind::Foreign | MediumKind::Image | MediumKind::Block) => {
-                self.erase_within_limit(plex, open, length).await;
-                true
+                // An image is cut off behind them, which has to be tried again where they are still there.
+                self.erase_within_limit(plex, open, length).await || medium.kind != MediumKind::Image
             }
             (Remains::Foreign(other), _) => {
                 left(medium, &format_args!("it carries plex {other}"));
@@ -277,12 +275,14 @@ impl<M: Machine> Owner<M> {
         removed.is_ok()
     }
 
-    /// A medium that hangs keeps no transaction waiting.
-    async fn erase_within_limit(self: &Rc<Self>, plex: Uuid, open: M::Medium, length: u64) {
+    /// A medium that hangs keeps no transaction waiting: whether they were erased in time.
+    async fn erase_within_limit(self: &Rc<Self>, plex: Uuid, open: M::Medium, length: u64) -> bool {
         let shown = open.path().display().to_string();
-        if self.within(LABEL_LIMIT, self.erase_labels(plex, open, length)).await.is_none() {
+        let erased = self.within(LABEL_LIMIT, self.erase_labels(plex, open, length)).await.is_some();
+        if !erased {
             tracing::warn!(path = shown, "the labels of a plex that was given up are still being erased");
         }
+        erased
     }
 
     /// What stands where `plex` lay; waits up to `patience` for whoever holds it.
