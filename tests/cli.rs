@@ -1224,6 +1224,7 @@ fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
             Row::Volume(volume("vol", length)),
             Row::Plex(plex("vol", 1, PlexState::Active, PlexMode::ReadWrite, length)),
             Row::Plex(plex("vol", 2, PlexState::Stale, PlexMode::WriteOnly, length)),
+            Row::Plex(plex("vol", 3, PlexState::Snapdone, PlexMode::WriteOnly, length)),
             Row::Health(HealthRow { group: name("default"), volume: name("vol"), health, reasons }),
             Row::Space(SpaceRow {
                 directories: vec!["/state".into(), "/m".into(), "/n".into()],
@@ -1242,8 +1243,8 @@ fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
     let screen = "\
 cleaved 0.1.0 runs as 42 for 1 min 1 s on Linux 7.2.12
 degraded: 0 of 1 volumes are well
-GROUP    VOLUME  HEALTH    STATE   PLEXES  DEVICE
-default  vol     degraded  ACTIVE  1 of 2  /dev/ublkb0
+GROUP    VOLUME  HEALTH    STATE   PLEXES    DEVICE
+default  vol     degraded  ACTIVE  1 of 2+1  /dev/ublkb0
 default/vol: plex vol-02 is STALE\\u{a}
 /state, /m, and 1 more: 1 GiB free, sparse plexes may still take 20 GiB: that is too much
 last events (UTC):

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+use super::Kind;
 use super::limits::MAX_NAME_BYTES;
 
 /// A checked name: ASCII letters, digits, `_`, `-`, `.` and `:`; first a letter, digit or `_`; at most 128 bytes; not a
@@ -29,6 +30,20 @@ pub enum NameError {
     BadCharacter,
     /// A word that Cleave or its paths use themselves.
     Reserved,
+}
+
+impl NameError {
+    /// Kind and stable id of the refusal of such a name.
+    #[must_use]
+    pub const fn kind_and_id(self) -> (Kind, &'static str) {
+        match self {
+            Self::Empty => (Kind::Syntax, "name.empty"),
+            Self::TooLong => (Kind::Syntax, "name.too-long"),
+            Self::BadStart => (Kind::Syntax, "name.bad-start"),
+            Self::BadCharacter => (Kind::Syntax, "name.bad-character"),
+            Self::Reserved => (Kind::Syntax, "name.reserved"),
+        }
+    }
 }
 
 impl fmt::Display for NameError {

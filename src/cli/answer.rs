@@ -314,6 +314,24 @@ mod tests {
     use crate::cli::vx::Applet;
 
     #[test]
+    fn ways_out_name_the_group_that_was_named_and_are_no_vxvms_for_who_speaks_none() {
+        let group = Some(crate::base::Name::new("dg").unwrap());
+        let here = Options { group: group.clone(), ..Options::default() };
+        let vx = Options { group, voice: Voice::Applet(Applet::Vxassist), ..Options::default() };
+        let way_out =
+            "give it back (cleave snapback s), or: vxassist snapstart v; install cleave and cleaved";
+        assert_eq!(
+            here.spoken(way_out),
+            "give it back (cleave -g dg snapback s), or: cleave -g dg snapstart v; install cleave and cleaved"
+        );
+        assert_eq!(
+            vx.spoken(way_out),
+            "give it back (cleave -g dg snapback s), or: vxassist -g dg snapstart v; install cleave and cleaved"
+        );
+        assert_eq!(Options::default().spoken("with: vxassist snapwait v"), "with: cleave snapwait v");
+    }
+
+    #[test]
     fn an_error_is_one_line_in_each_voice() {
         let refusal = Refusal::new(
             Kind::InvalidState,

@@ -68,9 +68,8 @@ impl HookedWork {
     /// Run one hook, do the request, run the other.
     ///
     /// # Errors
-    /// Those of the request, told before a hook is run where they can be foreseen. `hook.pre` when the first hook fails:
-    /// nothing was asked for then. Those of the request. `hook.post` when the second
-    /// fails after what was asked for has been done. `hook.shell` when no shell can be run.
+    /// Those of the request, before a hook is run where they can be foreseen. `hook.pre` when the first hook fails: nothing was
+    /// asked for then. `hook.post` when the second fails after what was asked for has been done. `hook.shell`.
     pub fn run(self, options: &Options, progress: &mut Progress) -> Result<Answer, Refused> {
         let Self { hooks, request, show } = self;
         // What is refused anyway is refused before an application is brought to rest for it.

@@ -1,7 +1,6 @@
 //! Single words of a command line: names, sizes, counts, paths, and the nearest word to one that is unknown.
 
 use crate::base::limits::MAX_PLEXES;
-use crate::base::name::NameError;
 use crate::base::units::{SizeError, parse_size};
 use crate::base::{Kind, Name, Refusal, Refused, RegionSize};
 use std::ffi::OsString;
@@ -40,13 +39,7 @@ pub fn clip(text: &str) -> String {
 /// [`Kind::Syntax`] with an id for each rule that a name can break.
 pub fn name(text: &str) -> Result<Name, Refused> {
     Name::new(text).map_err(|error| {
-        let (kind, id) = match error {
-            NameError::Empty => (Kind::Syntax, "name.empty"),
-            NameError::TooLong => (Kind::Syntax, "name.too-long"),
-            NameError::BadStart => (Kind::Syntax, "name.bad-start"),
-            NameError::BadCharacter => (Kind::Syntax, "name.bad-character"),
-            NameError::Reserved => (Kind::Syntax, "name.reserved"),
-        };
+        let (kind, id) = error.kind_and_id();
         Refusal::new(kind, id, clip(text), format!("as a name {error}"), "choose another name")
     })
 }

@@ -38,7 +38,7 @@ pub fn protect() {
         ("core dumps off", no_core_dumps(), "a crash may leave request data in a file"),
         ("I/O flusher", configure_io_flusher_behavior(true).map_err(io::Error::from), SHORT),
         ("memory locked", lock_memory(), SHORT),
-        ("many open files", many_files(), "some 150 volumes can be served"),
+        ("many open files", many_files(), "fewer volumes can be served: each takes half a dozen"),
         ("no end for want of memory", std::fs::write("/proc/self/oom_score_adj", NEVER), MAY_END),
     ] {
         match outcome {
@@ -60,9 +60,12 @@ fn many_files() -> io::Result<()> {
     if now.current.is_none_or(|files| files >= FILES) {
         return Ok(());
     }
-    // Below the hard limit nobody has to grant it.
     let maximum = now.maximum.map(|files| files.max(FILES));
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum })?)
+    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum }).or_else(|error| {
+        // To the hard limit nobody has to grant it.
+        setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })?;
+        Err(error.into())
+    })
 }
 
 fn no_core_dumps() -> io::Result<()> {

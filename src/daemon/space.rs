@@ -51,7 +51,8 @@ impl<M: Machine> Owner<M> {
             places.extend(sparse_files(&group.record()));
         }
         let mut seen = Vec::new();
-        for (directory, files) in places {
+        // A path that is not UTF-8 cannot be told.
+        for (directory, files) in places.into_iter().filter(|(directory, _)| directory.to_str().is_some()) {
             if let Some(usage) = self.machine.usage(&directory, files).await {
                 seen.push((directory, usage));
             }

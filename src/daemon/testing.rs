@@ -51,6 +51,36 @@ pub(super) fn making(volume: &str, nmirror: u32) -> request::Make {
     }
 }
 
+pub(super) fn mirroring(volume: &str, background: bool) -> Request {
+    Request::Mirror(request::Mirror {
+        group: request::default_group(),
+        volume: name(volume),
+        nmirror: 1,
+        media: Vec::new(),
+        plexes: Vec::new(),
+        sparse: false,
+        bytes_per_second: None,
+        latency_us: None,
+        background,
+        force: false,
+    })
+}
+
+pub(super) fn snapstarting(volume: &str, background: bool) -> Request {
+    Request::SnapStart(request::SnapStart {
+        group: request::default_group(),
+        volume: name(volume),
+        nmirror: 1,
+        media: Vec::new(),
+        plexes: Vec::new(),
+        sparse: false,
+        bytes_per_second: None,
+        latency_us: None,
+        background,
+        force: false,
+    })
+}
+
 /// A started volume of that many plexes in the default group.
 pub(super) async fn make(owner: &Daemon, volume: &str, nmirror: u32) -> Rc<GroupHandle<Deviceless>> {
     ask(owner, Request::Make(making(volume, nmirror))).await.unwrap();

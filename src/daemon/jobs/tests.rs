@@ -22,22 +22,7 @@ fn remove_mirror(plex: &str) -> Request {
 }
 
 fn mirror(background: bool) -> Request {
-    mirror_of("v", background)
-}
-
-fn mirror_of(volume: &str, background: bool) -> Request {
-    Request::Mirror(request::Mirror {
-        group: request::default_group(),
-        volume: name(volume),
-        nmirror: 1,
-        media: Vec::new(),
-        plexes: Vec::new(),
-        sparse: false,
-        bytes_per_second: None,
-        latency_us: None,
-        background,
-        force: false,
-    })
+    mirroring("v", background)
 }
 
 #[test]
@@ -45,8 +30,8 @@ fn a_verb_that_copies_tells_of_its_own_volume_alone() {
     with_daemon(async |owner, _| {
         make(&owner, "v", 1).await;
         make(&owner, "w", 1).await;
-        let (own, _) = paused(&owner, mirror_of("v", false)).await;
-        let (other, _) = paused(&owner, mirror_of("w", false)).await;
+        let (own, _) = paused(&owner, mirroring("v", false)).await;
+        let (other, _) = paused(&owner, mirroring("w", false)).await;
         let (messages, mut told) = tokio::sync::mpsc::channel(64);
         let answer = Answer::new(messages);
         let steer = |owner: Daemon| async move {
@@ -185,19 +170,7 @@ fn who_waits_for_a_mirror_and_goes_is_not_waited_for() {
     with_daemon(async |owner, _| {
         make(&owner, "v", 1).await;
         let held = held_mover(&owner);
-        let start = request::SnapStart {
-            group: request::default_group(),
-            volume: name("v"),
-            nmirror: 1,
-            media: Vec::new(),
-            plexes: Vec::new(),
-            sparse: false,
-            bytes_per_second: None,
-            latency_us: None,
-            background: true,
-            force: false,
-        };
-        ask(&owner, Request::SnapStart(start)).await.unwrap();
+        ask(&owner, snapstarting("v", true)).await.unwrap();
         let (messages, gone) = tokio::sync::mpsc::channel(1);
         drop(gone);
         let wait = request::SnapWait { group: request::default_group(), volume: name("v"), nmirror: 1 };

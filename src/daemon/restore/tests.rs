@@ -22,19 +22,7 @@ fn an_archive_that_cannot_be_written_leaves_the_volume_as_it_was() {
 async fn with_snapshot(owner: &Daemon) {
     make(owner, "v", 1).await;
     make(owner, "w", 1).await;
-    let start = request::SnapStart {
-        group: request::default_group(),
-        volume: name("v"),
-        nmirror: 1,
-        media: Vec::new(),
-        plexes: Vec::new(),
-        sparse: false,
-        bytes_per_second: None,
-        latency_us: None,
-        background: false,
-        force: false,
-    };
-    ask(owner, Request::SnapStart(start)).await.unwrap();
+    ask(owner, snapstarting("v", false)).await.unwrap();
     let cut = request::Snapshot {
         group: request::default_group(),
         members: vec![request::CutMember { volume: name("v"), snapshot: Some(name("s")) }],

@@ -85,10 +85,23 @@ fn told(outcome: Result<Told, Refused>) -> Result<(), Refused> {
     };
     let mut text = String::new();
     for message in messages.iter().chain([&closed]) {
-        text += &serde_json::to_string(message).expect("a message is plain data, which JSON can hold");
+        text += &line(message)?;
         text.push('\n');
     }
     print(&text)
+}
+
+/// A message as JSON, which cannot hold a path that is not UTF-8.
+fn line(message: &ServerMessage) -> Result<String, Refused> {
+    serde_json::to_string(message).map_err(|error| {
+        Refusal::new(
+            Kind::System,
+            "offline.not-json",
+            "cleaved",
+            format!("cannot say it in JSON: {error}"),
+            "name the state directory by a path of UTF-8",
+        )
+    })
 }
 
 fn print(text: &str) -> Result<(), Refused> {
@@ -161,6 +174,7 @@ fn name(text: &str) -> Result<Name, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::row::SpaceRow;
     use crate::state::Ids;
     use crate::state::change::create_group;
 
@@ -177,6 +191,19 @@ mod tests {
         assert_eq!(holder(&lock), Some("123".to_owned()));
         std::fs::write(&lock, "123\nrelative\n").unwrap();
         assert_eq!(last_state(&socket), None);
+    }
+
+    #[test]
+    fn a_path_that_json_cannot_hold_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let row = SpaceRow {
+            directories: vec![std::ffi::OsString::from_vec(vec![b'/', 0xff]).into()],
+            free_bytes: 1,
+            promised_bytes: 0,
+            warning: None,
+        };
+        let refused = line(&ServerMessage::Row(Row::Space(row))).unwrap_err();
+        assert_eq!((refused.id.as_str(), refused.kind), ("offline.not-json", Kind::System));
     }
 
     #[test]
