@@ -16,11 +16,12 @@ use std::process::{Child, Command, Stdio};
 /// How long a hook may take, in seconds, where nobody says otherwise.
 pub const HOOK_LIMIT_S: u32 = 60;
 
-/// What timeout(1) ends with when the time has passed: by its first signal, and by the one that cannot be ignored.
-const PASSED: [i32; 2] = [124, 137];
+/// What timeout(1) ends with when the time has passed.
+const PASSED: i32 = 124;
 
-/// What stands for the status of a child that a signal ended.
-const KILLED: i32 = 255;
+/// What it ends with when the command was killed: by itself, for it did not heed the first signal, or by somebody else. It stands
+/// for the status of a child that a signal ended, too.
+const KILLED: i32 = 137;
 
 /// The child's program. `$1` is the limit in seconds, `$2` and `$3` the commands, of which one may be empty. What the hooks print
 /// goes to standard error, for standard output has the result.
@@ -145,10 +146,10 @@ impl Hooks {
     }
 
     fn reason(&self, status: i32) -> String {
-        if PASSED.contains(&status) {
-            format!("did not end within {} s", self.limit_s)
-        } else {
-            format!("ended with status {status}")
+        match status {
+            PASSED => format!("did not end within {} s", self.limit_s),
+            KILLED => format!("was killed, after {} s or by somebody else", self.limit_s),
+            _ => format!("ended with status {status}"),
         }
     }
 }
@@ -238,6 +239,14 @@ mod tests {
         let refused = behind.unwrap_err();
         assert_eq!((refused.id.as_str(), refused.kind), ("hook.post", Kind::Aborted));
         assert!(refused.reason.ends_with("status 4"), "{refused}");
+    }
+
+    #[test]
+    fn a_hook_that_is_killed_is_told_as_that() {
+        let (done, _) = hooks("kill -9 $$", "").around(|| -> Result<(), _> { unreachable!() }).unwrap();
+        let refused = done.unwrap_err();
+        assert_eq!(refused.id, "hook.pre");
+        assert!(refused.reason.starts_with("was killed"), "{refused}");
     }
 
     #[test]

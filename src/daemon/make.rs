@@ -34,6 +34,7 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         request: request::GroupCreate,
     ) -> Result<Reply, Refused> {
+        let _turn = self.pooling.lock().await;
         if self.groups.borrow().contains_key(&request.group) {
             return Err(refuse::group_exists(&request.group));
         }
@@ -90,9 +91,14 @@ impl<M: Machine> Owner<M> {
     }
 
     pub(super) async fn group_add(self: &Rc<Self>, request: request::GroupAdd) -> Result<Reply, Refused> {
+        let _turn = self.pooling.lock().await;
         let group = self.group(&request.group)?;
         let media = self.pool_media(&request.media).await?;
         self.transact(&group, |group, _| {
+            let has = |medium: &&PoolMedium| group.media().iter().any(|other| other.path == medium.path);
+            if let Some(medium) = media.iter().find(has) {
+                return Err(refuse::medium_of_group(&medium.path, group.name()));
+            }
             let mut change = change::nothing(group);
             for medium in &media {
                 change = change::add_medium(&change.group, medium.clone())?;
@@ -592,6 +598,28 @@ mod tests {
             std::fs::remove_dir(&obstacle).unwrap();
             owner.group_create(create()).await.unwrap();
             assert!(!root.path().join("g").join("group.removed").exists(), "it would go with the next start");
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_group_is_given_a_medium_once_also_by_two_at_a_time() {
+        let (root, media) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = Name::new("g").unwrap();
+        with_owner(root.path(), async |owner| {
+            owner
+                .group_create(request::GroupCreate { group: name.clone(), media: Vec::new() })
+                .await
+                .unwrap();
+            let add = || {
+                let spec = request::MediumSpec { name: None, path: media.path().to_owned() };
+                owner.group_add(request::GroupAdd { group: name.clone(), media: vec![spec] })
+            };
+            let (first, second) = tokio::join!(add(), add());
+            first.unwrap();
+            assert_eq!(second.unwrap_err().id, "medium.of-group");
+            assert_eq!(owner.group(&name).unwrap().record().media().len(), 2);
             Ok(())
         })
         .unwrap();

@@ -171,6 +171,8 @@ pub struct Owner<M: Machine = ThisHost> {
     pub(super) waiting: WaitingGroups,
     /// What could not be taken over.
     pub(super) recovery: Recovery,
+    /// One at a time gives media to a group: a disk belongs to one.
+    pub(super) pooling: Rc<tokio::sync::Mutex<()>>,
     /// What is free below the groups.
     pub(super) space: super::space::Space,
     /// Somebody asked the daemon to end.
@@ -228,6 +230,7 @@ impl<M: Machine> Owner<M> {
             successor: Default::default(),
             waiting: WaitingGroups::default(),
             recovery: Recovery::default(),
+            pooling: Rc::default(),
             space: super::space::Space::default(),
             ending: tokio::sync::Notify::new(),
             stirred: tokio::sync::Notify::new(),

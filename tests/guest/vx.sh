@@ -104,6 +104,14 @@ for number in 1 2 3; do
 done
 step 30 vxdg init dg d1="${of[1]}" "d2=$(basename "${of[2]}")"
 expect_refusal medium.of-group 12 cleave group create other "${of[1]}"
+# Of two that want it at once one gets it.
+create() { if cleave -q group create "$1" "${of[3]}" 2>/dev/null; then echo "$1" >>got; fi; }
+create one &
+asked=$!
+create other
+wait $asked
+assert_eq 1 "$(wc -l <got)" 'the groups that got one disk'
+step 30 cleave -q group destroy "$(<got)"
 step 60 vxassist -g dg make w 16m layout=mirror
 expect_refusal medium.none-left 65 vxassist -g dg snapstart w
 expect_fail 'cleave -g dg snapstart w|vxassist -g dg snapstart w' vxassist -g dg snapshot w

@@ -189,9 +189,9 @@ mod tests {
         // Where no ring can be made that is the failure.
         let fails = || Err::<(), _>(Errno::IO);
         let failed = limited("/dev/ublkb0", "stop the device", Duration::from_secs(60), fails).unwrap_err();
-        let permitted = failed.errno != Some(Errno::from_raw(libc::EPERM));
-        if permitted {
-            refused(&failed, "ublk.system", Kind::System);
+        match failed.errno == Some(Errno::from_raw(libc::EPERM)) {
+            true => refused(&failed, "ublk.not-permitted", Kind::Permission),
+            false => refused(&failed, "ublk.system", Kind::System),
         }
         let errno = Errno::from_raw(libc::EPERM);
         refused(&ExportError::system("driver", "open it", errno), "ublk.not-permitted", Kind::Permission);

@@ -36,15 +36,15 @@ pub(in crate::state) fn medium_name_taken(name: &Name, group: &Name) -> Refused 
     Refusal::new(Kind::Exists, "medium.name-taken", name, reason, "give each medium a name of its own")
 }
 
-/// `medium.of-group`: a disk belongs to a group.
+/// `medium.of-group`: the medium belongs to a group.
 #[must_use]
 pub fn medium_of_group(path: &MediumPath, group: &Name) -> Refused {
     Refusal::new(
         Kind::Exists,
         "medium.of-group",
         path,
-        format!("is a medium of group {group}"),
-        "name another disk: see cleave group list",
+        format!("is a medium of group {group} already"),
+        "name another: see cleave group list",
     )
 }
 
