@@ -127,14 +127,15 @@ impl<F: StateFiles> Catalog<F> {
     /// # Errors
     /// `group.exists`, `state.commit`.
     pub fn create_on(files: F, group: &Group) -> Result<(Self, Generation), Refused> {
-        Self::import_on(files, group, Generation(0))
+        let (catalog, committed) = Self::import_on(files, group, Generation(0))?;
+        Ok((catalog, committed.generation))
     }
 
     /// Commit a group that is taken in from labels of generation `newest` as a newer one.
     ///
     /// # Errors
     /// As [`Catalog::create_on`].
-    pub fn import_on(files: F, group: &Group, newest: Generation) -> Result<(Self, Generation), Refused> {
+    pub fn import_on(files: F, group: &Group, newest: Generation) -> Result<(Self, Committed), Refused> {
         let mut catalog = Self { files, head: None, used: newest };
         // A mark that was left would take the new group away at the next start.
         remains::settle_remains(&catalog.files)
@@ -145,7 +146,7 @@ impl<F: StateFiles> Catalog<F> {
             Err(error) => return Err(catalog.failed("cannot be read", &error)),
         }
         let committed = catalog.commit(group)?;
-        Ok((catalog, committed.generation))
+        Ok((catalog, committed))
     }
 
     /// [`Catalog::open`] on any kind of files.
@@ -204,7 +205,9 @@ impl<F: StateFiles> Catalog<F> {
             ));
         }
         let interrupted = next.filter(|next| *next > best.generation);
-        let loaded = Loaded { group: best.group, generation: best.generation, warnings, interrupted };
+        // An export that was cut off before this directory was given up has not happened.
+        let loaded =
+            Loaded { group: best.group.served(), generation: best.generation, warnings, interrupted };
         Ok((catalog, loaded))
     }
 
@@ -246,6 +249,22 @@ impl<F: StateFiles> Catalog<F> {
     pub fn destroy(&mut self, group: &Group) -> Result<(), Undestroyed> {
         crate::state::change::destroy_group(group)
             .map_err(|refused| Undestroyed { refused, has_begun: false })?;
+        self.remove_all()
+    }
+
+    /// Remove the configuration and the maps of a group that labels elsewhere carry from now on; see [`Self::destroy`].
+    ///
+    /// # Errors
+    /// `state.directory`.
+    ///
+    /// # Panics
+    /// When the group was not exported.
+    pub fn give_up(&mut self, group: &Group) -> Result<(), Undestroyed> {
+        assert!(group.is_exported(), "nothing else has what is removed here");
+        self.remove_all()
+    }
+
+    fn remove_all(&mut self) -> Result<(), Undestroyed> {
         let marked = self
             .files
             .write(REMOVED, b"")
@@ -300,7 +319,7 @@ impl<F: StateFiles> Catalog<F> {
         }
         self.used = self.used.max(generation);
         // It tells what stood on the labels before it.
-        let adopted = found.without_labelled();
+        let adopted = found.without_labelled().served();
         let committed = self.commit(&adopted)?;
         Ok((committed, adopted))
     }

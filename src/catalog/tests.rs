@@ -492,9 +492,9 @@ fn a_full_or_read_only_directory_refuses_the_commit_and_keeps_the_old_configurat
 
 #[test]
 fn a_group_taken_in_from_labels_is_newer_than_they() {
-    let (mut catalog, generation) =
+    let (mut catalog, committed) =
         Catalog::import_on(Fragile::default(), &busy_group(), Generation(41)).unwrap();
-    assert_eq!(generation, Generation(42));
+    assert_eq!(committed.generation, Generation(42));
     assert_eq!(catalog.commit(&busy_group()).unwrap().generation, Generation(43));
 }
 

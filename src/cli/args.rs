@@ -136,7 +136,7 @@ enum Verb {
 impl Verb {
     fn action(self, options: &Options) -> Result<Action, Refused> {
         match self {
-            Self::Group(verb) => verb.action(),
+            Self::Group(verb) => verb.action(options),
             Self::Make(args) => args.action(options),
             Self::Adopt(args) => args.action(options),
             Self::Release(args) => args.action(options),

@@ -83,7 +83,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
                 Err(refused) => Err(refused),
             }
         }
-        Action::Dump(words) => offline::dump(options, &words).map(Answer::text),
+        Action::Offline { verb, words } => offline::text(options, verb, &words).map(Answer::text),
         Action::Upgrade(work) => work.run(options),
         Action::Archive(work) => work.run(&mut progress),
         Action::Mount(work) => work.run(),

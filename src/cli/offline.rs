@@ -53,12 +53,12 @@ pub fn ask(options: &Options, verb: &str, words: &[String]) -> Result<Answered, 
     Err(unfitting(&output))
 }
 
-/// The text of `cleaved --offline dump WORDS`.
+/// The text of `cleaved --offline VERB WORDS`.
 ///
 /// # Errors
 /// What it said when it failed.
-pub fn dump(options: &Options, words: &[String]) -> Result<String, Refused> {
-    let output = run(options, "dump", words)?;
+pub fn text(options: &Options, verb: &str, words: &[String]) -> Result<String, Refused> {
+    let output = run(options, verb, words)?;
     if !output.status.success() {
         return Err(unfitting(&output));
     }

@@ -108,8 +108,13 @@ pub enum Action {
         /// How the answer is shown.
         show: ShowOne,
     },
-    /// Show what can be read of the state directory, by `cleaved` with these words.
-    Dump(Vec<String>),
+    /// Show what can be read of the state directory, by `cleaved` without the daemon.
+    Offline {
+        /// The verb.
+        verb: &'static str,
+        /// Its words.
+        words: Vec<String>,
+    },
     /// Give the daemon's place to another binary.
     Upgrade(UpgradeWork),
     /// Write, check or read back an archive.
@@ -162,7 +167,9 @@ impl Action {
             Self::Stat(work) => std::slice::from_ref(&work.request),
             Self::Top(work) => &work.requests,
             Self::Doctor(work) => &work.requests,
-            Self::Print(_) | Self::Dump(_) | Self::Archive(_) | Self::Mount(_) | Self::Manual(_) => &[],
+            Self::Print(_) | Self::Offline { .. } | Self::Archive(_) | Self::Mount(_) | Self::Manual(_) => {
+                &[]
+            }
         }
     }
 }
@@ -187,7 +194,9 @@ impl std::fmt::Debug for Action {
                 .field("hooks", &work.hooks)
                 .field("request", &work.request)
                 .finish_non_exhaustive(),
-            Self::Dump(words) => f.debug_tuple("Dump").field(words).finish(),
+            Self::Offline { verb, words } => {
+                f.debug_struct("Offline").field("verb", verb).field("words", words).finish()
+            }
             Self::Upgrade(work) => f.debug_tuple("Upgrade").field(work).finish(),
             Self::Archive(work) => f.debug_tuple("Archive").field(work).finish(),
             Self::Mount(work) => f.debug_tuple("Mount").field(work).finish(),

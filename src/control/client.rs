@@ -194,7 +194,7 @@ impl Client {
         if left.is_zero() {
             return Err(self.silent());
         }
-        let mut buffer = [0; 8192];
+        let mut buffer = [0; 32 << 10];
         let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut buffer));
         match read {
             Ok(0) => match self.decoder.finish() {

@@ -25,6 +25,10 @@ pub enum Reply {
     Resized(Resized),
     /// A volume was overwritten from a snapshot or an undo archive, or is being.
     Restored(Restored),
+    /// A group was given up here.
+    Exported(Exported),
+    /// Media of a group are at other places.
+    Moved(Moved),
     /// A volume was given up, and its plexes are plain images.
     Released(Released),
     /// Objects were removed.
@@ -39,6 +43,41 @@ pub enum Reply {
     Overview(Overview),
     /// A volume was stopped by force.
     Forced(Forced),
+}
+
+/// See [`Reply::Exported`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exported {
+    /// The group.
+    pub group: Name,
+    /// The files and disks to be named where it is taken in.
+    pub media: Vec<PathBuf>,
+    /// Plexes that were behind or missing: they stay out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Name>,
+}
+
+/// See [`Reply::Moved`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moved {
+    /// The group.
+    pub group: Name,
+    /// The plexes whose media are at other places.
+    pub plexes: Vec<MovedPlex>,
+}
+
+/// A plex whose medium is at another place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovedPlex {
+    /// The plex.
+    pub plex: Name,
+    /// Where it was.
+    pub before: PathBuf,
+    /// Where it is.
+    pub now: PathBuf,
 }
 
 /// See [`Reply::Released`].

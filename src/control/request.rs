@@ -7,12 +7,17 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 mod existing;
+mod groups;
 mod plexes;
 mod resize;
 mod restores;
 mod snapshots;
 
 pub use existing::{Adopt, Release};
+pub use groups::{
+    GroupAdd, GroupCreate, GroupDestroy, GroupExport, GroupImport, GroupMoved, GroupRemove, GroupRestore,
+    MediumSpec,
+};
 pub use plexes::{PlexAttach, PlexRef, PlexReplace};
 pub use resize::{Length, Resize};
 pub use restores::{Restore, Undo, UndoDelete, UndoList};
@@ -111,6 +116,14 @@ pub enum Request {
     ScrubSchedule(ScrubSchedule),
     /// Takes in the group whose labels are on these media. Answer: volume rows, [`Changed`](super::Reply::Changed).
     GroupImport(GroupImport),
+    /// Has a group put no more plexes on a medium. Answer: [`Changed`](super::Reply::Changed).
+    GroupRemove(GroupRemove),
+    /// Gives a group up here, to be taken in elsewhere. Answer: [`Exported`](super::Reply::Exported).
+    GroupExport(GroupExport),
+    /// Looks for media of a group that are at other places now. Answer: [`Moved`](super::Reply::Moved).
+    GroupMoved(GroupMoved),
+    /// Takes a group in from a saved configuration. Answer: volume rows, [`Changed`](super::Reply::Changed).
+    GroupRestore(GroupRestore),
     /// Lists tasks. Answer: task rows, [`Listed`](super::Reply::Listed).
     TaskList(TaskList),
     /// Follows tasks until they end. Answer: events, the ended tasks' rows, [`Listed`](super::Reply::Listed).
@@ -189,6 +202,10 @@ impl Request {
             Self::Scrub(_) => "scrub",
             Self::ScrubSchedule(_) => "scrub-schedule",
             Self::GroupImport(_) => "group-import",
+            Self::GroupRemove(_) => "group-remove",
+            Self::GroupExport(_) => "group-export",
+            Self::GroupMoved(_) => "group-moved",
+            Self::GroupRestore(_) => "group-restore",
             Self::TaskList(_) => "task-list",
             Self::TaskWatch(_) => "task-watch",
             Self::TaskPause(_) => "task-pause",
@@ -237,6 +254,10 @@ impl Request {
             | Self::GroupAdd(_)
             | Self::GroupDestroy(_)
             | Self::GroupImport(_)
+            | Self::GroupRemove(_)
+            | Self::GroupExport(_)
+            | Self::GroupMoved(_)
+            | Self::GroupRestore(_)
             | Self::Scrub(_)
             | Self::ScrubSchedule(_)
             | Self::Make(_)
@@ -286,45 +307,6 @@ impl Request {
 #[must_use]
 pub fn default_group() -> Name {
     Name::new("default").expect("`default` is a good name")
-}
-
-/// A medium for a new group.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MediumSpec {
-    /// Its name in the group; the daemon chooses one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<Name>,
-    /// A directory for plex files, or a block device.
-    pub path: PathBuf,
-}
-
-/// See [`Request::GroupCreate`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupCreate {
-    /// The new group.
-    pub group: Name,
-    /// Where its plexes may lie; empty for a directory below its state directory.
-    pub media: Vec<MediumSpec>,
-}
-
-/// See [`Request::GroupAdd`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupAdd {
-    /// The group.
-    pub group: Name,
-    /// What is added.
-    pub media: Vec<MediumSpec>,
-}
-
-/// See [`Request::GroupDestroy`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupDestroy {
-    /// The group.
-    pub group: Name,
 }
 
 /// See [`Request::Query`]: each volume row is followed by the rows of its plexes.
@@ -637,14 +619,6 @@ pub struct ScrubSchedule {
     /// take when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<NonZeroU64>,
-}
-
-/// See [`Request::GroupImport`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupImport {
-    /// The files and block devices that carry its plexes, as many as there are.
-    pub media: Vec<PathBuf>,
 }
 
 /// See [`Request::TaskList`].

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::{Errno, Kind, Refusal, Refused};
-use crate::catalog::Catalog;
+use crate::base::{Errno, Kind, Name, Refusal, Refused};
 use crate::catalog::labels::{self, Found};
 use crate::control::reply::Changed;
 use crate::control::{Reply, request};
@@ -12,7 +11,7 @@ use crate::format::config;
 use crate::format::label::Label;
 use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier};
-use crate::state::{Group, MediumPath, refuse};
+use crate::state::{Group, MediumPath};
 
 use super::machine::{Machine, OpenMedium, Ring};
 use super::media::medium_path;
@@ -21,10 +20,10 @@ use super::server::Answer;
 
 /// A medium that bears a label.
 #[derive(Debug)]
-struct Labelled {
-    path: MediumPath,
-    block: bool,
-    label: Box<Label>,
+pub(super) struct Labelled {
+    pub(super) path: MediumPath,
+    pub(super) block: bool,
+    pub(super) label: Box<Label>,
 }
 
 impl<M: Machine> Owner<M> {
@@ -33,13 +32,33 @@ impl<M: Machine> Owner<M> {
         request: request::GroupImport,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
+        let mut media = request.media;
+        if let Some(group) = request.group.filter(|_| media.is_empty()) {
+            media = self.labelled_disks(|label| is_of(label, &group)).await;
+            if media.is_empty() {
+                return Err(Refusal::new(
+                    Kind::NoGroup,
+                    "import.not-found",
+                    &group,
+                    "no disk of this host bears a label of a group of this name",
+                    "name its files and disks: cleave group import MEDIUM...",
+                ));
+            }
+        }
         let mut found = Vec::new();
-        for path in &request.media {
+        for path in &media {
             found.push(self.labelled(medium_path(path)?).await?);
         }
         let (newest, labelled) = newest(&found)?;
-        if self.groups.borrow().contains_key(labelled.name()) {
-            return Err(refuse::group_exists(labelled.name()));
+        let name = request.name.as_ref().unwrap_or(labelled.name());
+        if self.groups.borrow().contains_key(name) {
+            return Err(Refusal::new(
+                Kind::Exists,
+                "group.exists",
+                name,
+                "a group of this name exists",
+                "give the one that is taken in another name: --name GROUP",
+            ));
         }
         for one in &found {
             if labelled.plex_by_id(one.label.plex).is_none() {
@@ -54,23 +73,27 @@ impl<M: Machine> Owner<M> {
         }
         let carriers: Vec<_> = found
             .iter()
-            .map(|one| Carrier { plex: one.label.plex, path: one.path.clone(), block: one.block })
+            .map(|one| Carrier {
+                plex: one.label.plex,
+                path: one.path.clone(),
+                block: one.block,
+                newest: one.label.config_generation == newest.label.config_generation,
+            })
             .collect();
-        let record = change::import_group(&labelled, &carriers)?;
-        let directory = self.root.join(record.name().as_str());
-        let generation = newest.label.config_generation;
-        let (files, taken) = (self.machine.create_files(&directory).await?, record.clone());
-        let imported = self.machine.worker(move || Catalog::import_on(files, &taken, generation));
-        let (catalog, generation) = imported.await?;
-        tracing::warn!(group = %record.name(), %generation, from = %newest.path, "group taken in from labels");
-        let group = self.adopt(&directory, catalog, record, generation.0);
+        let record = change::import_group(&labelled, &carriers, request.name.as_ref())?;
+        let (group, committed) = self.take_in(record, newest.label.config_generation).await?;
+        tracing::warn!(group = %group.name, generation = %committed.generation, from = %newest.path, "group taken in from labels");
         for volume in group.record().volumes() {
             self.answer_volume(&group, volume.uuid(), answer).await;
         }
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
-    async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
+    /// The label on the medium at `path`.
+    ///
+    /// # Errors
+    /// `medium.on-volume`; those of the opening; `import.unlabelled`.
+    pub(super) async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
         self.refuse_volume_below(&path).await?;
         let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
         let block = opened.kind() == MediaKind::Disk;
@@ -94,6 +117,11 @@ impl<M: Machine> Owner<M> {
             Err(errno) => unfit(format!("its label cannot be read: {errno}")),
         }
     }
+}
+
+/// Whether `label` is of a group called `name`.
+fn is_of(label: &Label, name: &Name) -> bool {
+    config::decode::<Group>(&label.configuration).is_ok_and(|(_, group)| group.name() == name)
 }
 
 /// The newest of the labels and the group that it carries.
@@ -193,7 +221,7 @@ mod tests {
         testing::with_daemon(async |owner, _| {
             let import = |media: &[&std::path::PathBuf]| {
                 let media = media.iter().map(|path| (*path).clone()).collect();
-                Request::GroupImport(crate::control::request::GroupImport { media })
+                Request::GroupImport(crate::control::request::GroupImport { media, group: None, name: None })
             };
             refused(ask(&owner, import(&[&first, &second])).await, "import.no-member", Kind::Medium);
             refused(ask(&owner, import(&[&first, &plain])).await, "import.unlabelled", Kind::Medium);

@@ -214,6 +214,10 @@ pub trait Machine: Clone + 'static {
     fn usage(&self, _directory: &Path, _files: Vec<PathBuf>) -> impl Future<Output = Option<Usage>> {
         std::future::ready(None)
     }
+    /// The disks of this host on which a plex may lie, each by a path that stays the same.
+    fn disks(&self) -> impl Future<Output = Vec<PathBuf>> {
+        std::future::ready(Vec::new())
+    }
     /// What there is of a pool medium.
     fn room(&self, medium: &PoolMedium) -> impl Future<Output = Room>;
     /// Remove the file at `path` so that it stays removed; nothing happens when there is none.

@@ -17,6 +17,7 @@
 
 mod autostart;
 pub mod bringup;
+mod carry;
 mod doubts;
 pub mod effects;
 pub mod events;

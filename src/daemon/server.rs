@@ -12,10 +12,11 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use crate::base::limits::MAX_FRAME_BYTES;
 use crate::base::{Kind, Refusal, Refused};
 use crate::control::{
-    ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, PROTOCOL, Reply, Request, Row,
-    ServerMessage, decode, encode,
+    ALIVE_INTERVAL, Access, ClientMessage, Decoder, Event, FRAME_LIMIT, FrameError, PROTOCOL, Reply, Request,
+    Row, ServerMessage, decode, encode,
 };
 use crate::ring::peer_groups;
 
@@ -223,22 +224,40 @@ impl Reader {
 /// Whether `message` went out whole. One that fits no frame is refused in its place, and then the connection is over too: what
 /// was to follow it would be taken for the answer to the next request.
 async fn send(stream: &mut OwnedWriteHalf, message: &ServerMessage) -> bool {
-    match encode(message) {
-        Ok(frame) => write(stream, &frame).await,
-        Err(error) => {
-            let refused = Refusal::new(
-                Kind::Internal,
-                "control.answer-too-long",
-                "daemon",
-                format!("the answer cannot be sent: it would be {error}"),
-                "ask for fewer objects at once",
-            );
-            if let Ok(frame) = encode(&ServerMessage::Refused(*refused)) {
-                write(stream, &frame).await;
+    send_all(stream, std::slice::from_ref(message)).await
+}
+
+/// [`send`] of several: in few writes, for a list of many rows would be as many system calls.
+async fn send_all(stream: &mut OwnedWriteHalf, messages: &[ServerMessage]) -> bool {
+    let mut frames = Vec::new();
+    for message in messages {
+        match encode(message) {
+            Ok(frame) => frames.extend(frame),
+            Err(error) => return write(stream, &frames).await && too_long(stream, &error).await,
+        }
+        if frames.len() >= MAX_FRAME_BYTES {
+            if !write(stream, &frames).await {
+                return false;
             }
-            false
+            frames.clear();
         }
     }
+    write(stream, &frames).await
+}
+
+/// Say that an answer cannot be sent; the connection is over then.
+async fn too_long(stream: &mut OwnedWriteHalf, error: &FrameError) -> bool {
+    let refused = Refusal::new(
+        Kind::Internal,
+        "control.answer-too-long",
+        "daemon",
+        format!("the answer cannot be sent: it would be {error}"),
+        "ask for fewer objects at once",
+    );
+    if let Ok(frame) = encode(&ServerMessage::Refused(*refused)) {
+        write(stream, &frame).await;
+    }
+    false
 }
 
 async fn write(stream: &mut OwnedWriteHalf, frame: &[u8]) -> bool {
@@ -327,16 +346,16 @@ async fn answer<S: Service>(
         let _ = last.messages.send(end).await;
     });
     let mut bytes = [0; 4096];
+    let mut messages = Vec::new();
     loop {
         tokio::select! {
-            message = outgoing.recv() => {
+            count = outgoing.recv_many(&mut messages, WAITING_MESSAGES) => {
                 // The task always closes the answer; without it the daemon is ending.
-                let Some(message) = message else { return false };
-                let closes = matches!(message, ServerMessage::Done(_) | ServerMessage::Refused(_));
-                if !send(write, &message).await {
+                if count == 0 || !send_all(write, &messages).await {
                     return false;
                 }
-                if closes {
+                let closes = |message| matches!(message, ServerMessage::Done(_) | ServerMessage::Refused(_));
+                if messages.drain(..).any(closes) {
                     return true;
                 }
             }

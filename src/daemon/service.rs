@@ -88,6 +88,10 @@ impl<M: Machine> Service for Owner<M> {
             Request::Scrub(request) => self.scrub(request, &answer).await,
             Request::ScrubSchedule(request) => self.scrub_schedule(request, &answer).await,
             Request::GroupImport(request) => self.group_import(request, &answer).await,
+            Request::GroupRemove(request) => self.group_remove(request).await,
+            Request::GroupExport(request) => self.group_export(request).await,
+            Request::GroupMoved(request) => self.group_moved(request).await,
+            Request::GroupRestore(request) => self.group_restore(request, &answer).await,
             Request::TaskList(request) => self.task_list(request, &answer).await,
             Request::TaskWatch(request) => self.task_watch(request, &answer).await,
             Request::TaskPause(request) => {

@@ -388,6 +388,10 @@ impl Machine for ThisHost {
         worker(move || forget_memory(UNFLUSHED, volume)).await;
     }
 
+    async fn disks(&self) -> Vec<PathBuf> {
+        worker(|| crate::probe::disks(Path::new("/sys/class/block"), Path::new(DEV))).await
+    }
+
     async fn make_directory(&self, path: &Path) -> Result<(), Refused> {
         let path = path.to_owned();
         worker(move || super::startup::make_directory(&path, 0o700)).await

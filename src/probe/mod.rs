@@ -7,6 +7,7 @@
 //! The texts of the kernel are parsed by functions without I/O; [`View`] reads them, of this host or of a copy of the two
 //! trees.
 
+mod disks;
 mod driver;
 mod holders;
 mod host;
@@ -15,6 +16,7 @@ mod place;
 mod stack;
 mod texts;
 
+pub use disks::disks;
 pub use driver::{Abilities, Driver, Module};
 pub use holders::Holder;
 pub use host::{Devices, Host, KernelVersion, LockedMemory, RingsFor};

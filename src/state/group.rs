@@ -671,6 +671,8 @@ pub struct Group {
     pub(super) volumes: Vec<Volume>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) leaving: Vec<Leaving>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) exported: bool,
 }
 
 impl Group {
@@ -777,6 +779,19 @@ impl Group {
     #[must_use]
     pub fn without_labelled(mut self) -> Self {
         self.volumes.iter_mut().flat_map(|volume| &mut volume.plexes).for_each(|plex| plex.labelled = None);
+        self
+    }
+
+    /// Whether it was given up here, to be taken in elsewhere: no volume of it has run since.
+    #[must_use]
+    pub const fn is_exported(&self) -> bool {
+        self.exported
+    }
+
+    /// As a host has it that serves it.
+    #[must_use]
+    pub fn served(mut self) -> Self {
+        self.exported = false;
         self
     }
 

@@ -9,8 +9,10 @@ use crate::base::limits::{MAX_PLEXES, MIN_VOLUME_BYTES, PAGE_BYTES, SECTOR_BYTES
 use crate::base::units::{SizeError, human_bytes, parse_size};
 use crate::base::{Kind, Name, Refusal, Refused};
 
+mod carry;
 mod media;
 
+pub use carry::*;
 pub use media::*;
 
 /// Bytes of the longest volume name: `NAME-NN` of its plexes must still be a name.

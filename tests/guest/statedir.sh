@@ -98,3 +98,28 @@ step 60 cleave -g g start v
 step 120 cleave task watch
 assert_eq "$good" "$(sha256sum <"$(device_of g/v)")" "the volume that was taken in"
 [[ $(step 120 cleave -g g verify v) == *equal* ]] || die "plexes differ"
+
+echo "== exported, and taken in as it was"
+expect_refusal group.started 25 cleave group export g
+step 60 cleave -q -g g stop v
+mapfile -t media < <(step 60 cleave --json group export g | jq -r '.media[]')
+assert_eq 2 "${#media[@]}" "media of the export"
+expect_refusal group.unknown 9 cleave -g g list
+mkdir copied
+mv "${media[@]}" copied
+step 60 cleave group import --name h copied/*.img
+[[ $(cleave -g h list) == *CLEAN* ]] || die "a resync is due: $(cleave -g h list)"
+step 60 cleave -q -g h start v
+assert_eq "$good" "$(sha256sum <"$(device_of h/v)")" "the volume that was exported"
+[[ $(step 120 cleave -g h verify v) == *equal* ]] || die "plexes differ"
+
+echo "== moved, and found by its label"
+cp copied/*02-*.img copy.img
+expect_refusal medium.serving 13 cleave group moved h copy.img
+rm copy.img
+step 60 cleave -q -g h stop v
+mv copied/*01-*.img elsewhere.img
+step 60 cleave group moved h elsewhere.img
+step 60 cleave -q -g h start v
+step 60 cleave -q -g h recover v
+assert_eq "$good" "$(sha256sum <"$(device_of h/v)")" "the volume whose plex moved"

@@ -710,7 +710,7 @@ fn rule_16_a_medium_that_was_put_back_is_behind() {
         scene.power_cycle(put_back);
         if lost_directory {
             let media = media.iter().map(|plex| plex.medium().path.as_path().to_owned()).collect();
-            scene.ask(Request::GroupImport(request::GroupImport { media })).unwrap();
+            scene.ask(Request::GroupImport(request::GroupImport { media, group: None, name: None })).unwrap();
         }
         scene.start();
         scene.settle();
@@ -1274,7 +1274,8 @@ fn an_import_that_is_interrupted_anywhere_can_be_repeated() {
         scene.kernel.tree.forget_directory(&Path::new(ROOT).join("g"));
         scene.boot();
         assert!(scene.owner().all_groups().is_empty());
-        let import = || Request::GroupImport(request::GroupImport { media: media.clone() });
+        let import =
+            || Request::GroupImport(request::GroupImport { media: media.clone(), group: None, name: None });
         crash_at_change(Some(step));
         let outcome = scene.launch(import());
         let died = loop {

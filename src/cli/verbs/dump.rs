@@ -31,6 +31,6 @@ impl DumpArgs {
         if let Some(volume) = &self.volume {
             all.push(words::name(volume)?.to_string());
         }
-        Ok(Action::Dump(all))
+        Ok(Action::Offline { verb: "dump", words: all })
     }
 }

@@ -5,7 +5,7 @@ use crate::base::{Kind, Refusal, Refused};
 use crate::cli::words::{clip, unknown};
 
 /// Keywords, each with its command.
-const KEYWORDS: [(Applet, &str, &str); 24] = [
+const KEYWORDS: [(Applet, &str, &str); 21] = [
     (Applet::Vxassist, "addlog", INTENT),
     (Applet::Vxassist, "convert", PLAIN),
     (Applet::Vxassist, "help", "see vxassist --help"),
@@ -14,19 +14,8 @@ const KEYWORDS: [(Applet, &str, &str); 24] = [
     (Applet::Vxassist, "maxsize", FREE),
     (Applet::Vxassist, "move", "cleave plex replace PLEX [PATH] moves a plex to another medium"),
     (Applet::Vxassist, "relayout", PLAIN),
-    (
-        Applet::Vxdg,
-        "deport",
-        "unmount and stop its volumes: its disks can go then, and carry the group with them",
-    ),
     (Applet::Vxdg, "flush", "labels are written with every change"),
     (Applet::Vxdg, "free", FREE),
-    (Applet::Vxdg, "import", "name its disks: cleave group import DISK ..."),
-    (
-        Applet::Vxdg,
-        "rmdisk",
-        "a medium of a group stays, and is not used when others are named: vxassist make VOL LENGTH MEDIUM ...",
-    ),
     (Applet::Vxdg, "upgrade", "there is nothing to upgrade: a newer cleaved reads what an older one wrote"),
     (Applet::Vxedit, "rename", "names do not change"),
     (Applet::Vxedit, "set", "see cleave set --help"),
@@ -45,8 +34,9 @@ const KEYWORDS: [(Applet, &str, &str); 24] = [
 ];
 
 /// Commands that are not there.
-const COMMANDS: [(&str, &str); 11] = [
-    ("vxconfigbackup", "each disk of a group carries its whole configuration: cleave group import"),
+const COMMANDS: [(&str, &str); 12] = [
+    ("vxconfigbackup", "cleave group save GROUP >FILE"),
+    ("vxconfigrestore", "cleave group import, from the labels of the disks; without these: cleave group restore FILE"),
     ("vxdctl", "cleave daemon status"),
     ("vxdisk", "cleave group list shows media and what is free on them; lsblk -f all disks"),
     ("vxdisksetup", "a disk needs nothing: vxdg init GROUP DISK ..."),
@@ -89,9 +79,9 @@ mod tests {
 
     #[test]
     fn what_vxvm_has_and_cleave_has_not_is_told_with_the_way_that_there_is() {
-        let refused = keyword(Applet::Vxdg, "deport", ["init"]);
+        let refused = keyword(Applet::Vxdg, "upgrade", ["init"]);
         assert_eq!((refused.id.as_str(), refused.kind), ("keyword.otherwise", Kind::Usage));
-        assert_eq!(keyword(Applet::Vxassist, "deport", ["make"]).id, "keyword.unknown");
+        assert_eq!(keyword(Applet::Vxassist, "upgrade", ["make"]).id, "keyword.unknown");
         assert_eq!(command("vxdisk", ["vxdg"]).id, "keyword.otherwise");
         assert_eq!(command("vxask", ["vxtask"]).id, "command.unknown");
     }

@@ -7,20 +7,25 @@ use crate::base::Refused;
 use crate::cli::answer::Answer;
 use crate::cli::plan::{Action, Options};
 use crate::cli::session::Answered;
-use crate::cli::verbs::group::{changed, groups, groups_json, medium};
+use crate::cli::verbs::group::{changed, exported, groups, groups_json, import, medium};
 use crate::cli::words::name;
 use crate::control::Request;
-use crate::control::request::{GroupAdd, GroupCreate, GroupDestroy, MediumSpec, Query};
+use crate::control::request::{
+    GroupAdd, GroupCreate, GroupDestroy, GroupExport, GroupRemove, MediumSpec, Query,
+};
 use serde_json::json;
 
-pub(super) const FLAGS: &str = "qg:";
+pub(super) const FLAGS: &str = "qg:n:";
 
 pub(super) const HELP: &str = "\
 vxdg init GROUP [[NAME=]DISK ...]   make a group on disks or directories; sdb is /dev/sdb
 vxdg -g GROUP adddisk [NAME=]DISK ...   give it further ones
 vxdg [-q] list [GROUP]              list groups; -q without a head
+vxdg -g GROUP rmdisk NAME ...       give disks of it up on which no plex lies
 vxdg destroy GROUP                  remove a group that has no volumes
-  a group from other disks is taken in with: cleave group import
+vxdg deport GROUP                   give a group up here; all its volumes are stopped
+vxdg [-n NEW] import GROUP          take it in from the disks of this host, perhaps by another name
+  a group on files, or whose disks bear no labels: see cleave group import, cleave group restore
   also --json, --socket PATH, --help
 ";
 
@@ -28,16 +33,28 @@ vxdg destroy GROUP                  remove a group that has no volumes
 pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused> {
     let (keyword, rest) = words.operands.split_first().ok_or_else(|| missing("keyword", Applet::Vxdg))?;
     match (keyword.as_str(), rest) {
-        ("init" | "destroy", []) => Err(missing("group", Applet::Vxdg)),
+        ("init" | "destroy" | "deport" | "import", []) => Err(missing("group", Applet::Vxdg)),
         ("init", [group, media @ ..]) => {
             let request = GroupCreate { group: name(group)?, media: disks(media)? };
             Ok(Action::ask(Request::GroupCreate(request), |answered| changed(&answered, "")))
         }
-        ("adddisk", []) => Err(missing("disk", Applet::Vxdg)),
+        ("adddisk" | "rmdisk", []) => Err(missing("disk", Applet::Vxdg)),
         ("adddisk", media) => {
             let request = GroupAdd { group: options.group(), media: disks(media)? };
             Ok(Action::ask(Request::GroupAdd(request), |answered| changed(&answered, "")))
         }
+        ("rmdisk", media) => {
+            let remove = |medium: &String| {
+                Ok(Request::GroupRemove(GroupRemove { group: options.group(), medium: name(medium)? }))
+            };
+            let requests = media.iter().map(remove).collect::<Result<_, Refused>>()?;
+            Ok(Action::ask_each(requests, |answered| changed(&answered, "")))
+        }
+        ("deport", [group]) => {
+            let request = GroupExport { group: name(group)? };
+            Ok(Action::ask(Request::GroupExport(request), |answered| exported(&answered)))
+        }
+        ("import", [group]) => import(&[], name(group)?, words.value('n')),
         ("destroy", [group]) => {
             let request = GroupDestroy { group: name(group)? };
             Ok(Action::ask(Request::GroupDestroy(request), |answered| changed(&answered, "")))
@@ -53,8 +70,11 @@ pub(super) fn action(options: &Options, words: &Words) -> Result<Action, Refused
             let head = !words.has('q');
             Ok(Action::ask(request, move |answered| Ok(show(&answered, head))))
         }
-        ("destroy", [_, word, ..]) | ("list", [_, word, ..]) => Err(too_many(word, Applet::Vxdg)),
-        (other, _) => Err(elsewhere::keyword(Applet::Vxdg, other, ["init", "adddisk", "list", "destroy"])),
+        ("destroy" | "deport" | "import" | "list", [_, word, ..]) => Err(too_many(word, Applet::Vxdg)),
+        (other, _) => {
+            let known = ["init", "adddisk", "rmdisk", "list", "destroy", "deport", "import"];
+            Err(elsewhere::keyword(Applet::Vxdg, other, known))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::control::{decode, encode};
 
 /// Every request in its smallest form, with what it asks a right to.
-const ALL: [(&str, Access); 54] = [
+const ALL: [(&str, Access); 58] = [
     (r#"{"group-create":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-add":{"group":"g","media":[]}}"#, Access::Change),
     (r#"{"group-destroy":{"group":"g"}}"#, Access::Change),
@@ -55,6 +55,10 @@ const ALL: [(&str, Access); 54] = [
     (r#"{"scrub":{"group":"g","volume":"v","repair":"report","background":false}}"#, Access::Change),
     (r#"{"scrub-schedule":{"group":"g","volume":"v","repair":"report"}}"#, Access::Change),
     (r#"{"group-import":{"media":[]}}"#, Access::Change),
+    (r#"{"group-remove":{"group":"g","medium":"d"}}"#, Access::Change),
+    (r#"{"group-export":{"group":"g"}}"#, Access::Change),
+    (r#"{"group-moved":{"group":"g","media":[]}}"#, Access::Change),
+    (r#"{"group-restore":{"path":"/saved","force":false}}"#, Access::Change),
     (r#"{"task-list":{}}"#, Access::Read),
     (r#"{"task-watch":{"group":"g"}}"#, Access::Read),
     (r#"{"task-pause":{"task":1}}"#, Access::Change),

@@ -1,12 +1,13 @@
 //! Verbs that work without the daemon: `cleaved --offline VERB`, run by `cleave` when nobody answers.
 //!
 //! They take no lock and write nothing, but for `force-stop`, which ends a device. `status` and `force-stop` answer as the
-//! daemon would, in messages of the control protocol, one JSON document a line; `dump` prints text; `check` says by its
+//! daemon would, in messages of the control protocol, one JSON document a line; `dump` and `save` print text; `check` says by its
 //! exit status whether this binary can serve what lies in the state directory; `udev` tells udev's rules what a disk is.
 
 mod dump;
 mod force_stop;
 mod media;
+mod save;
 mod status;
 mod udev;
 
@@ -22,9 +23,9 @@ use crate::control::{Reply, Row, STATE_DIRECTORY, ServerMessage, last_state};
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// `status`, `dump`, `force-stop`, `check` or `udev`.
+    /// `status`, `dump`, `save`, `force-stop`, `check` or `udev`.
     pub verb: String,
-    /// The volume, or for `dump` with `medium` nothing.
+    /// The volume, for `save` the group, for `dump` with `medium` nothing.
     pub object: Option<String>,
     /// The group.
     pub group: Option<String>,
@@ -60,6 +61,7 @@ fn outcome(question: &Question, state: &Path) -> Result<(), Refused> {
         "status" => told(status::status(question, state)),
         "force-stop" => told(force_stop::force_stop(question, state)),
         "dump" => dump::dump(question, state).and_then(|text| print(&text)),
+        "save" => save::save(question, state).and_then(|text| print(&text)),
         "check" => check(state),
         "udev" => udev::properties(question).and_then(|text| print(&text)),
         verb => Err(Refusal::new(
@@ -67,7 +69,7 @@ fn outcome(question: &Question, state: &Path) -> Result<(), Refused> {
             "offline.verb",
             verb,
             "is no verb that works without the daemon",
-            "choose one of: status, dump, force-stop, check, udev",
+            "choose one of: status, dump, save, force-stop, check, udev",
         )),
     }
 }

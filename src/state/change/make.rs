@@ -107,6 +107,7 @@ pub fn create_group(name: &str, media: &[PoolMedium], ids: &mut Ids) -> Result<G
         media: Vec::new(),
         volumes: Vec::new(),
         leaving: Vec::new(),
+        exported: false,
     };
     for medium in media {
         group = add_medium(&group, medium.clone())?.group;

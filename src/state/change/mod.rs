@@ -10,6 +10,7 @@
 //! made, a second change takes it in; a crash between the two leaves a record whose space the next start frees.
 
 mod by_hand;
+mod carry;
 mod cut;
 mod import;
 mod make;
@@ -25,6 +26,7 @@ pub use by_hand::{
     attach_plex, bring_online, convert_plex, detach_plex, finish_replace, replace_plex, replaced_plexes, set,
     take_offline,
 };
+pub use carry::{export_group, move_media, remove_medium};
 pub use cut::{CutFacts, CutTarget, commit_cut, prepare_cut, roll_back_cut};
 pub use import::{Carrier, import_group};
 pub use make::{Made, MakeArgs, Site, add_medium, create_group, destroy_group, finish_make, make_volume};
