@@ -314,6 +314,7 @@ cleave make v 1g --plex /a --plex /b --sparse -f
 cleave mirror v -b --media m1
 cleave adopt v /srv/image
 cleave -g dg adopt v /srv/disk.img --length 10g
+cleave adopt v /srv/image --dry-run
 cleave release v
 cleave remove-mirror v
 cleave remove-mirror v v-02
@@ -551,6 +552,10 @@ cleave task throttle 7
 cleave task throttle 7 --latency 5
 cleave snapstart v --latency 0ms
 cleave archive v
+cleave archive - f
+cleave archive --check -
+cleave archive --check /f -
+cleave unarchive - f
 cleave archive v f --level 99
 cleave vx
 cleave vx vxasist
@@ -744,6 +749,49 @@ fn vxprint_has_these_columns() {
     golden("cli-vxprint.txt", &text);
 }
 
+/// The answer to the removal of an origin.
+fn origin_removed() -> Reply {
+    Reply::Removed(Removed {
+        volume: Some(name("v")),
+        plexes: vec![name("v-01")],
+        freed_bytes: 1 << 30,
+        lost_bytes: 0,
+        independent: vec![name("tmp"), name("friday")],
+    })
+}
+
+/// The rows of a volume that was stopped while a snapshot mirror of it was being copied.
+fn stopped_while_copied() -> Vec<Row> {
+    let stopped = VolumeRow {
+        kernel_state: KernelState::Disabled,
+        state: VolumeState::Clean,
+        device: None,
+        links: Vec::new(),
+        ..volume("v", 1 << 30)
+    };
+    let dropped = "v-02: this snapshot mirror of v was not complete, and is gone";
+    vec![Row::Volume(stopped), Row::Note(dropped.to_owned())]
+}
+
+/// A command of VxVM says nothing, but for what was given up.
+#[test]
+fn commands_of_vxvm_are_not_silent_about_what_was_given_up() {
+    let parted =
+        |name| format!("{name}: is no snapshot of v any more, but independent: no snapback, no restore\n");
+    let parted = ["tmp", "friday"].map(parted).concat();
+    let dropped = "v-02: this snapshot mirror of v was not complete, and is gone\n";
+    for (line, rows, reply, said) in [
+        ("vx vxedit -rf rm v", Vec::new(), origin_removed(), parted.as_str()),
+        ("vx vxassist remove volume v", Vec::new(), origin_removed(), parted.as_str()),
+        ("vx vxvol stop v", stopped_while_copied(), changed(), dropped),
+    ] {
+        let daemon = daemon_with(rows, reply);
+        assert_eq!(daemon.run(line), (0, String::new(), said.to_owned()), "{line}");
+        let (code, document, err) = daemon.run(&format!("{line} --json"));
+        assert_eq!((code, document.lines().count(), err.as_str()), (0, 1, ""), "{line}");
+    }
+}
+
 /// Each line, and how the daemon answers it.
 fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
     let gib = 1 << 30;
@@ -794,15 +842,19 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
             plexes: vec![name("v-03")],
             freed_bytes: gib,
             lost_bytes,
+            independent: Vec::new(),
         })
     };
     let resized = |before_bytes: u64, length_bytes, online| {
+        let grown = length_bytes > before_bytes;
         Reply::Resized(Resized {
             volume: name("v"),
             before_bytes,
             length_bytes,
             lost_bytes: before_bytes.saturating_sub(length_bytes),
             online,
+            holds: grown.then(|| if online { "XFS" } else { "LUKS" }.to_owned()),
+            next_command: (grown && online).then(|| "xfs_growfs /srv/data".to_owned()),
             elapsed_ms: 40,
         })
     };
@@ -931,6 +983,7 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("start v", (vec![start.clone()], changed())),
         with("start --all", (vec![start, Row::Failure(failure)], changed())),
         with("stop v", (vec![], Reply::Changed(Changed { changed: false }))),
+        with("stop v", (stopped_while_copied(), changed())),
         with("list", list()),
         with("show vol SNAP-vol", list()),
         with("snapstart v", (vec![], attached(vec![]))),
@@ -969,6 +1022,7 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("snapprint", list()),
         with("snapprint vol", list()),
         with("rm tmp", (vec![], removed(Some("tmp"), 4 << 20))),
+        with("rm -f v", (vec![], origin_removed())),
         with("verify v", (vec![], verified(0))),
         with("verify v", (vec![difference.clone()], verified(4_096))),
         with("scrub v", (vec![], scrubbed(None, 0, 0))),
@@ -1242,7 +1296,7 @@ fn status_is_one_screen_and_its_exit_code_tells_how_everything_is() {
     let (code, out, err) = daemon.run("status");
     let screen = "\
 cleaved 0.1.0 runs as 42 for 1 min 1 s on Linux 7.2.12
-degraded: 0 of 1 volumes are well
+degraded: 0 of 1 volume is well
 GROUP    VOLUME  HEALTH    STATE   PLEXES    DEVICE
 default  vol     degraded  ACTIVE  1 of 2+1  /dev/ublkb0
 default/vol: plex vol-02 is STALE\\u{a}
@@ -1916,6 +1970,12 @@ fn an_archive_is_a_plain_zstd_file_that_reads_back_whole() {
         assert!(std::fs::read(&back).unwrap() == content(length));
         let output = command(&format!("unarchive {file} -"), None).output().unwrap();
         assert!(output.status.success() && output.stdout == content(length));
+        let mut piped = command(&format!("archive {source} - --json"), None);
+        let output = piped.current_dir(directory.path()).output().unwrap();
+        assert!(output.status.success() && output.stdout == std::fs::read(&file).unwrap());
+        let beside: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((&beside["file"], &beside["blake3"]), (&serde_json::Value::Null, &document["blake3"]));
+        assert!(!directory.path().join("-").exists());
         let (code, _, err) = run(&format!("archive {source} {file}"), None);
         assert_eq!(code, 12, "{err}");
         assert_eq!(run(&format!("unarchive {file} {back}"), None).0, 12);
@@ -2097,11 +2157,23 @@ fn what_is_wrong_with_an_archive_is_told_apart() {
     refused(&format!("archive {source} {}", path("good")), "file.exists", 12);
     refused(&format!("unarchive {} {source}", path("good")), "file.exists", 12);
     // A terminal is not filled with what no person can read: the controlling side of one is a terminal too.
-    let terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
-    let mut unarchive = command(&format!("unarchive {} - --json", path("good")), None);
-    let output = unarchive.stdout(terminal).output().unwrap();
+    for line in [format!("unarchive {} - --json", path("good")), format!("archive {source} - --json")] {
+        let terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+        let output = command(&line, None).stdout(terminal).output().unwrap();
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(
+            (error["error"]["id"].as_str(), output.status.code()),
+            (Some("archive.terminal"), Some(1))
+        );
+    }
+    // A reader that leaves early is no success, and nothing hangs.
+    std::fs::write(&source, content(CHUNK * 9)).unwrap();
+    let mut piped = command(&format!("archive {source} - --json"), None);
+    let mut child = piped.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
-    assert_eq!((error["error"]["id"].as_str(), output.status.code()), (Some("archive.terminal"), Some(1)));
+    assert_eq!((error["error"]["id"].as_str(), output.status.code()), (Some("output.write"), Some(5)));
 }
 
 #[test]

@@ -392,7 +392,10 @@ fn media_that_cannot_serve_are_refused_with_their_reason() {
     assert_eq!(small.fault, Fault::TooSmall { length: MIB, needed: 2 * MIB });
     assert_eq!(
         small.to_string(),
-        format!("{}: it has 1 MiB, but 2 MiB are needed; make it larger, or choose another", path.display())
+        format!(
+            "{}: it has 1 MiB (1048576 bytes), but 2 MiB (2097152 bytes) are needed; make it larger, or choose another",
+            path.display()
+        )
     );
 
     assert_eq!(Medium::create_file(&path, MIB, Allocation::Full).unwrap_err().fault, Fault::Exists);

@@ -278,6 +278,25 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{whole}.{tenths} {}", UNITS[unit])
 }
 
+/// `bytes` as refusals tell them, for people and to the byte: "46 MiB (48234496 bytes)".
+#[must_use]
+pub fn exact_bytes(bytes: u64) -> String {
+    if bytes < 1024 { counted(bytes, "byte") } else { format!("{} ({bytes} bytes)", human_bytes(bytes)) }
+}
+
+/// So many things: "1 plex", "2 plexes", "0 copies".
+#[must_use]
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    if count == N::from(1) {
+        return format!("{count} {noun}");
+    }
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{count} {stem}ies"),
+        None if noun.ends_with('x') => format!("{count} {noun}es"),
+        None => format!("{count} {noun}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,5 +352,24 @@ mod tests {
         assert_eq!(human_bytes(1 << 30), "1 GiB");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(u64::MAX), "15.9 EiB");
+    }
+
+    #[test]
+    fn refusals_tell_sizes_to_the_byte_as_well() {
+        assert_eq!(exact_bytes(48_234_496), "46 MiB (48234496 bytes)");
+        assert_eq!(exact_bytes(1_049_088), "1.0 MiB (1049088 bytes)");
+        assert_eq!(
+            (exact_bytes(1024), exact_bytes(1023)),
+            ("1 KiB (1024 bytes)".into(), "1023 bytes".into())
+        );
+        assert_eq!((exact_bytes(1), exact_bytes(0)), ("1 byte".into(), "0 bytes".into()));
+    }
+
+    #[test]
+    fn things_are_counted_in_words() {
+        let told = |count: u64| ["plex", "volume", "copy"].map(|noun| counted(count, noun)).join(", ");
+        assert_eq!(told(0), "0 plexes, 0 volumes, 0 copies");
+        assert_eq!(told(1), "1 plex, 1 volume, 1 copy");
+        assert_eq!(told(2), "2 plexes, 2 volumes, 2 copies");
     }
 }

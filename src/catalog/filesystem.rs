@@ -28,6 +28,28 @@ pub enum Content {
     Unknown,
 }
 
+impl Content {
+    /// What it is, for people; none where nothing is known.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Ext { .. } => Some("ext2, ext3 or ext4"),
+            Self::Xfs { .. } => Some("XFS"),
+            Self::Other(name) => Some(name),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Bytes that it has, from the start of the volume on, where that is known.
+    #[must_use]
+    pub const fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Ext { bytes } | Self::Xfs { bytes } => Some(bytes),
+            Self::Other(_) | Self::Unknown => None,
+        }
+    }
+}
+
 /// What `device` holds.
 ///
 /// # Errors
@@ -141,7 +163,13 @@ mod tests {
         device.poke(4086, b"SWAPSPACE2");
         assert_eq!(block_on(content(&device)), Ok(Content::Other("swap")));
         device.poke(0, &xfs_head(4096, 256));
-        assert_eq!(block_on(content(&device)), Ok(Content::Xfs { bytes: MIB }));
+        let xfs = Content::Xfs { bytes: MIB };
+        assert_eq!(block_on(content(&device)), Ok(xfs));
+        assert_eq!((xfs.name(), xfs.bytes()), (Some("XFS"), Some(MIB)));
+        let ext = Content::Ext { bytes: 7 };
+        assert_eq!((ext.name(), ext.bytes()), (Some("ext2, ext3 or ext4"), Some(7)));
+        assert_eq!((Content::Other("swap").name(), Content::Other("swap").bytes()), (Some("swap"), None));
+        assert_eq!((Content::Unknown.name(), Content::Unknown.bytes()), (None, None));
     }
 
     #[test]

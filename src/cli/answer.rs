@@ -21,6 +21,9 @@ pub struct Answer {
     pub listing: bool,
     /// Whether the result goes to standard error, because standard output carries data.
     pub beside: bool,
+    /// What a command of VxVM, which is silent otherwise, says all the same, on standard error: what was given up. In the text
+    /// it stands as well.
+    pub notices: Vec<String>,
     /// The exit code when nothing failed.
     pub code: u8,
     /// Members that failed; the first one chooses the exit code.
@@ -58,6 +61,7 @@ impl Answer {
         for answer in answers {
             documents.push(answer.json);
             all.text += &answer.text;
+            all.notices.extend(answer.notices);
             all.failures.extend(answer.failures);
         }
         all.json = json!({ "results": documents });
@@ -163,6 +167,11 @@ impl Options {
             let mut out = std::io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
         };
+        if self.is_applet() && !self.json {
+            for line in &answer.notices {
+                let _ = writeln!(std::io::stderr(), "{}", clean(line));
+            }
+        }
         let mut code = answer.code;
         for failure in &answer.failures {
             let failed = self.refuse(failure);

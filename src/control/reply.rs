@@ -106,6 +106,12 @@ pub struct Resized {
     pub lost_bytes: u64,
     /// Whether it ran meanwhile, and its device has the new length.
     pub online: bool,
+    /// What a volume that became longer holds, as `XFS`, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
+    /// What makes that as long as the volume, as a shell takes it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_command: Option<String>,
     /// Milliseconds from request to answer.
     pub elapsed_ms: u64,
 }
@@ -229,6 +235,9 @@ pub struct Removed {
     pub freed_bytes: u64,
     /// Bytes in regions of a snapshot that had changed since its cut and went with it.
     pub lost_bytes: u64,
+    /// The snapshot volumes of a volume that went: they are independent now, and nothing is tracked of them any more.
+    #[serde(default)]
+    pub independent: Vec<Name>,
 }
 
 /// See [`Reply::Verified`]: difference rows came before.

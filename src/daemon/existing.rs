@@ -6,22 +6,34 @@
 use std::rc::Rc;
 
 use crate::base::limits::MIB;
-use crate::base::units::human_bytes;
+use crate::base::units::exact_bytes;
 use crate::base::zero::is_zero;
 use crate::base::{ByteRange, Errno, Kind, Refusal, Refused};
 use crate::catalog::filesystem::{Content, content};
 use crate::control::reply::Released;
+use crate::control::row::ForeseenRow;
 use crate::control::words::{DataPath, Init};
 use crate::control::{Reply, request};
 use crate::device::{BlockDevice, Host, OwnedBuffer, Request};
-use crate::ring::{Allocation, MediaKind, Opening};
-use crate::state::change;
-use crate::state::{MediumKind, MediumPath, PlexMedium, medium_bytes, refuse};
+use crate::ring::{Allocation, Fault, MediaKind, MediumError, Opening};
+use crate::state::change::{self, MakeArgs, Site};
+use crate::state::place::Room;
+use crate::state::{MediumKind, MediumPath, PlexMedium, PoolMedium, medium_bytes, refuse};
 
+use super::foreseen::{self, Adoption};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::media::medium_path;
 use super::owner::{Owner, system};
 use super::server::Answer;
+
+/// What is to become a volume.
+pub(super) struct Adopted<D> {
+    path: MediumPath,
+    medium: D,
+    /// Bytes of the volume.
+    length: u64,
+    content: Content,
+}
 
 impl<M: Machine> Owner<M> {
     /// Make a volume whose only plex is what stands at a path, as it is.
@@ -30,25 +42,8 @@ impl<M: Machine> Owner<M> {
         request: request::Adopt,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
-        let path = medium_path(&request.path)?;
-        if let Some(plex) = self.carried_by(path.as_path()).await
-            && let Some(group) = self.group_of_plex(plex)
-            && let Some((_, plex)) = group.record().plex_by_id(plex)
-        {
-            return Err(refuse::medium_in_use(&path, plex.name()));
-        }
-        self.refuse_volume_below(&path).await?;
-        self.refuse_looped(&path).await?;
-        // Before a file is made longer for a name that another has.
-        if let Ok(group) = self.group(&request.group)
-            && group.record().is_taken(request.volume.as_str())
-        {
-            return Err(refuse::name_taken(&request.volume, &group.name));
-        }
-        let medium = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        let Adopted { path, medium, length, .. } = self.may_adopt(&request).await?;
         let (before, kind) = (medium.length(), medium.kind());
-        let length = self.adopted_length(&path, &medium, request.length_bytes).await?;
-        refuse::check_length(length)?;
         if kind == MediaKind::File {
             // What is there already was allocated by whoever made it, or was not.
             self.machine.enlarge(&medium, medium_bytes(length), Allocation::Full).await?;
@@ -76,22 +71,45 @@ impl<M: Machine> Owner<M> {
         made
     }
 
-    /// How many bytes of `medium` a volume is to have.
+    /// What is to be adopted, after all that could be refused of it as it stands.
+    pub(super) async fn may_adopt(
+        self: &Rc<Self>,
+        request: &request::Adopt,
+    ) -> Result<Adopted<M::Medium>, Refused> {
+        let path = medium_path(&request.path)?;
+        if let Some(plex) = self.carried_by(path.as_path()).await
+            && let Some(group) = self.group_of_plex(plex)
+            && let Some((_, plex)) = group.record().plex_by_id(plex)
+        {
+            return Err(refuse::medium_in_use(&path, plex.name()));
+        }
+        self.refuse_volume_below(&path).await?;
+        self.refuse_looped(&path).await?;
+        // Before a file is made longer for a name that another has.
+        if let Ok(group) = self.group(&request.group)
+            && group.record().is_taken(request.volume.as_str())
+        {
+            return Err(refuse::name_taken(&request.volume, &group.name));
+        }
+        let medium = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        let (length, content) = self.adopted_length(&path, &medium, request.length_bytes).await?;
+        refuse::check_length(length)?;
+        Ok(Adopted { path, medium, length, content })
+    }
+
+    /// How many bytes of `medium` a volume is to have, and what it holds.
     async fn adopted_length(
         self: &Rc<Self>,
         path: &MediumPath,
         medium: &M::Medium,
         asked: Option<u64>,
-    ) -> Result<u64, Refused> {
+    ) -> Result<(u64, Content), Refused> {
         let (has, unit) = (medium.length(), u64::from(medium.block_size()));
         let (kind, read) = (medium.kind(), medium.clone());
         let holds = self.keepers.run(move |host| async move { content(&host.open(&read)).await });
         let holds =
             holds.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(path, "cannot be read", errno))?;
-        let reaches = match holds {
-            Content::Ext { bytes } | Content::Xfs { bytes } => Some(bytes),
-            Content::Other(_) | Content::Unknown => None,
-        };
+        let reaches = holds.bytes();
         let length = match (asked, kind) {
             (Some(length), _) => length,
             (None, MediaKind::File) => has,
@@ -104,8 +122,8 @@ impl<M: Machine> Owner<M> {
                 Kind::Usage,
                 "adopt.uneven",
                 path,
-                format!("{length} bytes are not a whole number of blocks of {unit} bytes"),
-                format!("make it longer by {more} bytes first: truncate -s +{more}"),
+                format!("{} are not a whole number of blocks of {unit} bytes", exact_bytes(length)),
+                format!("make it longer by {} first: truncate -s +{more}", exact_bytes(more)),
             ));
         }
         if kind == MediaKind::Disk && asked.is_none() && reaches.is_none() {
@@ -114,7 +132,7 @@ impl<M: Machine> Owner<M> {
                 "adopt.unknown",
                 path,
                 "it is not known how far what it holds reaches, and labels are written behind that",
-                format!("say how much of it is in use, at most {length} bytes: --length SIZE"),
+                format!("say how much of it is in use, at most {}: --length SIZE", exact_bytes(length)),
             ));
         }
         if asked.is_some_and(|asked| asked > has) {
@@ -122,16 +140,15 @@ impl<M: Machine> Owner<M> {
                 Kind::Usage,
                 "adopt.length",
                 path,
-                format!("it has {has} bytes, fewer than {length}"),
+                format!("it has {}, fewer than {}", exact_bytes(has), exact_bytes(length)),
                 "name a length that it has",
             ));
         }
         match reaches {
             Some(reaches) if reaches > length => {
-                let fits = human_bytes(length);
                 let way_out = match holds {
                     Content::Ext { .. } => {
-                        format!("make it smaller by {} bytes first, with resize2fs", reaches - length)
+                        format!("make it smaller by {} first, with resize2fs", exact_bytes(reaches - length))
                     }
                     _ => "an XFS does not become smaller: copy it to a larger disk".to_owned(),
                 };
@@ -140,12 +157,68 @@ impl<M: Machine> Owner<M> {
                     "adopt.no-room",
                     path,
                     format!(
-                        "its file system reaches to byte {reaches}, and {fits} ({length} bytes) can be the volume's"
+                        "its file system has {}, and {} can be the volume's",
+                        exact_bytes(reaches),
+                        exact_bytes(length)
                     ),
                     way_out,
                 ))
             }
-            _ => Ok(length),
+            _ => Ok((length, holds)),
+        }
+    }
+
+    /// What the adoption of a file or disk would come to.
+    pub(super) async fn foresee_adopt(
+        self: &Rc<Self>,
+        request: &request::Adopt,
+    ) -> Result<Vec<ForeseenRow>, Refused> {
+        let Adopted { path, medium, length, content } = self.may_adopt(request).await?;
+        let (has, is_file) = (medium.length(), medium.kind() == MediaKind::File);
+        let needed = medium_bytes(length).max(has);
+        let mut told = Vec::new();
+        let record = match self.group(&request.group) {
+            Ok(group) => group.record(),
+            // It is made on first use.
+            Err(_) if request.group == request::default_group() => {
+                let directory = self.root.join(request.group.as_str());
+                told.push(foreseen::row(
+                    &request.group,
+                    format!("is made, with its state in {}", directory.display()),
+                ));
+                let media = MediumPath::new(&directory.join("media").to_string_lossy())?;
+                let media = [PoolMedium { path: media, block: false, name: None }];
+                Rc::new(change::create_group(request.group.as_str(), &media, &mut self.dice()?)?)
+            }
+            Err(refused) => return Err(refused),
+        };
+        let site = match is_file {
+            true => Site::File { path: path.clone(), bytes: needed },
+            false => Site::Block { path: path.clone(), bytes: has },
+        };
+        let (name, sites) = (request.volume.as_str(), [site]);
+        let args = MakeArgs { name, length, region_size: None, sites: &sites };
+        change::make_volume(&record, &args, &mut self.dice()?)?;
+        if is_file {
+            self.refuse_no_room(&path, needed - has).await?;
+        }
+        told.extend(foreseen::adopted(&request.volume, &path, &Adoption { has, needed, length, content }));
+        Ok(told)
+    }
+
+    /// Refuse a file that cannot become `more` bytes longer where it stands.
+    async fn refuse_no_room(self: &Rc<Self>, path: &MediumPath, more: u64) -> Result<(), Refused> {
+        let Some(directory) = path.as_path().parent().and_then(|directory| directory.to_str()) else {
+            return Ok(());
+        };
+        let place = PoolMedium { path: MediumPath::new(directory)?, block: false, name: None };
+        match self.machine.room(&place).await {
+            // One in memory may have no end of its own, and says that it has nothing.
+            Room::Directory { free } if 0 < free && free < more => {
+                Err(MediumError::new(path.as_path(), Fault::NoSpace { needed: more }, None).into())
+            }
+            // What else is wrong with it the opening has told.
+            Room::Directory { .. } | Room::Block { .. } | Room::ReadOnly | Room::Missing(_) => Ok(()),
         }
     }
 
@@ -219,7 +292,7 @@ async fn is_empty<D: BlockDevice>(device: &D, range: ByteRange) -> Result<bool, 
 mod tests {
     use super::*;
     use crate::control::Request;
-    use crate::daemon::testing::{ask, name, refused, with_daemon};
+    use crate::daemon::testing::{ask, foretold, name, refused, with_daemon};
     use std::os::unix::fs::FileExt;
 
     #[test]
@@ -240,6 +313,52 @@ mod tests {
             refused(ask(&owner, adopt(Some(6 * MIB))).await, "adopt.length", Kind::Usage);
             assert_eq!(std::fs::metadata(&path).unwrap().len(), 5_000_001);
             ask(&owner, adopt(Some(4 * MIB))).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn an_adoption_is_foretold_by_all_its_checks_and_nothing_is_changed() {
+        with_daemon(async |owner, root| {
+            let path = root.join("image");
+            let mut bytes = vec![7; 4 << 20];
+            bytes[4086..4096].copy_from_slice(b"SWAPSPACE2");
+            std::fs::write(&path, &bytes).unwrap();
+            let adopt = |volume: &str, length_bytes| {
+                Request::Adopt(request::Adopt {
+                    group: request::default_group(),
+                    volume: name(volume),
+                    path: path.clone(),
+                    length_bytes,
+                })
+            };
+            let told = foretold(&owner, adopt("v", None)).await.unwrap();
+            for part in [
+                "default: is made, with its state in ",
+                "v: is made of the first 4 MiB (4194304 bytes) of ",
+                "image: holds swap",
+                "image: becomes longer by 2 MiB (2097152 bytes), and has 6 MiB (6291456 bytes) then",
+                "from byte 4194304 on and from byte 5242880 on",
+            ] {
+                assert!(told.iter().any(|line| line.contains(part)), "{part} is not foretold: {told:?}");
+            }
+            assert!(owner.all_groups().is_empty());
+            assert!(std::fs::read(&path).unwrap() == bytes);
+            let longer = foretold(&owner, adopt("v", Some(5 * MIB))).await;
+            refused(longer, "adopt.length", Kind::Usage);
+
+            ask(&owner, adopt("v", None)).await.unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 6 << 20, "as it was foretold");
+            refused(foretold(&owner, adopt("w", None)).await, "medium.in-use", Kind::Medium);
+        });
+    }
+
+    #[test]
+    fn a_file_that_cannot_become_longer_where_it_stands_is_foretold_to_be_refused() {
+        with_daemon(async |owner, root| {
+            let path = MediumPath::new(root.join("image").to_str().unwrap()).unwrap();
+            let told = owner.refuse_no_room(&path, u64::MAX).await;
+            refused(told, "medium.no-space", Kind::NoSpace);
+            owner.refuse_no_room(&path, MIB).await.unwrap();
         });
     }
 

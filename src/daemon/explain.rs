@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::base::units::human_bytes;
+use crate::base::units::{counted, human_bytes};
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::control::reply::Changed;
 use crate::control::row::ForeseenRow;
@@ -11,7 +11,7 @@ use crate::control::{Reply, Request, Row, request};
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs, SnapbackArgs};
 use crate::state::{Group, MediumKind, refuse};
 
-use super::foreseen::foreseen;
+use super::foreseen::{self, foreseen};
 use super::machine::Machine;
 use super::media::Wanted;
 use super::owner::{GroupHandle, Owner};
@@ -99,6 +99,12 @@ impl<M: Machine> Owner<M> {
                 self.foresee_media(record, change, request.force).await?
             }
             Request::PlexReplace(request) => self.foresee_replace(&request).await?,
+            Request::Adopt(request) => {
+                for row in self.foresee_adopt(&request).await? {
+                    answer.row(Row::Foreseen(row)).await;
+                }
+                return Ok(Reply::Changed(Changed { changed: false }));
+            }
             other => {
                 return Err(Refusal::new(
                     Kind::Usage,
@@ -163,9 +169,9 @@ impl<M: Machine> Owner<M> {
         let change = change::snapback(&stopped, &args, &mut self.dice()?)?;
         let copied = self.differing(&group, uuid).map(|map| {
             format!(
-                "at least {} in {} regions are copied from it to what comes back",
+                "at least {} in {} are copied from it to what comes back",
                 human_bytes(map.dirty_bytes()),
-                map.dirty_regions()
+                counted(map.dirty_regions(), "region")
             )
         });
         Ok(Foreseen::new(record, change).with(&origin_name, copied).with(&request.snapshot, given_up(lost)))
@@ -234,15 +240,20 @@ impl<M: Machine> Owner<M> {
         change: Change,
         force: bool,
     ) -> Result<Foreseen, Refused> {
+        let mut more = Vec::new();
         for effect in change.before_commit.iter().chain(&change.after_commit) {
             if let Effect::Allocate { medium, bytes, .. } = effect {
                 self.refuse_volume_below(&medium.path).await?;
                 if medium.kind != MediumKind::Made {
-                    self.open_existing(medium, *bytes, force).await?;
+                    let open = self.open_existing(medium, *bytes, force).await?;
+                    let holds = self.foreign_on(&open).await?;
+                    more.extend(holds.map(|what| {
+                        foreseen::row(&medium.path, format!("holds {what}, which is overwritten"))
+                    }));
                 }
             }
         }
-        Ok(Foreseen::new(before, change))
+        Ok(Foreseen { more, ..Foreseen::new(before, change) })
     }
 }
 
@@ -254,7 +265,28 @@ fn given_up(lost: u64) -> Option<String> {
 mod tests {
     use super::*;
     use crate::daemon::offline::with_owner;
+    use crate::daemon::testing::{foretold, make, making, refused, with_daemon};
     use tokio::sync::mpsc;
+
+    #[test]
+    fn what_is_overwritten_by_force_is_named() {
+        with_daemon(async |owner, root| {
+            make(&owner, "v", 1).await;
+            let path = root.join("disk");
+            let mut bytes = vec![0; 12 << 20];
+            bytes[..4].copy_from_slice(b"XFSB");
+            std::fs::write(&path, &bytes).unwrap();
+            let asked = |force| {
+                let plexes = vec![path.clone()];
+                Request::Make(request::Make { plexes, force, ..making("w", 1) })
+            };
+            refused(foretold(&owner, asked(false)).await, "medium.foreign", Kind::Medium);
+            let told = foretold(&owner, asked(true)).await.unwrap();
+            let line = format!("{}: holds XFS, which is overwritten", path.display());
+            assert!(told.contains(&line), "{told:?}");
+            assert!(std::fs::read(&path).unwrap() == bytes && owner.all_groups().len() == 1);
+        });
+    }
 
     #[test]
     fn what_overwrites_nothing_is_not_foretold() {

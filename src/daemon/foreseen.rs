@@ -2,10 +2,14 @@
 
 use std::fmt::Display;
 
-use crate::base::units::human_bytes;
+use crate::base::Name;
+use crate::base::limits::LABEL_AREA_BYTES;
+use crate::base::units::{counted, exact_bytes, human_bytes};
+use crate::catalog::filesystem::Content;
 use crate::control::row::ForeseenRow;
+use crate::format::label::Places;
 use crate::state::change::{Change, Effect};
-use crate::state::{Group, MediumKind, Plex, PlexMedium, Volume, medium_bytes};
+use crate::state::{Group, MediumKind, MediumPath, Plex, PlexMedium, Volume, medium_bytes};
 
 /// What `change` of `before` would come to, volumes before media.
 #[must_use]
@@ -33,18 +37,66 @@ pub fn foreseen(before: &Group, change: &Change) -> Vec<ForeseenRow> {
     }
     for new in after.volumes().iter().filter(|new| before.volume_by_id(new.uuid()).is_none()) {
         let length = human_bytes(new.length());
-        told.push(row(new.name(), format!("is made, {length}, {} of it", copies(new.plexes().len()))));
+        told.push(row(
+            new.name(),
+            format!("is made, {length}, {} of it", counted(new.plexes().len(), "copy")),
+        ));
     }
     told.extend(change.before_commit.iter().chain(&change.after_commit).filter_map(of_effect));
     told
 }
 
-fn row(object: impl Display, text: String) -> ForeseenRow {
+/// One of the things that come.
+pub fn row(object: impl Display, text: String) -> ForeseenRow {
     ForeseenRow { object: object.to_string(), text }
 }
 
-fn copies(count: usize) -> String {
-    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
+/// How a file or disk stands that is to become a volume as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Adoption {
+    /// Bytes that it has.
+    pub has: u64,
+    /// Bytes that it will have.
+    pub needed: u64,
+    /// Bytes of the volume.
+    pub length: u64,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What the adoption of what stands at `path` would come to.
+#[must_use]
+pub fn adopted(volume: &Name, path: &MediumPath, adoption: &Adoption) -> Vec<ForeseenRow> {
+    let Adoption { has, needed, length, content } = *adoption;
+    let mut told = vec![row(
+        volume,
+        format!("is made of the first {} of {path}, as they are: no data is copied", exact_bytes(length)),
+    )];
+    told.push(row(
+        path,
+        match (content.name(), content.bytes()) {
+            (Some(name), Some(bytes)) => format!("holds {name}, {} of it", exact_bytes(bytes)),
+            (Some(name), None) => format!("holds {name}"),
+            (None, _) => "holds nothing that is known".to_owned(),
+        },
+    ));
+    if needed > has {
+        let (more, all) = (exact_bytes(needed - has), exact_bytes(needed));
+        told.push(row(path, format!("becomes longer by {more}, and has {all} then")));
+    }
+    if let Ok(places) = Places::new(length, needed) {
+        let overwritten = if places.near_area() < has { ", over what stands there now" } else { "" };
+        told.push(row(
+            path,
+            format!(
+                "labels are written behind the volume, from byte {} on and from byte {} on, {} each{overwritten}",
+                places.near_area(),
+                places.far_area(),
+                human_bytes(LABEL_AREA_BYTES)
+            ),
+        ));
+    }
+    told
 }
 
 /// A volume that is there before and after.
@@ -122,11 +174,10 @@ fn released(medium: &PlexMedium, length: u64) -> ForeseenRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Name;
     use crate::state::change::{
         self, Made, MakeArgs, Presence, RemoveArgs, Site, StartArgs, create_group, finish_make, make_volume,
     };
-    use crate::state::{Ids, MediumPath, PoolMedium};
+    use crate::state::{Ids, PoolMedium};
 
     fn ids() -> Ids {
         Ids::from_seed([3; 32])
@@ -179,6 +230,35 @@ mod tests {
                 "/dev/sdb: its first 6 MiB are overwritten",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_adopted_tells_what_is_there_how_long_it_becomes_and_where_labels_go() {
+        const MIB: u64 = 1 << 20;
+        let (volume, path) = (Name::new("v").unwrap(), MediumPath::new("/srv/image").unwrap());
+        let told = |has, needed, length, content| {
+            let adoption = Adoption { has, needed, length, content };
+            let rows = adopted(&volume, &path, &adoption);
+            rows.into_iter().map(|row| format!("{}: {}", row.object, row.text)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(80 * MIB, 82 * MIB, 80 * MIB, Content::Xfs { bytes: 80 * MIB }),
+            [
+                "v: is made of the first 80 MiB (83886080 bytes) of /srv/image, as they are: no data is copied",
+                "/srv/image: holds XFS, 80 MiB (83886080 bytes) of it",
+                "/srv/image: becomes longer by 2 MiB (2097152 bytes), and has 82 MiB (85983232 bytes) then",
+                "/srv/image: labels are written behind the volume, from byte 83886080 on and from byte 84934656 on, 1 MiB each",
+            ]
+        );
+        assert_eq!(
+            told(80 * MIB, 80 * MIB, 64 * MIB, Content::Unknown)[1..],
+            [
+                "/srv/image: holds nothing that is known",
+                "/srv/image: labels are written behind the volume, from byte 67108864 on and from byte 82837504 on, 1 MiB \
+                 each, over what stands there now",
+            ]
+        );
+        assert!(told(MIB, 3 * MIB, MIB, Content::Other("LUKS"))[1].ends_with("holds LUKS"));
     }
 
     #[test]

@@ -408,20 +408,29 @@ impl<M: Machine> Owner<M> {
 
     /// Refuse a medium on which somebody else keeps something.
     pub(super) async fn refuse_foreign(self: &Rc<Self>, medium: &M::Medium) -> Result<(), Refused> {
-        let (shown, medium) = (medium.path().display().to_string(), medium.clone());
-        let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
-        let found =
-            found.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(&shown, "cannot be read", errno))?;
-        match found {
+        match self.foreign_on(medium).await? {
             None => Ok(()),
             Some(what) => Err(Refusal::new(
                 Kind::Medium,
                 "medium.foreign",
-                shown,
+                medium.path().display(),
                 format!("it holds {what}, which would be overwritten"),
                 "name another medium, or add -f if nothing on it is needed",
             )),
         }
+    }
+
+    /// What somebody else keeps on `medium`, where that is known.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) async fn foreign_on(
+        self: &Rc<Self>,
+        medium: &M::Medium,
+    ) -> Result<Option<&'static str>, Refused> {
+        let (shown, medium) = (medium.path().display().to_string(), medium.clone());
+        let found = self.keepers.run(move |host| async move { foreign_signature(&host.open(&medium)).await });
+        found.await.unwrap_or(Err(Errno::IO)).map_err(|errno| system(&shown, "cannot be read", errno))
     }
 }
 

@@ -405,7 +405,13 @@ impl<M: Machine> Owner<M> {
         })
         .await?;
         let freed_bytes = freed_bytes(&group.record(), volume, [plex]);
-        Ok(Reply::Removed(Removed { volume: None, plexes: vec![name], freed_bytes, lost_bytes: 0 }))
+        Ok(Reply::Removed(Removed {
+            volume: None,
+            plexes: vec![name],
+            freed_bytes,
+            lost_bytes: 0,
+            independent: Vec::new(),
+        }))
     }
 
     /// The plex that is named, or the last mirror.
@@ -456,16 +462,22 @@ impl<M: Machine> Owner<M> {
         }
         FaultPoint::RemoveStopped.reached();
         let args = RemoveArgs { holders: &[], ..args };
-        self.transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
-            change::remove_volume(group, &args, ids)
-        })
-        .await?;
+        let committed = self
+            .transact(&group, |group: &Group, ids: &mut Ids| -> Result<Change, Refused> {
+                change::remove_volume(group, &args, ids)
+            })
+            .await?;
         FaultPoint::RemoveRecorded.reached();
+        let of_it = |snapshot: &&Volume| {
+            committed.before.link_of(snapshot.uuid()).is_some_and(|(origin, _)| origin.uuid() == uuid)
+        };
+        let independent = committed.before.volumes().iter().filter(of_it);
         Ok(Reply::Removed(Removed {
             volume: Some(request.object),
             plexes,
             freed_bytes: freed_bytes(&group.record(), volume, volume.plexes()),
             lost_bytes: lost,
+            independent: independent.map(|snapshot| snapshot.name().clone()).collect(),
         }))
     }
 

@@ -32,6 +32,7 @@ mod import;
 pub mod jobs;
 pub mod keepers;
 mod labels;
+mod larger;
 pub mod links;
 pub mod live;
 pub mod machine;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::units::exact_bytes;
 use crate::base::{ByteRange, Errno, Uuid};
 use crate::control::What;
 use crate::volume::HANGS_AFTER;
@@ -73,7 +74,8 @@ impl PlexFault {
             Self::LastFailed(errno) => format!("a request failed on its last plex: {errno}"),
             Self::Unlinked(why) => format!("{why}: it serves on, and the next start will not find it"),
             Self::Shortened { needed, found } => {
-                format!("its medium has {found} bytes and needs {needed}: it was cut off while in use")
+                let (found, needed) = (exact_bytes(*found), exact_bytes(*needed));
+                format!("its medium has {found} and needs {needed}: it was cut off while in use")
             }
         }
     }
@@ -166,7 +168,7 @@ mod tests {
         for (fault, line) in [
             (PlexFault::Hangs, "has not answered for 1 s"),
             (PlexFault::Unlinked("its file was removed".to_owned()), "its file was removed: it serves on"),
-            (PlexFault::Shortened { needed: 7, found: 3 }, "has 3 bytes and needs 7"),
+            (PlexFault::Shortened { needed: 7, found: 3 }, "has 3 bytes and needs 7 bytes"),
         ] {
             assert!(fault.reason().contains(line), "{fault:?}");
         }

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 
 use crate::base::limits::{LABEL_AREA_BYTES, MIB};
-use crate::base::units::human_bytes;
+use crate::base::units::{exact_bytes, human_bytes};
 use crate::base::{ByteRange, Errno, FaultPoint, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::bitmap::ExtentMap;
 use crate::catalog::Committed;
@@ -25,10 +25,12 @@ use crate::mover::{self, Control, Ended};
 use crate::ring::{Allocation, Fault};
 use crate::state::change::{self, Presence, StartArgs};
 use crate::state::{Group, MediumKind, Plex, ResizeStage, Volume, medium_bytes, refuse};
+use crate::volume::HANGS_AFTER;
 use crate::volume::map_file::MapIdentity;
 
 use super::events::News;
 use super::labels::LabelWork;
+use super::larger::{self, Standing};
 use super::live::Live;
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
@@ -50,6 +52,7 @@ impl<M: Machine> Owner<M> {
         let length = wanted(volume, request.length)?;
         refuse::check_length(length)?;
         let live = self.live(uuid);
+        let (mut held, mut mounts) = (None, Vec::new());
         match &live {
             Some(live) if length == before => self.end_resize(&group, live).await?,
             Some(live) => self.grow_started(&group, live, length).await?,
@@ -57,8 +60,24 @@ impl<M: Machine> Owner<M> {
                 return Err(not_served(volume));
             }
             None if length == before && volume.resizing().is_none() => {}
-            None => self.resize_stopped(&group, uuid, length, request.force).await?,
+            None => held = self.resize_stopped(&group, uuid, length, request.force).await?,
         }
+        if let Some(live) = live.as_ref().filter(|_| length > before) {
+            held = self.held_by(&record, uuid).await;
+            mounts = match live.number.get() {
+                // Where that cannot be told its device is named.
+                Some(number) => self.machine.mounts(number).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+        }
+        let next = held.filter(|_| length > before).map(|holds| {
+            let place = match (&live, mounts.first()) {
+                (None, _) => Standing::Stopped,
+                (Some(_), None) => Standing::Started,
+                (Some(_), Some(point)) => Standing::Mounted(point),
+            };
+            (holds, larger::command(holds, &group.name, &request.volume, place))
+        });
         if length != before {
             let text = format!("has {} now, and had {}", human_bytes(length), human_bytes(before));
             let news = News::new(What::VolumeResized, text);
@@ -71,6 +90,8 @@ impl<M: Machine> Owner<M> {
             length_bytes: length,
             lost_bytes: before.saturating_sub(length),
             online: live.is_some(),
+            holds: next.as_ref().and_then(|(holds, _)| holds.name()).map(str::to_owned),
+            next_command: next.and_then(|(_, command)| command),
             elapsed_ms: self.millis_since(began),
         }))
     }
@@ -195,14 +216,14 @@ impl<M: Machine> Owner<M> {
         self.transact(group, |group, _| change::resize_done(group, uuid)).await.map(drop)
     }
 
-    /// A stopped volume becomes longer or shorter.
+    /// A stopped volume becomes longer or shorter; what it holds, where that can be told.
     async fn resize_stopped(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         uuid: Uuid,
         length: u64,
         force: bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Content>, Refused> {
         let found = self.look_at_media(group, uuid, false).await;
         let outcome = async {
             let media = found?;
@@ -214,6 +235,7 @@ impl<M: Machine> Owner<M> {
         };
         let outcome = outcome.await;
         let record = group.record();
+        let held = self.held_by(&record, uuid).await;
         if let Some(volume) = record.volume_by_id(uuid) {
             // Only what was written to by this: a file that somebody has changed is not to pass for one that was not.
             if volume.plexes().iter().all(|plex| plex.noted().is_none()) {
@@ -221,7 +243,7 @@ impl<M: Machine> Owner<M> {
             }
             self.close_media(volume);
         }
-        outcome
+        outcome.map(|()| held)
     }
 
     async fn may_resize_at_rest(
@@ -469,20 +491,32 @@ impl<M: Machine> Owner<M> {
         written.await.map_err(|errno| system(&plex.medium().path, "its label cannot be written", errno))
     }
 
+    /// What one of the open complete plexes of `volume` holds.
+    async fn look_into(self: &Rc<Self>, volume: &Volume) -> Result<Content, Errno> {
+        let medium = volume.complete_plexes().find_map(|plex| self.media.borrow().get(&plex.uuid()).cloned());
+        let medium = medium.ok_or(Errno::GONE)?;
+        let found = self.keepers.run(move |host| async move { content(&host.open(&medium)).await });
+        found.await.unwrap_or(Err(Errno::IO))
+    }
+
+    /// [`Self::look_into`] for who only tells of it; none where it cannot be told, or not soon.
+    async fn held_by(self: &Rc<Self>, record: &Group, volume: Uuid) -> Option<Content> {
+        let volume = record.volume_by_id(volume)?;
+        self.within(HANGS_AFTER, self.look_into(volume)).await?.ok()
+    }
+
     /// Refuse to cut off what a file system reaches to, or, unless it is asked for by force, what nobody knows.
     async fn refuse_loss(self: &Rc<Self>, volume: &Volume, length: u64, force: bool) -> Result<(), Refused> {
         let name = volume.name();
-        let medium = volume.complete_plexes().find_map(|plex| self.media.borrow().get(&plex.uuid()).cloned());
-        let medium = medium.ok_or_else(|| system(name, "none of its plexes is open", Errno::GONE))?;
-        let found = self.keepers.run(move |host| async move { content(&host.open(&medium)).await });
-        let found = found.await.unwrap_or(Err(Errno::IO));
+        let found = self.look_into(volume).await;
         let found = found.map_err(|errno| system(name, "it cannot be seen what it holds", errno))?;
         let lost = volume.length() - length;
         let reaches = |what: &str, bytes: u64, way_out: String| {
             if bytes <= length {
                 return Ok(());
             }
-            let reason = format!("its {what} has {bytes} bytes: {} of them would be cut off", bytes - length);
+            let (has, lost) = (exact_bytes(bytes), exact_bytes(bytes - length));
+            let reason = format!("its {what} has {has}: {lost} of them would be cut off");
             Err(Refusal::new(Kind::InvalidState, "resize.content", name, reason, way_out))
         };
         match found {
@@ -503,7 +537,7 @@ impl<M: Machine> Owner<M> {
                     Content::Other(what) => format!("it holds {what}, and how far that reaches is not known"),
                     _ => "it is not known what it holds".to_owned(),
                 };
-                let reason = format!("{what}: the last {lost} bytes would be cut off");
+                let reason = format!("{what}: the last {} would be cut off", exact_bytes(lost));
                 let way_out = "look whether anything is there, then add -f";
                 Err(Refusal::new(Kind::InvalidState, "resize.unknown-content", name, reason, way_out))
             }
@@ -515,7 +549,7 @@ impl<M: Machine> Owner<M> {
 fn wanted(volume: &Volume, length: Length) -> Result<u64, Refused> {
     let (name, now) = (volume.name(), volume.length());
     let wrong = |bytes: u64, than: &str| {
-        let reason = format!("it has {now} bytes, and {bytes} are not {than}");
+        let reason = format!("it has {}, and {} are not {than}", exact_bytes(now), exact_bytes(bytes));
         Err(Refusal::new(Kind::Usage, "resize.direction", name, reason, "name another length"))
     };
     match length {
@@ -527,7 +561,8 @@ fn wanted(volume: &Volume, length: Length) -> Result<u64, Refused> {
         Length::ShrinkBy(bytes) => match now.checked_sub(bytes) {
             Some(left) => Ok(left),
             None => {
-                let reason = format!("it has {now} bytes, and {bytes} cannot be taken from it");
+                let (has, taken) = (exact_bytes(now), exact_bytes(bytes));
+                let reason = format!("it has {has}, and {taken} cannot be taken from it");
                 Err(Refusal::new(Kind::Usage, "resize.direction", name, reason, "name another length"))
             }
         },

@@ -192,12 +192,12 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// Stop a started volume that nobody has open.
+    /// Stop a started volume that nobody has open. The snapshot mirrors that were still being copied, which go with that.
     pub(super) async fn stop_volume(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         name: &Name,
-    ) -> Result<(), Refused> {
+    ) -> Result<Vec<Name>, Refused> {
         let _alone = self.alone_with(group, name).await?;
         self.stop_alone(group, name).await
     }
@@ -207,7 +207,7 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
         name: &Name,
-    ) -> Result<(), Refused> {
+    ) -> Result<Vec<Name>, Refused> {
         let record = group.record();
         let uuid = record.volume(name.as_str())?.uuid();
         let live = self.live(uuid);
@@ -257,7 +257,10 @@ impl<M: Machine> Owner<M> {
                 maps.remove(&map);
             });
         }
-        Ok(())
+        // From before it was begun: the end of a copy may have taken its mirror away since.
+        let mirrors = record.volume(name.as_str())?.snapshot_mirrors();
+        let gone = mirrors.filter(|plex| committed.after.plex_by_id(plex.uuid()).is_none());
+        Ok(gone.map(|plex| plex.name().clone()).collect())
     }
 
     /// Let nobody open the device of a volume that is about to stop.

@@ -13,6 +13,7 @@ use crate::export::ublk::DataMode;
 use crate::state::{DataPath, refuse};
 
 use super::jobs;
+use super::larger;
 use super::live::Live;
 use super::machine::{Machine, Shown};
 use super::owner::{GroupHandle, Owner};
@@ -25,6 +26,18 @@ impl<M: Machine> Service for Owner<M> {
         if !matches!(request, Request::Overview(_) | Request::Events(_)) {
             self.recovery.come_up().await;
         }
+        let served = Rc::clone(&self).carry_out(peer, request, answer).await;
+        served.map_err(|refused| self.with_other_groups(refused))
+    }
+}
+
+impl<M: Machine> Owner<M> {
+    async fn carry_out(
+        self: Rc<Self>,
+        peer: Peer,
+        request: Request,
+        answer: Answer,
+    ) -> Result<Reply, Refused> {
         let about = self.works_on(&request);
         match request {
             Request::GroupCreate(request) => self.group_create(request).await,
@@ -127,6 +140,25 @@ impl<M: Machine> Service for Owner<M> {
 }
 
 impl<M: Machine> Owner<M> {
+    /// `refused` for a volume or a group that is not there, with the groups that may have been meant.
+    fn with_other_groups(&self, refused: Refused) -> Refused {
+        let groups = self.all_groups();
+        let names = |wanted: &dyn Fn(&GroupHandle<M>) -> bool| -> Vec<Name> {
+            groups.iter().filter(|group| wanted(group)).map(|group| group.name.clone()).collect()
+        };
+        match refused.id.as_str() {
+            "volume.unknown" => {
+                let others = names(&|group| group.record().volume(&refused.object).is_ok());
+                refuse::volume_elsewhere(refused, &others)
+            }
+            // Whoever named none is told which there are.
+            "group.unknown" if refused.object == request::default_group().as_str() => {
+                refuse::group_elsewhere(refused, &names(&|_| true))
+            }
+            _ => refused,
+        }
+    }
+
     /// Run `work` and pass the events of tasks on meanwhile, of tasks at work on other volumes than it is `about` none.
     pub(super) async fn watched<F: Future>(
         self: &Rc<Self>,
@@ -305,9 +337,9 @@ impl<M: Machine> Owner<M> {
 
     async fn stop(self: &Rc<Self>, request: request::Stop, answer: &Answer) -> Result<Reply, Refused> {
         let group = self.group(&request.group)?;
-        self.stop_volume(&group, &request.volume).await?;
+        let gone = self.stop_volume(&group, &request.volume).await?;
         let uuid = group.record().volume(request.volume.as_str())?.uuid();
-        self.answer_volume(&group, uuid, answer).await;
+        self.answer_stopped(&group, uuid, &gone, answer).await;
         Ok(Reply::Changed(Changed { changed: true }))
     }
 
@@ -349,14 +381,35 @@ impl<M: Machine> Owner<M> {
         let mut changed = false;
         for (name, uuid) in started {
             match self.stop_volume(&group, &name).await {
-                Ok(()) => {
+                Ok(gone) => {
                     changed = true;
-                    self.answer_volume(&group, uuid, answer).await;
+                    self.answer_stopped(&group, uuid, &gone, answer).await;
                 }
                 Err(refused) => answer.row(Row::Failure(*refused)).await,
             }
         }
         Ok(Reply::Changed(Changed { changed }))
+    }
+
+    /// Send the rows of a volume that was stopped, and what went with that.
+    async fn answer_stopped(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+        volume: Uuid,
+        gone: &[Name],
+        answer: &Answer,
+    ) {
+        self.answer_volume(group, volume, answer).await;
+        let record = group.record();
+        let Some(volume) = record.volume_by_id(volume) else { return };
+        for plex in gone {
+            let again = format!("{} snapstart {}", larger::cleave(&group.name), volume.name());
+            let text = format!(
+                "{plex}: this snapshot mirror of {} was not complete, and is gone; begin anew with: {again}",
+                volume.name()
+            );
+            answer.row(Row::Note(text)).await;
+        }
     }
 
     async fn verify(self: &Rc<Self>, request: request::Verify, answer: &Answer) -> Result<Reply, Refused> {
@@ -550,5 +603,67 @@ impl<M: Machine> Owner<M> {
         tracing::info!(uid = peer.uid, pid = peer.pid, "asked to end");
         self.ending.notify_one();
         Ok(Reply::Changed(Changed { changed: true }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::{ask, ask_for_rows, make, name, paused, refused, snapstarting, with_daemon};
+
+    fn group_create(group: &str) -> Request {
+        Request::GroupCreate(request::GroupCreate { group: name(group), media: Vec::new() })
+    }
+
+    fn stop(group: &str, volume: &str) -> Request {
+        Request::Stop(request::Stop { group: name(group), volume: name(volume) })
+    }
+
+    #[test]
+    fn a_volume_that_another_group_has_is_pointed_at() {
+        with_daemon(async |owner, _| {
+            ask(&owner, group_create("dg")).await.unwrap();
+            let told = refused(ask(&owner, stop("default", "v")).await, "group.unknown", Kind::NoGroup);
+            assert_eq!(told.way_out, "name the one that is there: -g dg");
+            make(&owner, "v", 1).await;
+            let told = refused(ask(&owner, stop("dg", "v")).await, "volume.unknown", Kind::NotFound);
+            assert_eq!(told.way_out, "group default has one of that name: say -g default if it is meant");
+            let told = refused(ask(&owner, stop("default", "w")).await, "volume.unknown", Kind::NotFound);
+            assert_eq!(told.way_out, "list the volumes with: cleave list");
+            let told = refused(ask(&owner, stop("none", "v")).await, "group.unknown", Kind::NoGroup);
+            assert_eq!(told.way_out, "list the groups with: cleave group list");
+        });
+        let both = [name("a"), name("b")];
+        let told = refuse::volume_elsewhere(refuse::volume_unknown("v", &name("c")), &both);
+        assert_eq!(told.way_out, "groups a, b have one of that name: say with -g which one is meant");
+        let told = refuse::group_elsewhere(refuse::group_unknown("default"), &both);
+        assert_eq!(told.way_out, "name one that is there with -g: a, b");
+    }
+
+    #[test]
+    fn a_stop_names_the_snapshot_mirror_that_goes_with_it() {
+        with_daemon(async |owner, _| {
+            let group = make(&owner, "v", 1).await;
+            let (_, copied) = paused(&owner, snapstarting("v", false)).await;
+            let (rows, reply) = ask_for_rows(&owner, stop("default", "v")).await;
+            assert_eq!(reply.unwrap(), Reply::Changed(Changed { changed: true }));
+            let notes: Vec<_> = rows.iter().filter(|row| matches!(row, Row::Note(_))).collect();
+            let line = "v-02: this snapshot mirror of v was not complete, and is gone; begin anew with: cleave snapstart v";
+            assert_eq!(notes, [&Row::Note(line.to_owned())]);
+            assert_eq!(group.record().volume("v").unwrap().plexes().len(), 1);
+            refused(copied.await.unwrap(), "task.aborted", Kind::Aborted);
+
+            // One that is complete stays, and nothing is said of it.
+            ask(
+                &owner,
+                Request::Start(request::Start { group: name("default"), volume: name("v"), source: None }),
+            )
+            .await
+            .unwrap();
+            ask(&owner, snapstarting("v", false)).await.unwrap();
+            let (rows, reply) = ask_for_rows(&owner, stop("default", "v")).await;
+            reply.unwrap();
+            assert!(!rows.iter().any(|row| matches!(row, Row::Note(_))), "{rows:?}");
+        });
     }
 }

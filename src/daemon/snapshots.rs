@@ -151,6 +151,7 @@ impl<M: Machine> Owner<M> {
             plexes: gone.iter().map(|plex| plex.name().clone()).collect(),
             freed_bytes: made * crate::state::medium_bytes(volume.length()),
             lost_bytes: 0,
+            independent: Vec::new(),
         }))
     }
 

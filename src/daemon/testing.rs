@@ -10,7 +10,7 @@ use super::server::{Answer, Peer, Service};
 use crate::base::limits::MIB;
 use crate::base::{Kind, Name, Refused, Uuid};
 use crate::control::words::{DataPath, Init};
-use crate::control::{Reply, Request, request};
+use crate::control::{Reply, Request, Row, ServerMessage, request};
 
 pub(super) type Daemon = Rc<Owner<Deviceless>>;
 
@@ -29,6 +29,30 @@ pub(super) fn with_daemon(work: impl AsyncFnOnce(Daemon, &Path)) {
 pub(super) async fn ask(owner: &Daemon, request: Request) -> Result<Reply, Refused> {
     let (messages, _kept) = tokio::sync::mpsc::channel(4096);
     Rc::clone(owner).serve(Peer { uid: 0, pid: 1 }, request, Answer::new(messages)).await
+}
+
+/// As [`ask`], with the rows that came before the end.
+pub(super) async fn ask_for_rows(owner: &Daemon, request: Request) -> (Vec<Row>, Result<Reply, Refused>) {
+    let (messages, mut told) = tokio::sync::mpsc::channel(4096);
+    let reply = Rc::clone(owner).serve(Peer { uid: 0, pid: 1 }, request, Answer::new(messages)).await;
+    let mut rows = Vec::new();
+    while let Ok(message) = told.try_recv() {
+        if let ServerMessage::Row(row) = message {
+            rows.push(row);
+        }
+    }
+    (rows, reply)
+}
+
+/// What is foretold of `request`, a line each.
+pub(super) async fn foretold(owner: &Daemon, request: Request) -> Result<Vec<String>, Refused> {
+    let (rows, reply) = ask_for_rows(owner, Request::Explain(Box::new(request))).await;
+    reply?;
+    let line = |row: &Row| match row {
+        Row::Foreseen(row) => format!("{}: {}", row.object, row.text),
+        other => panic!("{other:?} is not foretold"),
+    };
+    Ok(rows.iter().map(line).collect())
 }
 
 pub(super) fn name(text: &str) -> Name {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::base::units::human_bytes;
+use crate::base::units::exact_bytes;
 use crate::base::{Errno, Kind, Refusal, Refused};
 
 /// What is wrong with a medium.
@@ -83,9 +83,9 @@ impl MediumError {
             Fault::Directory => "it is a directory".to_owned(),
             Fault::NotAFileOrDisk => "it is neither a regular file nor a block device".to_owned(),
             Fault::TooSmall { length, needed } => {
-                format!("it has {}, but {} are needed", human_bytes(*length), human_bytes(*needed))
+                format!("it has {}, but {} are needed", exact_bytes(*length), exact_bytes(*needed))
             }
-            Fault::NoSpace { needed } => format!("its file system has no room for {}", human_bytes(*needed)),
+            Fault::NoSpace { needed } => format!("its file system has no room for {}", exact_bytes(*needed)),
             Fault::System { step } => {
                 let why = self.errno.map_or_else(|| "unknown error".to_owned(), |errno| errno.to_string());
                 format!("cannot {step} it: {why}")

@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::snapshot::{PreparedCut, Resync, SnapshotLink};
 use super::volume::{VolumeEvent, VolumeState};
 use crate::base::limits::{LABEL_AREA_BYTES, MIB};
+use crate::base::units::exact_bytes;
 use crate::base::{Generation, GenerationId, Name, Refused, RegionSize, Uuid};
 
 /// Longest path that `open(2)` takes, without its final NUL.
@@ -170,7 +171,7 @@ impl Noted {
     #[must_use]
     pub fn difference(self, now: Self) -> Option<String> {
         if self.size != now.size {
-            Some(format!("its size was {} bytes and is {}", self.size, now.size))
+            Some(format!("its size was {} and is {}", exact_bytes(self.size), exact_bytes(now.size)))
         } else if self.mtime_ns != now.mtime_ns {
             Some("its modification time differs".to_owned())
         } else if self.ctime_ns != now.ctime_ns {

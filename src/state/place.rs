@@ -270,7 +270,8 @@ mod tests {
             put(&group, 1, &["/dev/x"], &rooms),
             Kind::NoSpace,
             "plex.too-small",
-            "/dev/x: too small by 105906176 bytes for a plex of volume v: it has 1048576, 106954752 are needed; \
+            "/dev/x: too small by 101 MiB (105906176 bytes) for a plex of volume v: it has 1 MiB (1048576 bytes), \
+             102 MiB (106954752 bytes) are needed; \
              make it at least 106954752 bytes",
         );
     }
@@ -284,7 +285,8 @@ mod tests {
             put(&group, 1, &["/a"], &rooms),
             Kind::NoSpace,
             "medium.full",
-            "/a: 1048576 bytes are free, 106954752 are needed: 105906176 too few; \
+            "/a: 1 MiB (1048576 bytes) are free, 102 MiB (106954752 bytes) are needed: \
+             101 MiB (105906176 bytes) too few; \
              free space, ask for less, or choose another medium",
         );
         refused(
@@ -321,7 +323,8 @@ mod tests {
             put(&group, 1, &[], &rooms),
             Kind::NoSpace,
             "medium.full",
-            "/a: 1048576 bytes are free, 106954752 are needed: 105906176 too few; \
+            "/a: 1 MiB (1048576 bytes) are free, 102 MiB (106954752 bytes) are needed: \
+             101 MiB (105906176 bytes) too few; \
              free space, ask for less, or choose another medium",
         );
         let disk = PoolMedium { path: path("/dev/sdb"), block: true, name: None };
@@ -334,7 +337,7 @@ mod tests {
             put(&taken, 1, &[], &block),
             Kind::Medium,
             "medium.none-left",
-            "dg: none of its 1 media can carry another plex, a disk carries one \
+            "dg: its only medium cannot carry another plex, a disk carries one \
              (/dev/sdb: it carries plex w-01); name a disk or a directory by its path, or give the group another: \
              cleave group add dg MEDIUM",
         );

@@ -6,7 +6,7 @@ use super::group::{MediumPath, Plex, Volume};
 use super::plex::PlexEvent;
 use super::volume::{VolumeEvent, VolumeState};
 use crate::base::limits::{MAX_PLEXES, MIN_VOLUME_BYTES, PAGE_BYTES, SECTOR_BYTES};
-use crate::base::units::{SizeError, human_bytes, parse_size};
+use crate::base::units::{SizeError, counted, exact_bytes, human_bytes, parse_size};
 use crate::base::{Kind, Name, Refusal, Refused};
 
 mod carry;
@@ -78,7 +78,7 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
         return Err(Refusal::new(Kind::Usage, "size.zero", "0", "is no length", smallest()));
     }
     if bytes > MAX {
-        let object = format!("{bytes} bytes");
+        let object = exact_bytes(bytes);
         return Err(Refusal::new(
             Kind::Usage,
             "size.too-large",
@@ -88,7 +88,7 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
         ));
     }
     if bytes < MIN_VOLUME_BYTES {
-        let object = format!("{bytes} bytes");
+        let object = exact_bytes(bytes);
         return Err(Refusal::new(
             Kind::Usage,
             "size.too-small",
@@ -102,9 +102,9 @@ pub fn check_length(bytes: u64) -> Result<(), Refused> {
         return Err(Refusal::new(
             Kind::Usage,
             "size.unaligned",
-            format!("{bytes} bytes"),
+            exact_bytes(bytes),
             format!("is not a multiple of {page} bytes"),
-            format!("take {} sectors ({up} bytes)", up / SECTOR_BYTES),
+            format!("take {} sectors: {}", up / SECTOR_BYTES, exact_bytes(up)),
         ));
     }
     Ok(())
@@ -146,7 +146,7 @@ pub(super) fn group_not_empty(name: &Name, volumes: usize) -> Refused {
         Kind::Busy,
         "group.not-empty",
         name,
-        format!("the group still has {volumes} volume{}", if volumes == 1 { "" } else { "s" }),
+        format!("the group still has {}", counted(volumes, "volume")),
         "remove them first with: cleave rm",
     )
 }
@@ -165,6 +165,36 @@ pub(super) fn group_leaving(name: &Name, left: &impl Display) -> Refused {
 pub fn volume_unknown(name: &str, group: &Name) -> Refused {
     let reason = format!("no such volume in group {group}");
     Refusal::new(Kind::NotFound, "volume.unknown", name, reason, "list the volumes with: cleave list")
+}
+
+/// `refused` for a volume that its group does not have, and `others` do have one of that name.
+#[must_use]
+pub fn volume_elsewhere(mut refused: Refused, others: &[Name]) -> Refused {
+    match others {
+        [] => {}
+        [group] => {
+            refused.way_out = format!("group {group} has one of that name: say -g {group} if it is meant");
+        }
+        groups => {
+            let list = groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            refused.way_out = format!("groups {list} have one of that name: say with -g which one is meant");
+        }
+    }
+    refused
+}
+
+/// `refused` for the group `default`, which is not there, and `others` are.
+#[must_use]
+pub fn group_elsewhere(mut refused: Refused, others: &[Name]) -> Refused {
+    match others {
+        [] => {}
+        [group] => refused.way_out = format!("name the one that is there: -g {group}"),
+        groups => {
+            let list = groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            refused.way_out = format!("name one that is there with -g: {list}");
+        }
+    }
+    refused
 }
 
 pub(super) fn volume_gone(what: impl Display) -> Refused {
@@ -299,7 +329,8 @@ pub(super) fn too_many_undos(name: &Name) -> Refused {
 /// `undo.written-since`: putting the archive back would mix two states.
 pub fn undo_written_since(name: &Name, regions: u64, bytes: u64) -> Refused {
     let reason = format!(
-        "{regions} regions ({}) that the archive does not hold were written since the restore, and would stay",
+        "{} ({}) that the archive does not hold were written since the restore, and would stay",
+        counted(regions, "region"),
         human_bytes(bytes)
     );
     let way_out =
@@ -309,7 +340,11 @@ pub fn undo_written_since(name: &Name, regions: u64, bytes: u64) -> Refused {
 
 /// `restore.no-room`: the undo archive does not fit into the state directory.
 pub fn no_room_for_undo(name: &Name, place: impl Display, needed: u64, free: u64) -> Refused {
-    let reason = format!("the undo archive needs {needed} bytes in {place}, and {free} are available");
+    let reason = format!(
+        "the undo archive needs {} in {place}, and {} are available",
+        exact_bytes(needed),
+        exact_bytes(free)
+    );
     let way_out = "make room, or give up the way back with --no-safety (-o nosafety)";
     Refusal::new(Kind::NoSpace, "restore.no-room", name, reason, way_out)
 }
@@ -411,7 +446,7 @@ pub(super) fn resize_scrub(name: &Name) -> Refused {
 }
 
 pub(super) fn volume_not_recursive(name: &Name, plexes: usize) -> Refused {
-    let reason = format!("the volume has {plexes} plex{}", if plexes == 1 { "" } else { "es" });
+    let reason = format!("the volume has {}", counted(plexes, "plex"));
     Refusal::new(Kind::InvalidState, "volume.has-plexes", name, reason, "add -r to remove them with it")
 }
 
@@ -532,13 +567,13 @@ pub(super) fn last_active(plex: &Plex, volume: &Name) -> Refused {
 /// `plex.too-small`: the medium at `path` has `have` bytes and needs `need`.
 #[must_use]
 pub fn plex_too_small(path: impl Display, have: u64, need: u64, volume: &Name) -> Refused {
-    let short = need.saturating_sub(have);
+    let (short, have, need) = (exact_bytes(need.saturating_sub(have)), exact_bytes(have), exact_bytes(need));
     Refusal::new(
         Kind::NoSpace,
         "plex.too-small",
         path,
-        format!("too small by {short} bytes for a plex of volume {volume}: it has {have}, {need} are needed"),
-        format!("make it at least {need} bytes"),
+        format!("too small by {short} for a plex of volume {volume}: it has {have}, {need} are needed"),
+        format!("make it at least {need}"),
     )
 }
 
@@ -640,7 +675,7 @@ pub(super) fn snapback_too_few(name: &Name, wanted: usize, have: usize) -> Refus
         Kind::InvalidState,
         "snapshot.too-few-plexes",
         name,
-        format!("{wanted} complete plexes wanted, the snapshot volume has {have}"),
+        format!("{} wanted, the snapshot volume has {have}", counted(wanted, "complete plex")),
         "ask for fewer, or for all of them",
     )
 }
@@ -755,7 +790,7 @@ mod tests {
                 "2049",
                 Kind::Usage,
                 "size.unaligned",
-                "1049088 bytes: is not a multiple of 4096 bytes; take 2056 sectors (1052672 bytes)",
+                "1.0 MiB (1049088 bytes): is not a multiple of 4096 bytes; take 2056 sectors: 1.0 MiB (1052672 bytes)",
             ),
         ] {
             let refused = parse_length(text).unwrap_err();

@@ -40,11 +40,20 @@ refused 65 medium.missing 'no such file or disk' cleave adopt v "$PWD/nosuch"
 truncate -s 512K small
 refused 1 size.too-small 'the smallest volume' cleave adopt v "$PWD/small"
 assert_eq $((512 << 10)) "$(stat -c %s small)" "the length of what was refused"
-refused 1 adopt.length 'it has 83886080 bytes, fewer than' cleave adopt v "$image" --length 81m
-refused 64 adopt.no-room 'its file system reaches to byte 83886080' cleave adopt v "$image" --length 79m
+refused 1 adopt.length 'it has 80 MiB .83886080 bytes., fewer than' cleave adopt v "$image" --length 81m
+refused 64 adopt.no-room 'its file system has 80 MiB .83886080 bytes.' cleave adopt v "$image" --length 79m
 assert_eq "$before" "$(sha256sum <image)" "the image after refusals"
 
+step 60 cleave adopt v "$image" --dry-run >told
+for part in "v: is made of the first 80 MiB (83886080 bytes) of $image" 'no data is copied' \
+    "$image: holds ext2, ext3 or ext4, 80 MiB (83886080 bytes) of it" \
+    "$image: becomes longer by 2 MiB (2097152 bytes)" 'from byte 83886080 on and from byte 84934656 on' \
+    'nothing was changed'; do
+    grep -qF -- "$part" told || die "'$part' is not foretold: $(<told)"
+done
+assert_eq "$before $((80 << 20))" "$(sha256sum <image) $(stat -c %s image)" "the image after a dry run"
 step 60 cleave adopt v "$image"
+assert_eq $((82 << 20)) "$(stat -c %s image)" "the length of the adopted image, as it was foretold"
 refused 65 medium.in-use 'carries plex v-01' cleave adopt w "$image"
 step 30 cleave -q make taken 16m
 truncate -s 8M other
@@ -78,6 +87,9 @@ for one in "${images[@]}"; do
     assert_eq "$now" "$(sha256sum <"$one")" "what $one holds"
 done
 refused 11 volume.unknown 'no such volume' cleave show v
+step 30 cleave -q group create elsewhere
+refused 11 volume.unknown 'group default has one of that name: say -g default' cleave -g elsewhere stop taken
+step 30 cleave -q group destroy elsewhere
 mounted image mnt -o loop,ro
 assert_eq later "$(<mnt/later)" "what was written to the volume"
 step 30 umount mnt
@@ -103,10 +115,14 @@ echo "killed 8 times, released by then: $released"
 # A disk that its file system fills has no room for labels, and says how much is missing; one byte less would not do.
 loop_device disk 100M --direct-io=on
 step 60 mkfs.ext4 -q -F "$device"
-missing=$({ cleave adopt d "$device" 2>&1 || true; } | sed -n 's/.*smaller by \([0-9]*\) bytes first, with resize2fs.*/\1/p')
+missing=$({ cleave adopt d "$device" 2>&1 || true; } | sed -n 's/.*smaller by .* (\([0-9]*\) bytes) first, with resize2fs.*/\1/p')
 [[ $missing ]] || die "it is not told how much is missing: $(cleave adopt d "$device" 2>&1)"
 step 60 e2fsck -fp "$device" >/dev/null || (($? <= 1))
 step 60 resize2fs "$device" $(((104857600 - missing) / 1024))K >/dev/null 2>&1
+disk_before=$(sha256sum <"$device")
+step 60 cleave adopt d "$device" --dry-run >told
+grep -q "^$device: labels are written behind the volume, from byte .*, over what stands there now$" told || die "$(<told)"
+assert_eq "$disk_before" "$(sha256sum <"$device")" "the disk after a dry run"
 step 60 cleave adopt d "$device"
 step 60 fsck.ext4 -fn "$(device_of d)" >/dev/null
 mount_volume d mnt

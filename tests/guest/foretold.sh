@@ -30,6 +30,9 @@ step 30 mkfs.ext4 -q -F "$disk"
 expect_fail 'ext4' cleave mirror v --plex "$disk" --dry-run
 told mirror v --plex "$disk" --force
 tells "v-03: is added to v"
+tells "$disk: holds ext2, ext3 or ext4, which is overwritten"
+told make w 16m --plex "$disk" --force
+tells "$disk: holds ext2, ext3 or ext4, which is overwritten"
 told snapstart v
 tells "a file is made, 18 MiB"
 step 60 cleave --quiet snapstart v
@@ -43,6 +46,8 @@ tells "v: at least 320 KiB in 5 regions are copied from it to what comes back"
 tells "snap: 192 KiB changed in it since its cut are given up"
 told snapclear snap
 tells "snap: is no snapshot of v any more"
+told rm v --force
+tells "snap: is no snapshot of v any more: no snapback, no restore"
 told rm snap --force
 tells "snap: goes, with v-03"
 tells "the file is removed, 18 MiB"
@@ -59,12 +64,29 @@ step 60 cleave --json snapback snap >returned
 assert_eq '196608 5' "$(jq -r '"\(.lost_bytes) \(.dirty_regions)"' returned)" 'what was given up and copied, as it was foretold'
 step 30 cleave --quiet snapabort v
 if ! cleave resize v +8m --dry-run >foretold; then grep -q . foretold && die "refused, and yet something was told: $(<foretold)"; fi
-step 30 cleave --quiet stop v
+# A snapshot mirror that is still being copied goes with a stop, which says so.
+step 30 dd if=/dev/urandom of="$(device_of v)" bs=1M count=12 oflag=direct status=none
+step 30 cleave --quiet snapstart -b --rate 1m v
+step 30 cleave stop v >said
+grep -qE '^v-0[0-9]: this snapshot mirror of v was not complete, and is gone; begin anew with: cleave snapstart v$' said ||
+    die "the mirror that went is not named: $(<said)"
+assert_eq 2 "$(cleave --json show v | jq '.volumes[0].plexes | length')" "the number of plexes left"
 told resize v +8m
 tells "v: has 24 MiB then; its last 8 MiB read as zero"
 expect_fail 'then add -f' cleave resize v -8m --dry-run
 told resize v -8m --force
 tells "v: has 8 MiB then; its last 8 MiB are cut off"
+# An origin that is removed by force leaves its snapshots behind, each for itself, and names them, by VxVM's command as well.
+step 60 cleave --quiet make o 4m
+for snapshot in s1 s2; do
+    step 60 cleave --quiet snapstart o
+    step 30 cleave --quiet snapshot o $snapshot -o consistency=crash
+done
+step 60 vxedit -rf rm o >said 2>&1
+assert_eq "$(printf '%s: is no snapshot of o any more, but independent: no snapback, no restore\n' s1 s2)" "$(<said)" \
+    "what vxedit says"
+step 60 cleave --json rm -f s1 s2 >said
+assert_eq '[]' "$(jq -c '[.results[].independent[]]' said)" "what is independent then"
 told release v
 tells "stays, as a plain image of the volume"
 calm_log

@@ -61,7 +61,7 @@ table() {
 step 60 cleave -q make v 48m -n 2 --plex "/dev/mapper/$dm"
 step 60 cleave -q task watch
 node=$(device_of v)
-has_status 0 '1 of 1 volumes are well' "default +v +ok +ACTIVE +2 of 2 +$node"
+has_status 0 '1 of 1 volume is well' "default +v +ok +ACTIVE +2 of 2 +$node"
 part 'made'
 
 # A plex is lost: told everywhere, once; it is back: told too.

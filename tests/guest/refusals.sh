@@ -168,7 +168,7 @@ unchanged
 
 # Sizes.
 refused 1 size.zero "^cleave: 0: " make w 0
-refused 1 size.unaligned "1049088 bytes: " make w 2049
+refused 1 size.unaligned "1049088 bytes\): " make w 2049
 refused 1 size.too-small "512 bytes: " make w 1
 refused 1 size.too-large "^cleave: 9223372036854775808: " make w 9223372036854775808
 refused 1 size.too-large "" make w 99999999999999999999999999

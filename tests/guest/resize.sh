@@ -35,6 +35,11 @@ checked() {
     esac >checked 2>&1 || status=$?
     ((status == 0)) || die "$1 on $2 is not clean, $status: $(<checked)"
 }
+# told_command FILE COMMAND: what the answer in FILE says makes the file system larger is this, and does it.
+told_command() {
+    assert_eq "$2" "$(sed -n 's/.* larger: //p' "$1")" "what is to be typed after '$(<"$1")'"
+    timeout 120 bash -c "$2" >typed 2>&1 || die "$2: $(<typed)"
+}
 # used_disk NAME MIB: a disk that somebody used before: what a volume gets of it is not zero. Sets `device`.
 used_disk() {
     head -c "$2M" /dev/zero | tr '\0' '\245' >"$1.content"
@@ -77,7 +82,7 @@ part_ext4() {
             zero_from "$node" $((now << 20)) $(((now + add) << 20))
             now=$((now + add))
         done
-        timeout 60 resize2fs "$node" >said 2>&1 || die "resize2fs: $(<said)"
+        told_command said "resize2fs /dev/cleave/default/v"
         [[ $(df --output=size -m mnt | tail -n 1) -gt 130 ]] || die "the file system: $(df -m mnt)"
         # What it got is used.
         dd if=/dev/urandom of=mnt/new bs=1M count=60 oflag=direct status=none
@@ -92,19 +97,21 @@ part_ext4() {
         refused 5 resize.kernel 'cannot change the length' vxassist growby v 32m
         assert_eq $((64 << 20)) "$(length_of v)" "the length of v"
         step 60 cleave -q stop v
-        step 60 vxassist growto v 160m
+        step 60 cleave resize v 160m >said
         step 60 cleave -q start v
-        assert_eq $((160 << 20)) "$(node_bytes "$node")" "the length of $node"
+        node=$(device_of v)
         zero_from "$node" $((64 << 20)) $((160 << 20))
-        timeout 60 e2fsck -fp "$node" >said 2>&1 || (($? < 2)) || die "e2fsck: $(<said)"
-        timeout 60 resize2fs "$node" >said 2>&1 || die "resize2fs: $(<said)"
+        step 60 cleave -q stop v
+        told_command said "cleave start v && e2fsck -fp /dev/cleave/default/v && resize2fs /dev/cleave/default/v"
+        node=$(device_of v)
+        assert_eq $((160 << 20)) "$(node_bytes "$node")" "the length of $node"
     fi
     assert_equal_plexes v 2
 
     # The disk has no room for more, by bytes; nor has what holds the file. Nothing is different after it.
     for state in started stopped; do
         if [[ $state == stopped || $online ]]; then
-            refused 64 plex.too-small 'too small by [0-9]+ bytes for a plex of volume v' cleave resize v 1g
+            refused 64 plex.too-small 'too small by .*[0-9]+ bytes. for a plex of volume v' cleave resize v 1g
             assert_eq $((160 << 20)) "$(length_of v)" "the length of v"
         fi
         if [[ $state == started ]]; then step 60 cleave -q stop v; fi
@@ -116,7 +123,7 @@ part_ext4() {
     step 60 cleave -q rm -f w
 
     # Shorter: not shorter than its file system, which says how far it reaches.
-    refused 20 resize.content 'file system .ext2, ext3 or ext4. has [0-9]+ bytes: .*would be cut off.*resize2fs' cleave resize v -- -80m
+    refused 20 resize.content 'file system .ext2, ext3 or ext4. has .*[0-9]+ bytes.: .*would be cut off.*resize2fs' cleave resize v -- -80m
     refused 20 resize.content 'would be cut off' vxassist -f shrinkby v 80m
     step 60 cleave -q start v
     node=$(device_of v)
@@ -125,7 +132,7 @@ part_ext4() {
     sum=$(head -c 100M "$node" | sha256sum)
     step 60 cleave -q stop v
     step 60 cleave resize v -- -56m >said
-    grep -qE '104 MiB, 160 MiB before; 58720256 bytes at its end are cut off' said || die "$(<said)"
+    grep -qE '104 MiB, 160 MiB before; 56 MiB .58720256 bytes. at its end are cut off' said || die "$(<said)"
     file=$(cleave --json show v | jq -r '.volumes[0].plexes[] | select(.path | startswith("/dev") | not) | .path')
     assert_eq $((106 << 20)) "$(stat -c %s "$file")" "the length of its file"
     step 60 cleave -q start v
@@ -176,14 +183,16 @@ part_xfs() {
         step 60 mount "$node" mnt
         start_load mnt
         moves_on "$node"
-        step 60 vxassist growby x 128m
-        step 60 xfs_growfs mnt >said
+        command=$(timeout 60 vxassist --json growby x 128m | jq -r '"\(.holds): \(.next_command)"')
+        assert_eq "XFS: xfs_growfs $PWD/mnt" "$command" "what makes the XFS larger"
+        step 60 bash -c "${command#XFS: }" >said
         grep -q 'data blocks changed' said || die "$(<said)"
         end_load
         step 60 umount mnt
     else
         step 60 cleave -q stop x
-        step 60 cleave -q resize x +128m
+        step 60 cleave resize x +128m >said
+        grep -q 'larger: cleave start x && cleave mount x MOUNTPOINT && xfs_growfs MOUNTPOINT$' said || die "$(<said)"
         step 60 cleave -q start x
         node=$(device_of x)
         step 60 mount "$node" mnt
@@ -193,7 +202,7 @@ part_xfs() {
     checked xfs "$node"
     assert_equal_plexes x 2
     step 60 cleave -q stop x
-    refused 20 resize.content 'XFS has 469762048 bytes: .*XFS cannot become smaller' cleave resize x 320m
+    refused 20 resize.content 'XFS has 448 MiB .469762048 bytes.: .*XFS cannot become smaller' cleave resize x 320m
 
     # The labels alone say how long it is now.
     media=$(cleave --json show x | jq -r '.volumes[0].plexes[].path')

@@ -89,7 +89,7 @@ assert_eq "$then" "$(sum v)" "the content of v after its restore"
 archive=$(cleave --json undo --list v | jq -r '.undo_archives[0].archive')
 # Written to where nothing differed.
 change v 77 $((size << 18))
-refused 20 undo.written-since 'regions .* that the archive does not hold were written since' undo v
+refused 20 undo.written-since 'regions? .* that the archive does not hold were written since' undo v
 step 120 cleave -q undo --force --keep v "$archive"
 assert_eq 1 "$(archives)" "the number of undo archives that are kept"
 refused 11 undo.unknown '' undo --delete v 00000000
@@ -168,7 +168,7 @@ change v 6
 before=$(sum v)
 free=$(($(stat -f -c '%a * %S' "$CLEAVE_TEST_STATE")))
 fallocate -l $((free - (17 << 20))) "$CLEAVE_TEST_STATE/ballast"
-refused 64 restore.no-room 'the undo archive needs [0-9]+ bytes in .*, and [0-9]+ are available.*--no-safety' restore --keep kept
+refused 64 restore.no-room 'the undo archive needs .*[0-9]+ bytes. in .*, and .*bytes.? are available.*--no-safety' restore --keep kept
 assert_eq "$before" "$(sum v)" "the content of v after a refusal"
 then=$(sum kept)
 step 120 cleave restore --keep --no-safety kept >result 2>announced

@@ -29,18 +29,22 @@ use super::verbs::mount::{device, errno};
 use super::words;
 use crate::base::{Kind, Refusal, Refused};
 use clap::Args;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The words of `archive`.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "An archive is a zstd file, followed by a checksum that zstd skips: zstd -dc FILE reads it too."
-)]
+#[command(after_help = "\
+An archive is a zstd file, followed by a checksum that zstd skips: zstd -dc FILE reads it too.
+
+It is written in one pass, so that it can go to another command:
+  cleave archive VOLUME - | ssh HOST 'cat >FILE'
+Its checksum comes last: see to it that the whole of it has arrived, with cleave archive --check FILE.")]
 pub struct ArchiveArgs {
     /// The volume, or the path of a device or plex file; with --check, the archive
     source: String,
-    /// The new archive; with --check, a volume or path to compare it with
+    /// The new archive, or - for standard output; with --check, a volume or path to compare it with
     file: Option<String>,
     /// Check an archive: archive --check FILE [VOLUME]
     #[arg(short, long)]
@@ -66,8 +70,8 @@ pub enum ArchiveWork {
     Pack {
         /// A device or file, and its name for people.
         source: Named,
-        /// The new archive.
-        file: PathBuf,
+        /// The new archive; standard output without one.
+        file: Option<PathBuf>,
         /// How hard to compress.
         level: i32,
     },
@@ -116,12 +120,12 @@ impl ArchiveArgs {
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let work = match (self.check, &self.file) {
             (true, against) => ArchiveWork::Check {
-                file: words::path(&self.source)?,
+                file: archive_to_read(&self.source)?,
                 against: against.as_deref().map(|word| Named::new(options, word)).transpose()?,
             },
             (false, Some(file)) => ArchiveWork::Pack {
                 source: Named::new(options, &self.source)?,
-                file: words::path(file)?,
+                file: if file == "-" { None } else { Some(words::path(file)?) },
                 level: self.level,
             },
             (false, None) => {
@@ -140,8 +144,37 @@ impl UnarchiveArgs {
     /// Those of paths.
     pub fn action(self, _options: &Options) -> Result<Action, Refused> {
         let target = if self.target == "-" { None } else { Some(words::path(&self.target)?) };
-        Ok(Action::Archive(ArchiveWork::Unpack { file: words::path(&self.file)?, target }))
+        Ok(Action::Archive(ArchiveWork::Unpack { file: archive_to_read(&self.file)?, target }))
     }
+}
+
+/// The path of an archive that is read.
+///
+/// # Errors
+/// That of paths; [`Kind::Usage`] for standard input.
+fn archive_to_read(word: &str) -> Result<PathBuf, Refused> {
+    if word != "-" {
+        return words::path(word);
+    }
+    Err(Refusal::new(
+        Kind::Usage,
+        "archive.standard-input",
+        word,
+        "an archive is read from its end on, which standard input does not have at first",
+        "write it into a file first; without the check zstd -dc reads it at once",
+    ))
+}
+
+/// Refuse to fill a terminal with what no person can read.
+///
+/// # Errors
+/// [`Kind::Usage`].
+fn refuse_terminal() -> Result<(), Refused> {
+    if !std::io::stdout().is_terminal() {
+        return Ok(());
+    }
+    let way_out = "name a file, or send the output to another command";
+    Err(Refusal::new(Kind::Usage, "archive.terminal", "-", "is a terminal", way_out))
 }
 
 impl ArchiveWork {
@@ -151,7 +184,7 @@ impl ArchiveWork {
     /// See [`pack`] and [`unpack`].
     pub fn run(&self, progress: &mut Progress) -> Result<Answer, Refused> {
         match self {
-            Self::Pack { source, file, level } => pack::run(source, file, *level, progress),
+            Self::Pack { source, file, level } => pack::run(source, file.as_deref(), *level, progress),
             Self::Check { file, against } => unpack::check(file, against.as_ref(), progress),
             Self::Unpack { file, target } => unpack::run(file, target.as_deref(), progress),
         }

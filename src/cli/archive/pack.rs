@@ -5,12 +5,13 @@ use super::source::Source;
 use super::stream::Ahead;
 use super::target::NewFile;
 use super::trailer::{TRAILER_BYTES, Trailer};
-use super::{Meter, Named};
-use crate::base::units::human_bytes;
+use super::{Meter, Named, refuse_terminal};
+use crate::base::units::{exact_bytes, human_bytes};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, cannot_write, clean};
 use crate::cli::progress::{Progress, seconds};
 use serde_json::json;
+use std::io::Write;
 use std::path::Path;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::compress_bound;
@@ -41,15 +42,54 @@ impl Frames {
     }
 }
 
-/// Copies `named` into the new archive `path`.
+/// Where an archive goes.
+enum Target {
+    File(NewFile),
+    /// Standard output.
+    Stream(std::io::StdoutLock<'static>),
+}
+
+impl Target {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(out) => {
+                out.write_all(bytes).map_err(|error| cannot_write("standard output", &error))
+            }
+        }
+    }
+
+    /// The end of an archive of `length_bytes`.
+    fn finish(self, length_bytes: u64) -> Result<(), Refused> {
+        match self {
+            Self::File(file) => file.publish(length_bytes),
+            Self::Stream(mut out) => out.flush().map_err(|error| cannot_write("standard output", &error)),
+        }
+    }
+}
+
+/// Copies `named` into the new archive `path`, or to standard output.
 ///
 /// # Errors
-/// When the source cannot be read to its end or changes its length, or the file cannot be written; then no file is left.
-pub fn run(named: &Named, path: &Path, level: i32, progress: &mut Progress) -> Result<Answer, Refused> {
+/// When the source cannot be read to its end or changes its length, or the file cannot be written; then no file is left, and what
+/// went to standard output has no checksum behind it. [`Kind::Usage`] when that is a terminal.
+pub fn run(
+    named: &Named,
+    path: Option<&Path>,
+    level: i32,
+    progress: &mut Progress,
+) -> Result<Answer, Refused> {
+    if path.is_none() {
+        refuse_terminal()?;
+    }
     let source = Source::open(named)?;
     let expected = source.length_bytes;
-    let mut file = NewFile::create(path)?;
-    let fail = |error: std::io::Error| cannot_write(&clean(path.display()), &error);
+    let mut file = match path {
+        Some(path) => Target::File(NewFile::create(path)?),
+        None => Target::Stream(std::io::stdout().lock()),
+    };
+    let to = path.map_or_else(|| "standard output".to_owned(), |path| clean(path.display()));
+    let fail = |error: std::io::Error| cannot_write(&to, &error);
     let mut frames = Frames::new(level).map_err(fail)?;
     let mut meter = Meter::new(progress, format!("archive {}", clean(&named.name)), expected);
     let mut packed_bytes = TRAILER_BYTES as u64;
@@ -68,27 +108,27 @@ pub fn run(named: &Named, path: &Path, level: i32, progress: &mut Progress) -> R
             Kind::Io,
             "archive.length",
             clean(&named.name),
-            format!("gave {length_bytes} bytes of {expected}"),
+            format!("gave {} of {}", exact_bytes(length_bytes), exact_bytes(expected)),
             "see that nobody resizes it, then archive again",
         ));
     }
     file.write(&Trailer { length_bytes, blake3: *hash.as_bytes() }.encode())?;
-    file.publish(packed_bytes)?;
+    file.finish(packed_bytes)?;
     let elapsed_ms = meter.finish();
     let json = json!({
         "source": named.path, "file": path, "bytes": length_bytes, "archive_bytes": packed_bytes,
         "blake3": hash.to_hex().as_str(), "elapsed_ms": elapsed_ms,
     });
     let text = format!(
-        "{}: {} in {} of {} in {}, blake3 {}\n",
+        "{}: {} in {} {} {to} in {}, blake3 {}\n",
         clean(&named.name),
         human_bytes(length_bytes),
         human_bytes(packed_bytes),
-        clean(path.display()),
+        if path.is_some() { "of" } else { "to" },
         seconds(elapsed_ms),
         hash.to_hex()
     );
-    Ok(Answer::done(json, text))
+    Ok(Answer { beside: path.is_none(), ..Answer::done(json, text) })
 }
 
 #[cfg(test)]

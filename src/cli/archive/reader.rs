@@ -4,6 +4,7 @@ use super::buffer::{CHUNK_BYTES, Chunk};
 use super::cannot_read;
 use super::stream::{Digest, Hand, Stream};
 use super::trailer::{TRAILER_BYTES, Trailer};
+use crate::base::units::exact_bytes;
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::clean;
 use crate::cli::verbs::mount::cannot_open;
@@ -164,7 +165,8 @@ impl Reader {
                 return Ok(());
             }
             (true, _) => {
-                let reason = format!("holds {} bytes of {announced}", self.at_bytes);
+                let (holds, announced) = (exact_bytes(self.at_bytes), exact_bytes(announced));
+                let reason = format!("holds {holds} of {announced}");
                 return Err(damaged(&self.path, Kind::Damaged, "archive.too-short", &reason));
             }
             (false, 0) => {

@@ -5,14 +5,14 @@ use super::reader::{Reader, verify};
 use super::source::Source;
 use super::stream::Ahead;
 use super::target::NewFile;
-use super::{Meter, Named};
-use crate::base::units::human_bytes;
+use super::{Meter, Named, refuse_terminal};
+use crate::base::units::{exact_bytes, human_bytes};
 use crate::base::zero::is_zero;
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, cannot_write, clean};
 use crate::cli::progress::{Progress, seconds};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Zeros of at least this length become holes: the block of most file systems.
@@ -30,7 +30,8 @@ pub fn check(path: &Path, against: Option<&Named>, progress: &mut Progress) -> R
     if let (Some(source), Some(named)) = (&source, against)
         && source.length_bytes != length_bytes
     {
-        let reason = format!("has {} bytes, the archive {length_bytes}", source.length_bytes);
+        let (has, packed) = (exact_bytes(source.length_bytes), exact_bytes(length_bytes));
+        let reason = format!("has {has}, the archive {packed}");
         return Err(differs(named, &reason));
     }
     let mut meter = Meter::new(progress, format!("check {}", clean(path.display())), length_bytes);
@@ -81,12 +82,11 @@ pub fn run(path: &Path, target: Option<&Path>, progress: &mut Progress) -> Resul
     let archive = Reader::open(path)?;
     let trailer = archive.trailer();
     let length_bytes = trailer.length_bytes;
+    if target.is_none() {
+        refuse_terminal()?;
+    }
     let mut file = target.map(NewFile::create).transpose()?;
     let mut out = std::io::stdout().lock();
-    if file.is_none() && out.is_terminal() {
-        let way_out = "name a file, or send the output to another command";
-        return Err(Refusal::new(Kind::Usage, "archive.terminal", "-", "is a terminal", way_out));
-    }
     let mut meter = Meter::new(progress, format!("unarchive {}", clean(path.display())), length_bytes);
     let archive = Ahead::new(archive);
     while let Some(chunk) = archive.next() {

@@ -1,5 +1,6 @@
 //! `cleave adopt`: makes a volume of a file or disk as it is.
 
+use super::dry_run::DryRunArgs;
 use super::make;
 use crate::base::Refused;
 use crate::cli::plan::{Action, Options};
@@ -13,7 +14,8 @@ use clap::Args;
 #[command(after_help = "\
 Nothing is copied: the volume has the bytes that are there. Behind them two labels are written. A
 file becomes some MiB longer for that; on a disk there must be room behind its file system, and how
-much is missing is told. Unmount it first, and mount the volume from then on, by its own name.
+much is missing is told. Unmount it first, and mount the volume from then on, by its own name. What
+would be written, and where, is told by --dry-run.
 
 cleave release gives the plain image back.")]
 pub struct AdoptArgs {
@@ -24,6 +26,8 @@ pub struct AdoptArgs {
     /// How much of it is the volume's [default: all of a file, as much of a disk as leaves room for labels]
     #[arg(short, long, value_name = "SIZE")]
     length: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl AdoptArgs {
@@ -38,6 +42,6 @@ impl AdoptArgs {
             path: words::path(&self.path)?,
             length_bytes: self.length.as_deref().map(words::size).transpose()?,
         };
-        Ok(Action::ask(Request::Adopt(request), make::show))
+        Ok(self.dry_run.over(Action::ask(Request::Adopt(request), make::show)))
     }
 }

@@ -3,7 +3,7 @@
 use super::dry_run::DryRunArgs;
 use super::placement::PlacementArgs;
 use super::task;
-use crate::base::units::human_bytes;
+use crate::base::units::{counted, human_bytes};
 use crate::base::{Kind, Refusal, Refused};
 use crate::cli::answer::{Answer, clean, volume_json, volumes};
 use crate::cli::plan::{Action, Options, Watch};
@@ -114,9 +114,5 @@ pub(in crate::cli) fn until_equal(request: Make) -> Action {
 
 /// `count` things, in words.
 pub(super) fn count(count: usize, noun: &str) -> String {
-    match (count, noun.ends_with('x')) {
-        (1, _) => format!("1 {noun}"),
-        (_, true) => format!("{count} {noun}es"),
-        (_, false) => format!("{count} {noun}s"),
-    }
+    counted(count, noun)
 }

@@ -1,9 +1,9 @@
 //! `cleave resize`: a volume becomes longer or shorter. `vxassist` grows and shrinks by the same request.
 
 use super::dry_run::DryRunArgs;
-use crate::base::units::human_bytes;
+use crate::base::units::{exact_bytes, human_bytes};
 use crate::base::{Kind, Refusal, Refused};
-use crate::cli::answer::{Answer, to_json};
+use crate::cli::answer::{Answer, clean, to_json};
 use crate::cli::plan::{Action, Options};
 use crate::cli::session::Answered;
 use crate::cli::words;
@@ -16,7 +16,7 @@ use clap::Args;
 #[command(after_help = "\
 A volume that is started, and mounted, becomes longer where the kernel can change the length of a
 device in use (from Linux 6.16 on); elsewhere stop it first. Its file system is made larger after
-it, with resize2fs or xfs_growfs. What a volume gets reads as zero.
+it, with resize2fs, xfs_growfs or btrfs: the command to type is told. What a volume gets reads as zero.
 
 A volume becomes shorter only while it is stopped, and not shorter than its file system: make that
 smaller first, with resize2fs (XFS cannot become smaller). What is cut off is gone.
@@ -84,9 +84,14 @@ fn resized(answered: &Answered) -> Result<Answer, Refused> {
         format!("{}: {now}, {before} before", reply.volume)
     };
     if reply.lost_bytes > 0 {
-        text += &format!("; {} bytes at its end are cut off", reply.lost_bytes);
-    } else if reply.length_bytes > reply.before_bytes && reply.online {
-        text += "; now make its file system larger: resize2fs DEVICE, or xfs_growfs MOUNTPOINT";
+        text += &format!("; {} at its end are cut off", exact_bytes(reply.lost_bytes));
+    }
+    match (&reply.holds, &reply.next_command) {
+        (Some(holds), Some(command)) => {
+            text += &format!("; now make what it holds ({}) larger: {}", clean(holds), clean(command));
+        }
+        (Some(holds), None) => text += &format!("; what it holds ({}) has the old length", clean(holds)),
+        (None, _) => {}
     }
     text.push('\n');
     Ok(Answer::done(to_json(reply), text))

@@ -2,8 +2,8 @@
 
 use super::dry_run::DryRunArgs;
 use super::make::count;
-use crate::base::Refused;
 use crate::base::units::human_bytes;
+use crate::base::{Name, Refused};
 use crate::cli::answer::{Answer, to_json};
 use crate::cli::plan::{Action, Options};
 use crate::cli::session::Answered;
@@ -14,12 +14,14 @@ use clap::Args;
 
 /// The words of `rm`.
 #[derive(Args, Debug)]
-#[command(after_help = "The data are gone with the volume. An open volume is never removed.")]
+#[command(after_help = "\
+The data are gone with the volume. An open volume is never removed. The snapshots of a volume that
+is removed by force stay, each a volume of its own: they cannot go back to it any more.")]
 pub struct RmArgs {
     /// The volumes
     #[arg(required = true)]
     objects: Vec<String>,
-    /// Stop a started volume first
+    /// Stop a started volume first, and make its snapshots independent
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -52,5 +54,11 @@ pub(in crate::cli) fn removed(answered: &Answered) -> Result<Answer, Refused> {
         text += &format!("; {} changed since its cut are given up", human_bytes(reply.lost_bytes));
     }
     text.push('\n');
-    Ok(Answer::done(to_json(reply), text))
+    let origin = reply.volume.as_ref().map(ToString::to_string).unwrap_or_default();
+    let parted = |name: &Name| {
+        format!("{name}: is no snapshot of {origin} any more, but independent: no snapback, no restore")
+    };
+    let notices: Vec<String> = reply.independent.iter().map(parted).collect();
+    text.extend(notices.iter().map(|line| format!("{line}\n")));
+    Ok(Answer { notices, ..Answer::done(to_json(reply), text) })
 }

@@ -6,7 +6,7 @@ use crate::cli::plan::{Action, Options};
 use crate::cli::session::Answered;
 use crate::cli::words;
 use crate::control::request::{Start, StartAll};
-use crate::control::{Reply, Request};
+use crate::control::{Reply, Request, Row};
 use clap::Args;
 use serde_json::Value;
 
@@ -71,9 +71,16 @@ pub(super) fn each_volume(answered: &Answered, what: &str) -> Result<Answer, Ref
         }
         text.push('\n');
     }
+    let told = answered.rows.iter().filter_map(|row| match row {
+        Row::Note(note) => Some(clean(note)),
+        _ => None,
+    });
+    let notices: Vec<String> = told.collect();
+    text.extend(notices.iter().map(|line| format!("{line}\n")));
     let mut json = to_json(reply);
     json["volumes"] = volumes.iter().map(volume_json).collect::<Value>();
-    let mut answer = Answer::done(json, text);
+    json["notes"] = to_json(&notices);
+    let mut answer = Answer { notices, ..Answer::done(json, text) };
     answer.failures = failures(&answered.rows);
     Ok(answer)
 }

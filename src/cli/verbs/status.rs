@@ -1,7 +1,7 @@
 //! `cleave status`: how everything is, on one screen.
 
 use super::events::{happenings, line};
-use crate::base::units::human_bytes;
+use crate::base::units::{counted, human_bytes};
 use crate::base::{Kind, Refused};
 use crate::cli::answer::{Answer, clean, copies, table, to_json, volume_json, volumes};
 use crate::cli::plan::{Action, Options};
@@ -115,7 +115,9 @@ fn show(answered: &Answered) -> Result<Answer, Refused> {
         text += &format!("{}\n", clean(note));
     }
     let well = healths.iter().filter(|row| row.health == Health::Ok).count();
-    text += &format!("{}: {well} of {} volumes are well\n", overview.health, healths.len());
+    let all = counted(healths.len(), "volume");
+    let verb = if healths.len() == 1 { "is" } else { "are" };
+    text += &format!("{}: {well} of {all} {verb} well\n", overview.health);
     if !volumes.is_empty() {
         let mut lines =
             vec![["GROUP", "VOLUME", "HEALTH", "STATE", "PLEXES", "DEVICE"].map(str::to_owned).to_vec()];

@@ -12,6 +12,9 @@ use clap::Args;
 
 /// The words of `stop`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+A snapshot mirror that is still being copied goes with that, and is named: begin it anew with cleave
+snapstart. A mirror that is being copied goes on when the volume is started.")]
 pub struct StopArgs {
     /// The volumes
     #[arg(required_unless_present = "all")]

@@ -14,7 +14,8 @@ pub(super) const FLAGS: &str = "rfg:";
 
 pub(super) const HELP: &str = "\
 vxedit [-g GROUP] [-r] [-f] rm VOLUME ...    remove volumes
-  -r with what belongs to it; -f also when it is started (never when it is open)
+  -r with what belongs to it; -f also when it is started (never when it is open), or has snapshots, which
+  are independent then; what would go is told by: cleave rm VOLUME -f --dry-run
   also --json, --socket PATH, --help
 ";
 

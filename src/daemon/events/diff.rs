@@ -168,7 +168,10 @@ fn degraded(old: &Volume, new: &Volume) -> Option<News> {
         (0, 0) => None,
         (0, bad) => {
             let all = new.plexes().len();
-            let text = format!("{bad} of its {all} plexes cannot be relied on");
+            let text = match all {
+                1 => "its only plex cannot be relied on".to_owned(),
+                _ => format!("{bad} of its {all} plexes cannot be relied on"),
+            };
             Some(News::new(What::VolumeDegraded, text))
         }
         (_, 0) if adding == 0 => Some(News::new(What::VolumeWhole, "all its plexes can be relied on")),

@@ -145,7 +145,7 @@ fn a_volume_becomes_longer_and_shorter_while_it_is_stopped_and_longer_while_it_r
         assert_eq!(live.volume.shape().geometry.length, LONGER);
         assert_eq!(live.volume.intent().durable().length(), LONGER);
         assert!(live.volume.route().plexes.iter().all(|plex| plex.behind.length() == LONGER));
-        owner.stop_volume(&group, &name()).await
+        owner.stop_volume(&group, &name()).await.map(drop)
     })
     .unwrap();
     assert_eq!(check(&state, "grown while it ran"), LONGER);
@@ -231,7 +231,7 @@ fn a_daemon_that_ends() {
         })));
         resize(&owner, resize_to(Length::To(way.to()), true)).await?;
         FaultPoint::on_reached(None);
-        if way == Way::GrowStarted { owner.stop_volume(&group, &name()).await } else { Ok(()) }
+        if way == Way::GrowStarted { owner.stop_volume(&group, &name()).await.map(drop) } else { Ok(()) }
     })
     .unwrap();
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use super::*;
 use crate::base::ByteRange;
 use crate::control::words::Consistency;
-use crate::control::{Request, request};
+use crate::control::{Reply, Request, request};
 use crate::daemon::testing::*;
 
 #[test]
@@ -88,5 +88,28 @@ fn a_damaged_archive_is_not_put_back_and_a_half_done_copy_says_how_to_go_on() {
         let told = owner.overwritten(&live, Ok(Some((Ended::Failed(error), 4096))));
         let told = refused(told, "restore.failed", Kind::Io);
         assert!(told.way_out.contains("cleave start v") && told.way_out.contains("cleave undo v"), "{told}");
+    });
+}
+
+#[test]
+fn the_snapshots_of_an_origin_that_is_removed_are_named() {
+    with_daemon(async |owner, _| {
+        with_snapshot(&owner).await;
+        let remove = |force| {
+            Request::Remove(request::Remove {
+                group: request::default_group(),
+                object: name("v"),
+                recursive: true,
+                force,
+            })
+        };
+        refused(ask(&owner, remove(false)).await, "volume.started", Kind::Started);
+        let told = foretold(&owner, remove(true)).await.unwrap();
+        assert!(
+            told.contains(&"s: is no snapshot of v any more: no snapback, no restore".to_owned()),
+            "{told:?}"
+        );
+        let Reply::Removed(removed) = ask(&owner, remove(true)).await.unwrap() else { panic!() };
+        assert_eq!((removed.volume, removed.independent), (Some(name("v")), vec![name("s")]));
     });
 }

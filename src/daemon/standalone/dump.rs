@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::base::limits::PAGE_BYTES;
-use crate::base::units::human_bytes;
+use crate::base::units::{counted, human_bytes};
 use crate::base::{Errno, Refused};
 use crate::catalog::files::is_state_file;
 use crate::catalog::{group_directories, look};
@@ -33,13 +33,13 @@ pub(super) fn dump(question: &Question, state: &Path) -> Result<String, Refused>
         for text in &texts {
             let what = match &text.read {
                 Ok((generation, group)) => format!(
-                    "generation {generation}, group {} {}, {} volumes, {} bytes",
+                    "generation {generation}, group {} {}, {}, {}",
                     group.name(),
                     group.uuid(),
-                    group.volumes().len(),
-                    text.bytes.len()
+                    counted(group.volumes().len(), "volume"),
+                    counted(text.bytes.len(), "byte")
                 ),
-                Err(why) => format!("NOT READABLE: {why}; {} bytes", text.bytes.len()),
+                Err(why) => format!("NOT READABLE: {why}; {}", counted(text.bytes.len(), "byte")),
             };
             line(&mut out, "  ", &format!("{}: {what}", text.name));
         }
@@ -153,7 +153,12 @@ fn map(path: &Path, only: Option<&Vec<&Volume>>) -> std::io::Result<Option<Strin
         let mut text = String::new();
         // A count is a few bytes.
         file.take(64).read_to_string(&mut text)?;
-        return Ok(only.is_none().then(|| format!("{} attempts to take the volume over", text.trim())));
+        // What stands there may be anything.
+        let told = match text.trim() {
+            "1" => "1 attempt".to_owned(),
+            other => format!("{other} attempts"),
+        };
+        return Ok(only.is_none().then(|| format!("{told} to take the volume over")));
     }
     let length = file.seek(SeekFrom::End(0))?;
     let read = |at: u64| {
@@ -207,11 +212,16 @@ fn map(path: &Path, only: Option<&Vec<&Volume>>) -> std::io::Result<Option<Strin
         }
     }
     let unit = human_bytes(head.granularity);
-    let all =
-        if bad > 0 { format!(", {bad} pages NOT READABLE (each counts as all ones)") } else { String::new() };
+    let all = match bad {
+        0 => String::new(),
+        1 => ", 1 page NOT READABLE (counts as all ones)".to_owned(),
+        _ => format!(", {bad} pages NOT READABLE (each counts as all ones)"),
+    };
     Ok(Some(format!(
-        "volume {}, {told}, {} bits of {unit}, {set} set in {written} pages{all}",
-        head.volume, head.bits
+        "volume {}, {told}, {} of {unit}, {set} set in {}{all}",
+        head.volume,
+        counted(head.bits, "bit"),
+        counted(written, "page")
     )))
 }
 
@@ -267,6 +277,7 @@ mod tests {
         let text = dump(&question(None), &state).unwrap();
         for part in [
             "configuration: generation 2, group g",
+            ", 1 volume, ",
             "configuration.00000000000000000001: generation 1",
             "plex v-01 of volume v",
             &format!("plex {}, volume {} of 4 MiB, EMPTY", volume.plexes()[0].uuid(), volume.uuid()),
@@ -331,6 +342,6 @@ mod tests {
             file.write_all_at(&[5; 64], slot_offset(1, slot)).unwrap();
         }
         let text = map(&path, None).unwrap().unwrap();
-        assert!(text.contains("1 pages NOT READABLE (each counts as all ones)"), "{text}");
+        assert!(text.contains("1 page NOT READABLE (counts as all ones)"), "{text}");
     }
 }

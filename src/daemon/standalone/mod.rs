@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::base::units::counted;
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::catalog::{group_directories, look};
 use crate::control::{Reply, Row, STATE_DIRECTORY, ServerMessage, last_state};
@@ -120,7 +121,7 @@ fn print(text: &str) -> Result<(), Refused> {
 }
 
 fn check(state: &Path) -> Result<(), Refused> {
-    let mut groups = 0;
+    let mut groups = 0usize;
     for directory in group_directories(state)? {
         let texts = look::texts(&directory).map_err(|error| unreadable(&directory, &error))?;
         // What is damaged is not served by the daemon that asks either; what only a newer program can read would be lost.
@@ -136,7 +137,7 @@ fn check(state: &Path) -> Result<(), Refused> {
         }
         groups += 1;
     }
-    print(&format!("cleaved {} can read {groups} groups\n", env!("CARGO_PKG_VERSION")))
+    print(&format!("cleaved {} can read {}\n", env!("CARGO_PKG_VERSION"), counted(groups, "group")))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refused {

@@ -32,7 +32,7 @@ pub(super) fn status(question: &Question, state: &Path) -> Result<Told, Refused>
     if let Err(error) = &devices {
         notes.push(format!("the kernel cannot be asked for its devices: {error}"));
     }
-    let mut found = false;
+    let (mut found, mut elsewhere) = (false, Vec::new());
     for directory in group_directories(state)? {
         let texts = look::texts(&directory).map_err(|error| unreadable(&directory, &error))?;
         let Some((generation, group)) = look::best(&texts) else {
@@ -44,6 +44,9 @@ pub(super) fn status(question: &Question, state: &Path) -> Result<Told, Refused>
             continue;
         };
         if question.group.as_deref().is_some_and(|name| name != group.name().as_str()) {
+            if question.object.as_deref().is_some_and(|name| group.volume(name).is_ok()) {
+                elsewhere.push(group.name().clone());
+            }
             continue;
         }
         for text in &texts {
@@ -83,7 +86,8 @@ pub(super) fn status(question: &Question, state: &Path) -> Result<Told, Refused>
     }
     if let (Some(name), false) = (&question.object, found) {
         let group = question.group.as_deref().map(super::name).transpose()?;
-        return Err(refuse::volume_unknown(name, &group.unwrap_or_else(request::default_group)));
+        let unknown = refuse::volume_unknown(name, &group.unwrap_or_else(request::default_group));
+        return Err(refuse::volume_elsewhere(unknown, &elsewhere));
     }
     Ok((rows_told, Reply::Overview(Overview { health: worst, daemon: None, notes })))
 }

@@ -197,7 +197,8 @@ fn making_refuses_what_cannot_work() {
         make(&args("w", 100 * MIB, &[Site::Block { path: path("/dev/sdx"), bytes: 102 * MIB - 512 }])),
         Kind::NoSpace,
         "plex.too-small",
-        "/dev/sdx: too small by 512 bytes for a plex of volume w: it has 106954240, 106954752 are needed; \
+        "/dev/sdx: too small by 512 bytes for a plex of volume w: it has 101.9 MiB (106954240 bytes), \
+         102 MiB (106954752 bytes) are needed; \
          make it at least 106954752 bytes",
     );
     let disk = || Site::Block { path: path("/dev/sdx"), bytes: 102 * MIB };
@@ -362,7 +363,7 @@ fn a_file_changed_behind_our_back_needs_a_source_named() {
         "v-07: no such plex of volume v; list its plexes with: cleave show v",
     );
     for (noted, how) in [
-        (Noted { size: 1, ..seen }, "its size was 106954752 bytes and is 1"),
+        (Noted { size: 1, ..seen }, "its size was 102 MiB (106954752 bytes) and is 1 byte"),
         (Noted { ctime_ns: 1, ..seen }, "its change time differs"),
     ] {
         let media = [(first, now(noted)), (second, now(seen))];

@@ -1,5 +1,6 @@
 //! What is wrong with a medium, or with the choice of one.
 
+use crate::base::units::exact_bytes;
 use crate::base::{Kind, Name, Refusal, Refused};
 use crate::state::group::MediumPath;
 
@@ -51,10 +52,12 @@ pub fn medium_of_group(path: &MediumPath, group: &Name) -> Refused {
 /// `medium.none-left`: no medium of a pool can carry another plex; `first` is what keeps the first one from it.
 #[must_use]
 pub fn no_medium_left(group: &Name, media: usize, first: &Refusal) -> Refused {
-    let reason = format!(
-        "none of its {media} media can carry another plex, a disk carries one ({}: {})",
-        first.object, first.reason
-    );
+    let whose = match media {
+        1 => "its only medium cannot".to_owned(),
+        _ => format!("none of its {media} media can"),
+    };
+    let reason =
+        format!("{whose} carry another plex, a disk carries one ({}: {})", first.object, first.reason);
     let way_out = format!(
         "name a disk or a directory by its path, or give the group another: cleave group add {group} MEDIUM"
     );
@@ -86,7 +89,12 @@ pub(in crate::state) fn medium_full(path: &MediumPath, free: u64, need: u64) -> 
         Kind::NoSpace,
         "medium.full",
         path,
-        format!("{free} bytes are free, {need} are needed: {} too few", need.saturating_sub(free)),
+        format!(
+            "{} are free, {} are needed: {} too few",
+            exact_bytes(free),
+            exact_bytes(need),
+            exact_bytes(need.saturating_sub(free))
+        ),
         "free space, ask for less, or choose another medium",
     )
 }
