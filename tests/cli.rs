@@ -1,5 +1,7 @@
 //! The commands from end to end: words to requests, answers of a scripted daemon to texts, JSON and exit codes.
 
+mod described;
+
 use cleave::base::{Kind, Name, Refusal, Uuid};
 use cleave::cli;
 use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
@@ -21,6 +23,7 @@ use cleave::probe::{
     Abilities, Devices, Driver, FileSystem, Form, Host, KernelVersion, Limit, LockedMemory, Module, Nature,
     Place, RingsFor, Unseen,
 };
+use described::Described;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -367,6 +370,7 @@ cleave snapabort v
 cleave snapback tmp
 cleave snapback tmp --all
 cleave snapback tmp --dry-run
+cleave snapback s1 s2 s3 --rate 50m
 cleave snapabort v --explain
 cleave restore tmp
 cleave restore tmp --all --no-safety -b
@@ -430,6 +434,7 @@ vxdg -g dg adddisk d3=sdd
 cleave group add dg /dev/sde
 vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
+vxassist -g dg snapback s1 s2 nmirror=2
 vxassist -o allplexes snapback tmp
 vxassist -o resyncfromreplica snapback tmp
 vxassist -b -o resyncfromreplica,nosafety snapback tmp nmirror=2
@@ -451,6 +456,7 @@ vxedit -g dg rm v
 vxprint -ht
 vxprint -g dg -ht v
 vxprint -Avq
+vxprint -g dg -vF %name v
 vxvol start v w
 vxvol -g dg stop v
 vxvol startall
@@ -574,6 +580,10 @@ vxassist snapstart
 vxassist snapwait v w
 vxassist snapwait v nmirror=x
 vxassist -o allplexs snapback tmp
+vxassist snapback
+vxassist snapback s1 s2 s1
+cleave snapback s1 s1
+vxassist -o resyncfromreplica snapback s1 s2
 vxassist -o allplexes snapback tmp nmirror=2
 vxassist -o nosafety snapback tmp
 vxdg -g dg adddisk
@@ -609,6 +619,12 @@ vxedit rm
 vxedit -rf mv v
 vxprint -x
 vxprint a/b
+vxprint -l -m v
+vxprint -vn -F %name
+vxprint -F
+vxprint -F %nam
+vxprint -F %{name
+vxprint -F %{len:wide} v
 vxvol
 vxvol start
 vxvol startall v
@@ -740,6 +756,14 @@ fn vxprint_has_these_columns() {
         "vx vxprint -g default",
         "vx vxprint -g default -qp",
         "vx vxprint -g default -vt",
+        "vx vxprint -l",
+        "vx vxprint -g default -hl vol",
+        "vx vxprint -hmQqs",
+        "vx vxprint -g default -m",
+        "vx vxprint -g default -vn",
+        "vx vxprint -g default -F %kstate vol",
+        "vx vxprint -qF %type:%name:%{assoc:12}:%len:%state:%pub_len",
+        "vx vxprint -Q -F v:%{name:10}%len%%\\t%pref_name -F p,s:%name:%v_name:%path",
         "print",
     ] {
         let (code, out, err) = daemon.run(line);
@@ -747,6 +771,8 @@ fn vxprint_has_these_columns() {
         text += &format!("$ {line}\n{out}");
     }
     golden("cli-vxprint.txt", &text);
+    let (_, out, _) = daemon.run("print --json");
+    Described::new().check("print", &serde_json::from_str(&out).unwrap());
 }
 
 /// The answer to the removal of an origin.
@@ -1050,6 +1076,7 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
 #[test]
 fn answers_read_like_this() {
     let (mut texts, mut documents) = (String::new(), String::new());
+    let described = Described::new();
     for (line, rows, reply) in answered_lines() {
         let daemon = daemon_with(rows, reply);
         let (code, out, err) = daemon.run(line);
@@ -1059,10 +1086,12 @@ fn answers_read_like_this() {
         assert_eq!(json_code, code, "{line}: --json does not change the exit code");
         assert_eq!(json.lines().count(), 1, "{line}: one document");
         let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        described.check(line, &document);
         documents +=
             &format!("$ cleave {line} --json\n{}\n", serde_json::to_string_pretty(&document).unwrap());
         if code != 0 {
             let error: serde_json::Value = serde_json::from_str(&json_err).unwrap();
+            described.check_error(&error);
             assert_eq!(error["error"]["exit_code"], code);
         }
         let (quiet_code, quiet, _) = daemon.run(&format!("{line} -q"));
@@ -1172,6 +1201,7 @@ fn top_shows_rates_maps_tasks_and_events_of_all_groups() {
     let (code, out, _) = daemon.run("top --json --count 2 --every 1");
     let looks: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((code, looks.len()), (0, 2));
+    Described::new().check("top", &looks[0]);
     assert_eq!(looks[0]["volumes"][0]["maps"][1]["map"]["since"], "tmp");
     assert_eq!(looks[0]["volumes"][0]["counts"]["reads"], 3_000_000);
     assert_eq!(looks[0]["tasks"][0]["state"], "running");
@@ -1242,6 +1272,9 @@ fn what_happened_is_a_line_each_and_following_prints_them_as_they_come() {
     let (code, out, _) = daemon.run("events --json");
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &document["events"][0]), (0, &serde_json::to_value(&lost).unwrap()));
+    let described = Described::new();
+    described.check("events", &document);
+    described.check("events --follow", &document["events"][0]);
 
     let daemon = Daemon::new(move |_| {
         let rows = rows.iter().cloned().map(|row| Send::message(ServerMessage::Row(row)));
@@ -1308,6 +1341,7 @@ last events (UTC):
     let (code, out, _) = daemon.run("status vol --json");
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, document["volumes"][0]["health"].as_str()), (80, Some("degraded")));
+    Described::new().check("status", &document);
     for (health, daemon, expected) in
         [(Health::Ok, true, 0), (Health::Failed, true, 81), (Health::Ok, false, 3)]
     {
@@ -1332,6 +1366,12 @@ fn without_the_daemon_status_force_stop_and_dump_look_by_themselves() {
     assert_eq!((code, err.lines().count()), (9, 1), "{err}");
     let (code, out, _) = run(&format!("dump --state {state}"), None);
     assert_eq!((code, out), (0, format!("{state} holds no group\n")));
+    let described = Described::new();
+    let (_, out, _) = run(&format!("dump --state {state} --json"), None);
+    described.check("dump", &serde_json::from_str(&out).unwrap());
+    let pages = tempfile::tempdir().unwrap();
+    let (_, out, _) = run(&format!("manual --to {} --json", pages.path().display()), None);
+    described.check("manual --to", &serde_json::from_str(&out).unwrap());
     let group = directory.path().join("g");
     std::fs::create_dir(&group).unwrap();
     std::fs::write(group.join("configuration"), "garbage").unwrap();
@@ -1402,6 +1442,8 @@ fn force_stop_says_what_it_did() {
         (0, "vol: stopped by force in 1.5 s\n  one\n  two\\u{7}\n".to_owned(), String::new())
     );
     assert_eq!(daemon.heard.lock().unwrap()[0].verb(), "force-stop");
+    let (_, out, _) = daemon.run("force-stop vol --json");
+    Described::new().check("force-stop", &serde_json::from_str(&out).unwrap());
 }
 
 #[test]
@@ -1419,6 +1461,8 @@ fn an_upgrade_that_is_refused_changes_nothing_and_one_that_is_made_is_waited_for
         code == 0 && out.starts_with("cleaved 0.1.0 gave its place to 0.1.0 (process 42) in "),
         "{out}{err}"
     );
+    let (_, out, _) = daemon.run("daemon upgrade --json");
+    Described::new().check("daemon upgrade", &serde_json::from_str(&out).unwrap());
 }
 
 #[test]
@@ -1461,6 +1505,94 @@ TASKID PTID TYPE/STATE  PCT    PROGRESS
 162         ATCOPY/X    100.00% 0/204800/204800 SNAPSTART vol vol-02
 ";
     assert_eq!((code, out.as_str()), (0, expected));
+}
+
+// --- completion ---------------------------------------------------------------------------------------------------
+
+/// What bash has completed the line by: its function is called as readline calls it, with words broken at `=` and `:` too.
+fn completed(line: &str, socket: &Path) -> Vec<String> {
+    const CALL: &str = r#"
+        eval "$(cleave completions bash)"
+        called=$(complete -p cleave) called=${called#*-F } called=${called%% *}
+        COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDS=("${@:2}") COMP_CWORD=$(($# - 2))
+        before=; ((COMP_CWORD == 0)) || before=${COMP_WORDS[COMP_CWORD - 1]}
+        cur=${COMP_WORDS[COMP_CWORD]}
+        "$called" cleave "$cur" "$before"
+        ((${#COMPREPLY[@]} == 0)) || printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut words = Vec::new();
+    for word in line.split(' ') {
+        let mut rest = word;
+        while let Some(at) = rest.find(['=', ':']) {
+            words.extend([&rest[..at], &rest[at..=at]]);
+            rest = &rest[at + 1..];
+        }
+        words.push(rest);
+        if word.ends_with(['=', ':']) {
+            words.pop();
+        }
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_cleave")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", CALL, "bash", line])
+        .args(words)
+        .env("PATH", path)
+        .env("CLEAVE_SOCKET", socket);
+    let Output { status, stdout, stderr } = bash.stdin(Stdio::null()).output().unwrap();
+    assert!(status.success() && stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_the_names_that_the_daemon_knows() {
+    let (rows, reply) = listing();
+    let daemon = daemon_with(rows, reply);
+    for (line, words) in [
+        ("cleave show ", &["vol", "SNAP-vol"][..]),
+        ("cleave show vo", &["vol"]),
+        ("cleave snapback ", &["SNAP-vol"]),
+        ("cleave plex attach v", &["vol-01", "vol-02", "vol-03"]),
+        ("cleave -g d", &["default"]),
+        ("cleave show --group=d", &["default"]),
+        ("cleave show --group=", &["default"]),
+        ("cleave mirror vol --media m", &["m1"]),
+        ("cleave mirror vol --media m1,", &["m1,m1"]),
+        ("cleave task pause ", &["162"]),
+        ("cleave snapb", &["snapback"]),
+        ("cleave make v 1g --spa", &["--sparse"]),
+    ] {
+        assert_eq!(completed(line, &daemon.socket), words, "{line}");
+    }
+    let groups: Vec<_> = {
+        completed("cleave -g dg show ", &daemon.socket);
+        let heard = daemon.heard.lock().unwrap();
+        heard
+            .iter()
+            .filter_map(|asked| if let Request::Query(query) = asked { query.group.clone() } else { None })
+            .collect()
+    };
+    assert_eq!(groups.last(), Some(&name("dg")), "the group that the line names");
+    let marks = completed("cleave make ", &daemon.socket);
+    assert!(!marks.is_empty() && marks.iter().all(|word| word.starts_with('-')), "{marks:?}");
+}
+
+#[test]
+fn completion_has_no_names_and_no_errors_without_a_daemon_and_waits_for_none_that_hangs() {
+    let nobody = Path::new("/nonexistent/control");
+    assert_eq!(run("complete show ", Some(nobody)), (0, String::new(), String::new()));
+    assert!(completed("cleave show v", nobody).is_empty());
+    assert_eq!(run("complete", Some(nobody)), (0, String::new(), String::new()));
+    let refusing = Daemon::new(|_| {
+        let refusal = Refusal::new(Kind::NoGroup, "group.unknown", "default", "no such group", "");
+        vec![Send::message(ServerMessage::Refused(*refusal))]
+    });
+    let listed = || vec![Send::message(ServerMessage::Event(Event::Alive)), Send::Silence];
+    for daemon in [refusing, Daemon::new(move |_| listed())] {
+        let begun = Instant::now();
+        assert_eq!(daemon.run("complete show v"), (0, String::new(), String::new()));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
 }
 
 // --- failures -----------------------------------------------------------------------------------------------------
@@ -1528,6 +1660,89 @@ fn later_requests_are_not_sent_after_a_refusal() {
     });
     assert_eq!(daemon.run("rm a b c").0, 11);
     assert_eq!(daemon.heard.lock().unwrap().len(), 1);
+}
+
+/// A daemon that refuses to give one snapshot back, when it is asked whether it could or when it is asked to.
+fn giving_back(checked: &'static str, given: &'static str) -> Daemon {
+    Daemon::new(move |request| {
+        let (foretold, request) = match request {
+            Request::Explain(inner) => (true, &**inner),
+            other => (false, other),
+        };
+        let Request::SnapBack(back) = request else { panic!("{request:?}") };
+        let snapshot = back.snapshot.as_str();
+        if snapshot == if foretold { checked } else { given } {
+            let refusal = Refusal::new(Kind::Open, "volume.open", snapshot, "is in use", "close it");
+            return vec![Send::message(ServerMessage::Refused(*refusal))];
+        }
+        let reply = match foretold {
+            true => Reply::Changed(Changed { changed: false }),
+            false => Reply::Returned(Returned {
+                volume: name("v"),
+                plexes: vec![name(&format!("{snapshot}-01"))],
+                regions: 16,
+                dirty_regions: 1,
+                region_bytes: 65_536,
+                copied_bytes: 65_536,
+                lost_bytes: 0,
+                snapshot_removed: true,
+                tasks: vec![],
+                elapsed_ms: 1,
+            }),
+        };
+        vec![Send::message(ServerMessage::Done(reply))]
+    })
+}
+
+#[test]
+fn several_snapshots_go_back_one_after_the_other_when_each_could() {
+    let verbs = |daemon: &Daemon| -> Vec<String> {
+        daemon.heard.lock().unwrap().iter().map(|request| request.verb().to_owned()).collect()
+    };
+    let daemon = giving_back("-", "-");
+    let (code, out, err) = daemon.run("snapback a b c");
+    assert_eq!((code, out.lines().count(), err.as_str()), (0, 3, ""), "{out}");
+    assert!(out.starts_with("v: a-01 given back"), "{out}");
+    let heard = verbs(&daemon);
+    assert_eq!(heard.len(), 6);
+    let (checks, done) = heard.split_at(3);
+    assert!(checks.iter().all(|verb| *verb == checks[0]) && done.iter().all(|verb| *verb == done[0]));
+    assert_ne!(checks[0], done[0]);
+    let (_, out, _) = daemon.run("snapback a b --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["results"][1]["plexes"][0], "b-01");
+    Described::new().check("snapback", &document);
+    assert_eq!(daemon.run("vx vxassist snapback a b"), (0, String::new(), String::new()));
+    let (_, out, _) = daemon.run("snapback a b --dry-run --json");
+    Described::new().check("snapback --dry-run", &serde_json::from_str(&out).unwrap());
+    let (code, out, _) = daemon.run("snapback a b --dry-run");
+    assert_eq!((code, out.as_str()), (0, "nothing was changed\n"));
+
+    // What one of them cannot keeps all of them.
+    let daemon = giving_back("c", "-");
+    let (code, out, err) = daemon.run("snapback a b c");
+    let said = "cleave: c: is in use; close it; done: none; not done: a, b, c\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (31, "", said));
+    assert_eq!(verbs(&daemon).len(), 3, "the checks");
+
+    // What comes in between is told with how far it went.
+    let daemon = giving_back("-", "b");
+    let (code, out, err) = daemon.run("snapback a b c");
+    let said = "cleave: b: is in use; close it; done: a; not done: b, c\n";
+    assert_eq!((code, out.lines().count(), err.as_str()), (31, 1, said), "{out}");
+    let (code, out, err) = daemon.run("snapback a b c --json");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &document["not_done"]), (31, &serde_json::json!(["b", "c"])));
+    Described::new().check("snapback", &document);
+    assert_eq!(document["results"].as_array().unwrap().len(), 1);
+    assert_eq!(err.lines().count(), 1);
+    let (code, out, err) = daemon.run("vx vxassist snapback a b c");
+    assert_eq!((code, out.as_str()), (31, ""));
+    assert!(err.ends_with("; done: a; not done: b, c\n"), "{err}");
+    let (code, _, err) = giving_back("-", "a").run("snapback a b");
+    assert_eq!((code, err.as_str()), (31, "cleave: a: is in use; close it; done: none; not done: a, b\n"));
+    let (code, _, err) = giving_back("-", "a").run("snapback a");
+    assert_eq!((code, err.as_str()), (31, "cleave: a: is in use; close it\n"));
 }
 
 #[test]
@@ -1854,6 +2069,7 @@ fn the_doctor_reads_like_this() {
     assert_eq!(answer.code, 0, "{}", answer.text);
     let mut text = format!("# all is well\n{}exit code 0\n", answer.text);
     text += &format!("# the same with --json\n{}\n", serde_json::to_string_pretty(&answer.json).unwrap());
+    Described::new().check("doctor", &answer.json);
     let mut seen: BTreeSet<(&str, Level)> =
         good.iter().map(|finding| (finding.id.id(), finding.level)).collect();
     let whole: BTreeSet<String> = good.iter().map(|finding| format!("{finding:?}")).collect();
@@ -1873,6 +2089,7 @@ fn the_doctor_reads_like_this() {
         };
         assert_eq!(answer.code, code, "{about}");
         assert_eq!(answer.json["level"], worst.word(), "{about}");
+        Described::new().check("doctor", &answer.json);
         assert_eq!(answer.json["checks"].as_array().unwrap().len(), findings.len());
         assert_eq!(answer.text.lines().count(), findings.len() + 1, "{about}: a line each");
         // What is as on a good host is not told again here.
@@ -1952,12 +2169,14 @@ fn content(length: usize) -> Vec<u8> {
 fn an_archive_is_a_plain_zstd_file_that_reads_back_whole() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
+    let described = Described::new();
     for length in [0, 1, 4096, 3_500_001] {
         let (source, file, back) = (path("source"), path(&format!("a{length}")), path(&format!("b{length}")));
         std::fs::write(&source, content(length)).unwrap();
         let (code, out, err) = run(&format!("archive {source} {file} --json"), None);
         assert_eq!((code, err.as_str()), (0, ""), "{err}");
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        described.check("archive", &document);
         assert_eq!(document["bytes"], length as u64);
         let hashes: Vec<u8> =
             content(length).chunks(1 << 20).flat_map(|chunk| *blake3::hash(chunk).as_bytes()).collect();
@@ -1965,8 +2184,12 @@ fn an_archive_is_a_plain_zstd_file_that_reads_back_whole() {
         assert_eq!(document["archive_bytes"], std::fs::metadata(&file).unwrap().len());
         let plain = zstd::decode_all(std::fs::File::open(&file).unwrap()).unwrap();
         assert!(plain == content(length), "any zstd reads it, {length} bytes");
-        assert_eq!(run(&format!("archive --check {file} {source}"), None).0, 0);
-        assert_eq!(run(&format!("unarchive {file} {back}"), None).0, 0);
+        let (code, out, _) = run(&format!("archive --check {file} {source} --json"), None);
+        assert_eq!(code, 0);
+        described.check("archive --check", &serde_json::from_str(&out).unwrap());
+        let (code, out, _) = run(&format!("unarchive {file} {back} --json"), None);
+        assert_eq!(code, 0);
+        described.check("unarchive", &serde_json::from_str(&out).unwrap());
         assert!(std::fs::read(&back).unwrap() == content(length));
         let output = command(&format!("unarchive {file} -"), None).output().unwrap();
         assert!(output.status.success() && output.stdout == content(length));

@@ -1,5 +1,7 @@
 //! Documents that are made from the program, so that they are never out of date: `UPDATE_GOLDEN=1` writes them anew.
 
+mod described;
+
 use cleave::base::limits::{
     EXTENT_BYTES, LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_NAME_BYTES, MAX_PLEXES, MAX_VOLUME_BYTES, MIB,
     MIN_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MAX, REGION_BYTES_MIN, SECTOR_BYTES,
@@ -16,6 +18,8 @@ use cleave::format::map_page::{MapKind, MapPage, Slot};
 use cleave::format::undo::{self, UndoHeader};
 use cleave::format::{STRUCTURES, config, map_file};
 use cleave::state::Archive;
+use described::Described;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -104,7 +108,7 @@ fn the_reference_is_what_the_program_prints() {
     let whole = cli::args::help().swap_remove(0).1;
     let verbs = cli::args::own_help().split_off(1);
     let applets = cli::vx::Applet::ALL;
-    let others = ["cleaved", "exit codes", "events", "checks of doctor", "refusals"];
+    let others = ["cleaved", "documents", "exit codes", "events", "checks of doctor", "refusals"];
     let mut page = format!(
         "# Command reference\n\n\
          Every command with its help as it is printed, made from the program itself. The same stands in pages of the manual:\n\
@@ -124,6 +128,13 @@ fn the_reference_is_what_the_program_prints() {
         page += &format!("\n### {applet}\n\n{}", block(applet.help()));
     }
     page += &format!("\n## cleaved\n\n{}", block(&help_of_the_daemon()));
+    page += &format!(
+        "\n## documents\n\n\
+         With `--json` a command prints its result as one document on standard output, and its refusal as one on standard error. Fields may\n\
+         be added to them; none is taken away, called otherwise, or changed in its meaning or unit. With `--every` and `--follow` each look\n\
+         and each event is a document on a line of its own.\n\n{}",
+        Described::new().page()
+    );
     page += "\n## exit codes\n\n\
              Those of vxintro(1M) where it has the kind, and from 64 on where it has not. `kind` is the word in `--json`.\n\n\
              | code | kind | meaning |\n| --- | --- | --- |\n| 0 | | Done |\n";
@@ -142,6 +153,38 @@ fn the_reference_is_what_the_program_prints() {
         block(&read("tests/golden/doctor.txt")),
     );
     golden("src/guide/reference.md", &page);
+}
+
+/// Documents of which none stands in the golden file: tests of the commands hold theirs against the description.
+const ELSEWHERE: &[&str] = &[
+    "Archived",
+    "CheckedArchive",
+    "Checks",
+    "Events",
+    "Forced",
+    "Happening",
+    "Look",
+    "Mounted",
+    "Pages",
+    "Records",
+    "StatusOfAll",
+    "Text",
+    "Unarchived",
+    "Upgraded",
+];
+
+#[test]
+fn real_documents_have_the_fields_that_the_reference_tells_of() {
+    let described = Described::new();
+    let text = read("tests/golden/cli-json.txt");
+    let mut seen = BTreeSet::new();
+    for part in text.strip_prefix("$ cleave ").unwrap().split("\n$ cleave ") {
+        let (line, document) = part.split_once('\n').unwrap();
+        let document = serde_json::from_str(document).unwrap();
+        seen.insert(described.check(line.trim_end_matches(" --json"), &document));
+    }
+    let unseen: BTreeSet<_> = Described::documents().filter(|name| !seen.contains(name)).collect();
+    assert_eq!(unseen, ELSEWHERE.iter().copied().collect(), "no real document of these");
 }
 
 // --- pages with parts from the code -------------------------------------------------------------------------------------

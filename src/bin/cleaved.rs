@@ -1,53 +1,15 @@
 //! `cleaved`: parse, call, exit code.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use cleave::base::Kind;
-use cleave::control::{SOCKET_PATH, STATE_DIRECTORY};
+use cleave::cli::cleaved::Arguments;
+use cleave::control::STATE_DIRECTORY;
 use cleave::daemon::{self, Options, freeze, standalone};
 use cleave::volume::KEEPS_MAPS;
-
-/// The daemon of Cleave: serves volumes as /dev/ublkbN.
-#[derive(Parser)]
-#[command(name = "cleaved", version)]
-struct Arguments {
-    /// Directory of the groups' state directories [default: /var/lib/cleave]
-    #[arg(long, env = "CLEAVE_STATE", value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// Control socket
-    #[arg(long, env = "CLEAVE_SOCKET", default_value = SOCKET_PATH, value_name = "PATH")]
-    socket: PathBuf,
-    /// Command that hears of every event: run without a shell, one at a time, for 10 seconds at most, the event as JSON on
-    /// its standard input and in CLEAVE_EVENT, CLEAVE_SEVERITY, CLEAVE_GROUP, CLEAVE_VOLUME, CLEAVE_PLEX and CLEAVE_TEXT
-    #[arg(long, value_name = "PATH")]
-    hook: Option<PathBuf>,
-    /// Answer without being the daemon: status, dump, force-stop, check or udev
-    #[arg(long, value_name = "VERB")]
-    offline: Option<String>,
-    /// With --offline: the group
-    #[arg(long, requires = "offline", value_name = "GROUP")]
-    group: Option<String>,
-    /// With --offline dump or udev: a medium whose labels are looked at
-    #[arg(long, requires = "offline", value_name = "PATH")]
-    medium: Option<PathBuf>,
-    /// With --offline: the volume
-    #[arg(requires = "offline")]
-    object: Option<String>,
-    /// Group whose members may change what root may change; they must be of the group cleave too
-    #[arg(long, value_name = "NAME")]
-    admin_group: Option<String>,
-    /// Start the volumes that shall be started with the host, unless that was done in this run of it: those of `cleave set
-    /// VOL autostart=yes`
-    #[arg(long)]
-    autostart: bool,
-    /// Print one line on standard output once the daemon listens
-    #[arg(long)]
-    announce: bool,
-}
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();

@@ -106,7 +106,9 @@ fn block_room(path: &Path) -> io::Result<Room> {
     let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
         Ok(fd) => fd,
-        Err(rustix::io::Errno::BUSY) => return Ok(Room::Missing("it is in use".to_owned())),
+        Err(rustix::io::Errno::BUSY) => {
+            return Ok(Room::Used { bytes: File::open(path)?.seek(SeekFrom::End(0))? });
+        }
         Err(code) => return Err(code.into()),
     };
     let bytes = File::from(fd).seek(SeekFrom::End(0))?;

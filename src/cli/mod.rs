@@ -15,7 +15,10 @@
 pub mod answer;
 pub mod archive;
 pub mod args;
+pub mod cleaved;
+pub mod complete;
 pub mod hooks;
+pub mod in_turn;
 pub mod offline;
 pub mod plan;
 pub mod progress;
@@ -61,6 +64,7 @@ pub fn plan(argv: &[String]) -> Result<Plan, (Options, Refused)> {
         Some(applet) => vx::plan(applet, argv.get(1..).unwrap_or_default()),
         None => match argv.get(1).map(String::as_str) {
             Some("vx") => vx::plan_named(argv.get(2..).unwrap_or_default()),
+            Some("complete") => Ok(complete::plan(argv.get(2..).unwrap_or_default())),
             _ => args::plan(argv),
         },
     }
@@ -74,6 +78,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
             show(session::ask(options, &requests, watch, &mut progress)?)
         }
         Action::Hooked(work) => work.run(options, &mut progress),
+        Action::InTurn(work) => work.run(options, &mut progress),
         Action::Anyway { request, verb, words, show } => {
             match session::ask(options, std::slice::from_ref(&request), Watch::Progress, &mut progress) {
                 Ok(mut answers) => show(answers.remove(0)),
@@ -89,6 +94,7 @@ fn carry_out(options: &Options, action: Action) -> Result<Answer, Refused> {
         Action::Mount(work) => work.run(),
         Action::Stat(work) => work.run(options, &mut progress),
         Action::Top(work) => work.run(options, &mut progress),
+        Action::Complete(work) => Ok(work.run(options)),
         Action::Doctor(work) => Ok(work.run(options)),
         Action::Manual(directory) => verbs::manual::write(&directory),
     }

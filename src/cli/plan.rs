@@ -2,7 +2,9 @@
 
 use super::answer::Answer;
 use super::archive::ArchiveWork;
+use super::complete::CompleteWork;
 use super::hooks::HookedWork;
+use super::in_turn::InTurnWork;
 use super::session::Answered;
 use super::verbs::daemon::UpgradeWork;
 use super::verbs::doctor::DoctorWork;
@@ -97,6 +99,8 @@ pub enum Action {
     },
     /// Ask the daemon, between two commands.
     Hooked(HookedWork),
+    /// Ask the daemon for several things, of which none is done unless all could be.
+    InTurn(InTurnWork),
     /// Ask the daemon, or, when nobody answers, `cleaved` without the daemon.
     Anyway {
         /// The request.
@@ -125,6 +129,8 @@ pub enum Action {
     Stat(StatWork),
     /// Look at what volumes do, again and again.
     Top(TopWork),
+    /// List names for a shell.
+    Complete(CompleteWork),
     /// Look whether all is as it should be.
     Doctor(DoctorWork),
     /// Write the pages of the manual into this directory.
@@ -163,7 +169,9 @@ impl Action {
             Self::Hooked(HookedWork { request, .. }) | Self::Anyway { request, .. } => {
                 std::slice::from_ref(request)
             }
+            Self::InTurn(work) => &work.requests,
             Self::Upgrade(work) => std::slice::from_ref(&work.request),
+            Self::Complete(work) => std::slice::from_ref(&work.request),
             Self::Stat(work) => std::slice::from_ref(&work.request),
             Self::Top(work) => &work.requests,
             Self::Doctor(work) => &work.requests,
@@ -197,11 +205,15 @@ impl std::fmt::Debug for Action {
             Self::Offline { verb, words } => {
                 f.debug_struct("Offline").field("verb", verb).field("words", words).finish()
             }
+            Self::InTurn(work) => {
+                f.debug_struct("InTurn").field("requests", &work.requests).finish_non_exhaustive()
+            }
             Self::Upgrade(work) => f.debug_tuple("Upgrade").field(work).finish(),
             Self::Archive(work) => f.debug_tuple("Archive").field(work).finish(),
             Self::Mount(work) => f.debug_tuple("Mount").field(work).finish(),
             Self::Stat(work) => f.debug_tuple("Stat").field(work).finish(),
             Self::Top(work) => f.debug_tuple("Top").field(work).finish(),
+            Self::Complete(work) => f.debug_tuple("Complete").field(work).finish(),
             Self::Doctor(work) => f.debug_tuple("Doctor").field(work).finish(),
             Self::Manual(directory) => f.debug_tuple("Manual").field(directory).finish(),
         }

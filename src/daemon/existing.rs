@@ -218,7 +218,11 @@ impl<M: Machine> Owner<M> {
                 Err(MediumError::new(path.as_path(), Fault::NoSpace { needed: more }, None).into())
             }
             // What else is wrong with it the opening has told.
-            Room::Directory { .. } | Room::Block { .. } | Room::ReadOnly | Room::Missing(_) => Ok(()),
+            Room::Directory { .. }
+            | Room::Block { .. }
+            | Room::Used { .. }
+            | Room::ReadOnly
+            | Room::Missing(_) => Ok(()),
         }
     }
 

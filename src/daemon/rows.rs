@@ -61,6 +61,7 @@ pub fn media(group: &Group, rooms: &[(MediumPath, Room)]) -> Vec<MediumRow> {
         let (length_bytes, free_bytes, online) = match room {
             Some(Room::Directory { free }) => (0, *free, true),
             Some(Room::Block { bytes }) => (*bytes, if taken { 0 } else { *bytes }, true),
+            Some(Room::Used { bytes }) => (*bytes, 0, taken),
             Some(Room::ReadOnly) => (0, 0, false),
             Some(Room::Missing(_)) | None => (0, 0, taken),
         };
@@ -456,6 +457,8 @@ mod tests {
             (path("/c/disk"), Room::Missing("gone".to_owned())),
             (path("/dev/sdb"), Room::Block { bytes: 9 }),
         ];
+        let used = [(path("/dev/sdb"), Room::Used { bytes: 9 })];
+        assert_eq!(media_facts(&super::media(&group, &used)).last(), Some(&(9, 0, false)), "by others");
         let rows: Vec<_> = media_facts(&super::media(&group, &rooms));
         let none = (0, 0, false);
         assert_eq!(rows, [(0, 5, true), none, none, none, none, none, (9, 9, true)]);
@@ -541,8 +544,8 @@ mod tests {
         // A map that is not in memory may have every bit.
         assert_eq!(super::plex(record.name(), &record, v, mirror, &facts).dirty_regions, 64);
 
-        let rooms = [(path("/dev/sdb"), Room::Missing("it is in use".to_owned()))];
-        assert_eq!(media_facts(&super::media(&record, &rooms)), [(0, 0, false), (0, 0, true)]);
+        let rooms = [(path("/dev/sdb"), Room::Used { bytes: 1 << 30 })];
+        assert_eq!(media_facts(&super::media(&record, &rooms)), [(0, 0, false), (1 << 30, 0, true)]);
         let row = super::group(&record, Path::new("/var/lib/cleave/default"), 4);
         assert_eq!((row.volumes, row.generation, row.uuid), (1, 4, record.uuid()));
     }

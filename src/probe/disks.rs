@@ -65,7 +65,9 @@ mod tests {
         ] {
             create_dir_all(sysfs.join(name).join("holders")).unwrap();
             write(sysfs.join(name).join("size"), sectors).unwrap();
-            holder.map(|holder| create_dir_all(sysfs.join(name).join("holders").join(holder)).unwrap());
+            if let Some(holder) = holder {
+                create_dir_all(sysfs.join(name).join("holders").join(holder)).unwrap();
+            }
         }
         write(dev.join("sda"), "").unwrap();
         for link in ["wwn-0x2", "ata-1"] {

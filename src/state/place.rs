@@ -21,6 +21,11 @@ pub enum Room {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// A block device that is in use, by us or by others.
+    Used {
+        /// Its size in bytes.
+        bytes: u64,
+    },
     /// It is there and cannot be written.
     ReadOnly,
     /// It cannot be used; the reason completes "the medium cannot be used: ".
@@ -162,6 +167,7 @@ fn candidate<'a>(
     }
     let (block, free) = match room {
         None => return Err(refuse::medium_missing(path, "it was not looked at")),
+        Some(Room::Used { .. }) => return Err(refuse::medium_missing(path, "it is in use")),
         Some(Room::Missing(why)) => return Err(refuse::medium_missing(path, why)),
         Some(Room::ReadOnly) => return Err(refuse::medium_read_only(path)),
         Some(Room::Directory { free }) => (false, *free),

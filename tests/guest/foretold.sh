@@ -63,6 +63,17 @@ expect_fail 'no such volume' cleave rm w --dry-run
 step 60 cleave --json snapback snap >returned
 assert_eq '196608 5' "$(jq -r '"\(.lost_bytes) \(.dirty_regions)"' returned)" 'what was given up and copied, as it was foretold'
 step 30 cleave --quiet snapabort v
+# Several go back in turn, and none where one of them cannot.
+step 60 cleave --quiet snapstart v -n 2
+for name in s1 s2; do step 30 cleave --quiet snapshot v $name; done
+assert_eq 's1 s2' "$(cleave complete snapback s | xargs)" 'the snapshots that a shell is told of'
+exec 7<"$(device_of s2)"
+expect_fail 's2: the volume is in use.*; done: none; not done: s1, s2' cleave snapback s1 s2
+exec 7<&-
+assert_eq 's1 s2' "$(cleave complete snapback s | xargs)" 'the snapshots after one of both could not go back'
+step 60 cleave --json snapback s1 s2 >returned
+assert_eq 'true true' "$(jq -r '[.results[].snapshot_removed] | join(" ")' returned)" 'that both snapshots went'
+step 30 cleave --quiet snapabort v -n 2
 if ! cleave resize v +8m --dry-run >foretold; then grep -q . foretold && die "refused, and yet something was told: $(<foretold)"; fi
 # A snapshot mirror that is still being copied goes with a stop, which says so.
 step 30 dd if=/dev/urandom of="$(device_of v)" bs=1M count=12 oflag=direct status=none

@@ -103,7 +103,7 @@ echo "== exported, and taken in as it was"
 expect_refusal group.started 25 cleave group export g
 step 60 cleave -q -g g stop v
 mapfile -t media < <(step 60 cleave --json group export g | jq -r '.media[]')
-assert_eq 2 "${#media[@]}" "media of the export"
+assert_eq 3 "${#media[@]}" "media of the export, a snapshot mirror among them"
 expect_refusal group.unknown 9 cleave -g g list
 mkdir copied
 mv "${media[@]}" copied

@@ -118,6 +118,11 @@ expect_fail 'cleave -g dg snapstart w|vxassist -g dg snapstart w' vxassist -g dg
 step 30 vxdg -g dg adddisk "d3=$(basename "${of[3]}")"
 step 60 vxassist -g dg snapstart w
 step 30 vxplex -g dg -o rm dis w-02
+assert_eq 'd1 98304 d2 98304 d3 98304' "$(vxprint -g dg -dF '%name %pub_len' | xargs)" 'disks in use and free, and their lengths'
+assert_eq 'w-01 w w-03 w' "$(vxprint -g dg -F 'p:%name %v_name' | xargs)" 'a format for plexes alone'
+assert_eq 'w DISABLED' "$(step 30 vxvol -g dg stop w; vxprint -g dg -F '%name %kstate' w)" 'a stopped volume'
+vxprint -g dg -m w | grep -qx $'\tstate="CLEAN' || die "no state for vxmake: $(vxprint -g dg -m w)"
+vxprint -g dg -l w | grep -qx 'state:    state=CLEAN kernel=DISABLED' || die "not told at length: $(vxprint -g dg -l w)"
 assert_eq 'w-01 w-03' "$(cleave -g dg --json show w | jq -r '[.volumes[0].plexes[].plex] | join(" ")')" 'the plexes that are left'
 expect_fail 'has a plex of that name; .*cleave -g dg print' vxplex -g dg -o rm dis w-02
 [[ $(vxprint -q) == *dg* ]] || die "the group is not among all: $(vxprint -q)"

@@ -22,6 +22,7 @@ impl DryRunArgs {
     pub fn over(self, action: Action) -> Action {
         let requests = match action {
             Action::Ask { requests, .. } if self.dry_run => requests,
+            Action::InTurn(work) if self.dry_run => work.requests,
             Action::Hooked(work) if self.dry_run => vec![work.request],
             action => return action,
         };

@@ -2,10 +2,11 @@
 
 use crate::base::Refused;
 use crate::cli::answer::{Answer, cannot_write, clean};
+use crate::cli::cleaved::Arguments;
 use crate::cli::plan::Action;
 use crate::cli::vx::Applet;
 use crate::cli::{args, words};
-use clap::Args;
+use clap::{Args, CommandFactory as _};
 use clap_mangen::Man;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 To read the page of a verb: cleave manual make | man -l -")]
 pub struct ManualArgs {
-    /// The page that is printed, as make, plex-attach or vxassist [default: that of cleave itself]
+    /// The page that is printed, as make, plex-attach, vxassist or cleaved [default: that of cleave itself]
     page: Option<String>,
     /// Write all pages into this directory instead
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "page")]
@@ -55,10 +56,7 @@ pub(in crate::cli) struct Page {
 pub(in crate::cli) fn pages() -> Vec<Page> {
     fn add(pages: &mut Vec<Page>, command: &clap::Command) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-        let mut text = Vec::new();
-        // Memory takes all that is written to it.
-        let _ = Man::new(command.clone()).section("8").manual("Cleave").render(&mut text);
-        pages.push(Page { name, text: String::from_utf8_lossy(&text).into_owned() });
+        pages.push(Page { name, text: of_command(command) });
         for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
             add(pages, verb);
         }
@@ -68,7 +66,18 @@ pub(in crate::cli) fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
     add(&mut pages, &command);
     pages.extend(Applet::ALL.map(of_applet));
+    let text = of_command(&Arguments::command()) + SEE_CLEAVE;
+    pages.push(Page { name: "cleaved".to_owned(), text });
     pages
+}
+
+const SEE_CLEAVE: &str = ".SH SEE ALSO\n\\fBcleave\\fR(8)\n";
+
+fn of_command(command: &clap::Command) -> String {
+    let mut text = Vec::new();
+    // Memory takes all that is written to it.
+    let _ = Man::new(command.clone()).section("8").manual("Cleave").render(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn of_applet(applet: Applet) -> Page {
@@ -77,7 +86,7 @@ fn of_applet(applet: Applet) -> Page {
     let lines =
         applet.help().lines().map(|line| format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-")));
     let text = format!(
-        ".TH {} 8 \"\" \"\" Cleave\n.SH NAME\n{name} \\- {}\n.SH SYNOPSIS\n.nf\n{}.fi\n.SH SEE ALSO\n\\fBcleave\\fR(8)\n",
+        ".TH {} 8 \"\" \"\" Cleave\n.SH NAME\n{name} \\- {}\n.SH SYNOPSIS\n.nf\n{}.fi\n{SEE_CLEAVE}",
         name.to_uppercase(),
         applet.about(),
         lines.collect::<String>()
@@ -114,6 +123,9 @@ mod tests {
             text("cleave-plex-attach")
         );
         assert!(text("vxassist").contains("snapstart VOLUME"));
+        let daemon = text("cleaved");
+        assert!(daemon.contains(".TH cleaved 8") && daemon.contains("\\-\\-admin\\-group"), "{daemon}");
+        assert!(daemon.contains("CLEAVE_LOG") && daemon.ends_with(SEE_CLEAVE), "{daemon}");
         for applet in Applet::ALL {
             assert!(text(applet.name()).lines().all(|line| !line.starts_with('\'')));
         }

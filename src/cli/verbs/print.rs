@@ -1,4 +1,9 @@
-//! `cleave print` and `vxprint`: records in VxVM's columns. Lengths are in sectors of 512 bytes.
+//! `cleave print` and `vxprint`: records in VxVM's columns, at length, for vxmake, or as the words want them. Lengths are in
+//! sectors of 512 bytes.
+
+mod attributes;
+mod long;
+pub(in crate::cli) mod own;
 
 use super::group::{groups, groups_json};
 use crate::base::limits::SECTOR_BYTES;
@@ -28,7 +33,7 @@ impl PrintArgs {
     /// # Errors
     /// Those of names.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
-        let format = Format { hierarchy: true, typed: true, header: true, ..Format::default() };
+        let format = Format { hierarchy: true, typed: true, header: true, groups: true, ..Format::default() };
         action(options, &self.objects, false, format)
     }
 }
@@ -42,12 +47,88 @@ pub(in crate::cli) struct Format {
     pub typed: bool,
     /// Without `-q`: heads of columns.
     pub header: bool,
-    /// Whether the name of the group stands above its records: when none was named.
+    /// Without `-Q`: whether the name of the group stands above its records where none was named.
+    pub groups: bool,
+    /// Whether it stands there.
     pub group_line: bool,
+    /// What is told of each record, and how.
+    pub style: Style,
     /// The types of record, of `G` group, `d` medium, `v` volume, `p` plex, `s` subdisk; all when empty.
     pub kinds: String,
     /// The objects named; all when empty.
     pub objects: Vec<Name>,
+}
+
+/// What is told of a record.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::cli) enum Style {
+    /// A line of columns.
+    #[default]
+    Columns,
+    /// `-n`: its name.
+    Names,
+    /// `-l`: all of it, on several lines.
+    Long,
+    /// `-m`: its attributes as vxmake reads them, a line each.
+    Make,
+    /// `-F`: what was asked for.
+    Own(Vec<own::Own>),
+}
+
+impl Style {
+    fn of(&self, record: Record<'_>, typed: bool) -> String {
+        match self {
+            Self::Columns => line(&record.columns(typed)),
+            Self::Names => format!("{}\n", record.name()),
+            Self::Long => long::block(record),
+            Self::Make => attributes::description(record),
+            Self::Own(formats) => own::line(formats, record),
+        }
+    }
+}
+
+/// A record of the listing.
+#[derive(Clone, Copy)]
+enum Record<'a> {
+    Group(&'a GroupRow),
+    Medium(&'a MediumRow),
+    Volume(&'a VolumeRow, &'a [&'a PlexRow]),
+    Plex(&'a PlexRow),
+    /// A plex of Cleave is one piece of its medium, which VxVM's listings show as its one subdisk.
+    Subdisk(&'a PlexRow),
+}
+
+impl Record<'_> {
+    /// As in [`Format::kinds`].
+    const fn kind(self) -> char {
+        match self {
+            Self::Group(_) => 'G',
+            Self::Medium(_) => 'd',
+            Self::Volume(..) => 'v',
+            Self::Plex(_) => 'p',
+            Self::Subdisk(_) => 's',
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Group(group) => group.group.to_string(),
+            Self::Medium(medium) => medium.medium.to_string(),
+            Self::Volume(volume, _) => volume.volume.to_string(),
+            Self::Plex(plex) => plex.plex.to_string(),
+            Self::Subdisk(plex) => subdisk(plex),
+        }
+    }
+
+    fn columns(self, typed: bool) -> Vec<String> {
+        match self {
+            Self::Group(group) => group_record(group, typed),
+            Self::Medium(medium) => medium_record(medium, typed),
+            Self::Volume(volume, _) => volume_record(volume, typed),
+            Self::Plex(plex) => plex_record(plex, typed),
+            Self::Subdisk(plex) => subdisk_record(plex, typed),
+        }
+    }
 }
 
 impl Format {
@@ -69,7 +150,7 @@ pub(in crate::cli) fn action(
 ) -> Result<Action, Refused> {
     let objects = words::names(objects)?;
     let group = if all_groups { None } else { Some(options.group()) };
-    format.group_line = options.group.is_none();
+    format.group_line = format.groups && options.group.is_none();
     format.objects.clone_from(&objects);
     let request = Query { group, media: objects.is_empty(), objects, tasks: false };
     Ok(Action::ask(Request::Query(request), move |answered| Ok(show(&answered, &format))))
@@ -99,7 +180,9 @@ pub(in crate::cli) fn text(answered: &Answered, format: &Format) -> String {
             volumes.iter().filter(|(volume, _)| volume.group == *name).collect();
         section(name, group, &own, format)
     });
-    sections.collect::<Vec<_>>().join("\n")
+    // What a script reads has no blank lines.
+    let between = if format.header || format.style == Style::Columns { "\n" } else { "" };
+    sections.collect::<Vec<_>>().join(between)
 }
 
 fn section(
@@ -113,45 +196,51 @@ fn section(
         if format.group_line {
             head.push(format!("Disk group: {name}\n"));
         }
-        head.push(heads(format));
+        if format.style == Style::Columns {
+            head.push(heads(format));
+        }
     }
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<Vec<Record<'_>>> = Vec::new();
     if let Some((group, media)) = group {
         if format.wants('G') {
-            blocks.push(line(&group_record(group, format.typed)));
+            blocks.push(vec![Record::Group(group)]);
         }
-        if format.wants('d') && !media.is_empty() {
-            blocks.push(media.iter().map(|medium| line(&medium_record(medium, format.typed))).collect());
-        }
-    }
-    for (volume, plexes) in volumes {
-        let block = volume_block(volume, plexes, format);
-        if !block.is_empty() {
-            blocks.push(block);
+        if format.wants('d') {
+            blocks.push(media.iter().map(|medium| Record::Medium(medium)).collect());
         }
     }
-    // A blank line parts what belongs together from the next; plain lists have none.
-    head.push(blocks.join(if format.hierarchy { "\n" } else { "" }));
+    blocks.extend(volumes.iter().map(|(volume, plexes)| of_volume(volume, plexes, format)));
+    blocks.retain(|block| !block.is_empty());
+    // A blank line parts what belongs together from the next, or a long record from the next; plain lists have none.
+    let (inside, between) = match &format.style {
+        Style::Columns if format.hierarchy => ("", "\n"),
+        Style::Long => ("\n", "\n"),
+        _ => ("", ""),
+    };
+    let text = |record: &Record<'_>| format.style.of(*record, format.typed);
+    let blocks = blocks.iter().map(|block| block.iter().map(text).collect::<Vec<_>>().join(inside));
+    head.push(blocks.collect::<Vec<_>>().join(between));
     head.join("\n")
 }
 
-fn volume_block(volume: &VolumeRow, plexes: &[&PlexRow], format: &Format) -> String {
+/// What of a volume is shown.
+fn of_volume<'a>(volume: &'a VolumeRow, plexes: &'a [&'a PlexRow], format: &Format) -> Vec<Record<'a>> {
     let named = |name: &Name| format.objects.contains(name);
     let all = format.objects.is_empty();
-    let mut text = String::new();
+    let mut records = Vec::new();
     let whole = all || (named(&volume.volume) && format.hierarchy);
     if format.wants('v') && (all || named(&volume.volume)) {
-        text += &line(&volume_record(volume, format.typed));
+        records.push(Record::Volume(volume, plexes));
     }
     for plex in plexes {
         if format.wants('p') && (whole || named(&plex.plex)) {
-            text += &line(&plex_record(plex, format.typed));
+            records.push(Record::Plex(plex));
         }
         if format.wants('s') && (whole || (named(&plex.plex) && format.hierarchy)) {
-            text += &line(&subdisk_record(plex, format.typed));
+            records.push(Record::Subdisk(plex));
         }
     }
-    text
+    records
 }
 
 const HEAD_ANY: [&str; 9] =
@@ -205,6 +294,19 @@ fn last_part(path: &Path) -> String {
     clean(path.file_name().unwrap_or(path.as_os_str()).display())
 }
 
+/// The public length of a medium: not known of a directory, which has as much as its file system gives.
+fn public_length(medium: &MediumRow) -> Option<u64> {
+    (medium.length_bytes > 0).then(|| sectors(medium.length_bytes))
+}
+
+fn or_dash(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn subdisk(plex: &PlexRow) -> String {
+    format!("{}-sd", plex.plex)
+}
+
 fn group_record(group: &GroupRow, typed: bool) -> Vec<String> {
     if typed {
         record([&"dg", &group.group, &"default", &"default", &0, &group.uuid])
@@ -214,7 +316,7 @@ fn group_record(group: &GroupRow, typed: bool) -> Vec<String> {
 }
 
 fn medium_record(medium: &MediumRow, typed: bool) -> Vec<String> {
-    let (device, length) = (last_part(&medium.path), sectors(medium.length_bytes));
+    let (device, length) = (last_part(&medium.path), or_dash(public_length(medium)));
     let state = if medium.online { "-" } else { "NODEVICE" };
     if typed {
         record([&"dm", &medium.medium, &device, &"auto", &"-", &length, &state])
@@ -243,9 +345,8 @@ fn plex_record(plex: &PlexRow, typed: bool) -> Vec<String> {
     }
 }
 
-/// A plex of Cleave is one piece of its medium, which VxVM's listings show as its one subdisk.
 fn subdisk_record(plex: &PlexRow, typed: bool) -> Vec<String> {
-    let name = format!("{}-sd", plex.plex);
+    let name = subdisk(plex);
     let length = sectors(plex.length_bytes);
     if !typed {
         return record([&"sd", &name, &plex.plex, &plex.kernel_state, &length, &0, &"-", &"-", &"-"]);

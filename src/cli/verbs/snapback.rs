@@ -1,10 +1,11 @@
-//! `cleave snapback`: gives plexes of a snapshot volume back.
+//! `cleave snapback`: gives plexes of snapshot volumes back.
 
 use super::copying::CopyingArgs;
 use super::dry_run::DryRunArgs;
 use crate::base::Refused;
 use crate::base::units::human_bytes;
 use crate::cli::answer::{Answer, to_json};
+use crate::cli::in_turn::InTurnWork;
 use crate::cli::plan::{Action, Options};
 use crate::cli::progress::seconds;
 use crate::cli::session::Answered;
@@ -15,14 +16,16 @@ use clap::Args;
 
 /// The words of `snapback`.
 #[derive(Args, Debug)]
-#[command(after_help = "The snapshot volume's own changes are given up. It must not be open.")]
+#[command(after_help = "The snapshot volume's own changes are given up. It must not be open.
+Several are checked before the first goes back, and then go one after the other, until one is refused.")]
 pub struct SnapBackArgs {
-    /// The snapshot volume
-    snapshot: String,
-    /// How many of its plexes go back
+    /// The snapshot volumes
+    #[arg(required = true, value_name = "SNAPSHOT")]
+    snapshots: Vec<String>,
+    /// How many plexes of each go back
     #[arg(short, long, value_name = "N", default_value = "1")]
     nmirror: String,
-    /// Give all its plexes back
+    /// Give all plexes back
     #[arg(short, long, conflicts_with = "nmirror")]
     all: bool,
     #[command(flatten)]
@@ -38,16 +41,25 @@ impl SnapBackArgs {
     /// Those of names, counts and rates.
     pub fn action(self, options: &Options) -> Result<Action, Refused> {
         let nmirror = if self.all { None } else { Some(words::plex_count(&self.nmirror)?) };
-        let request = SnapBack {
+        let first = SnapBack {
             group: options.group(),
-            snapshot: words::name(&self.snapshot)?,
+            snapshot: words::name(self.snapshots.first().map_or("", String::as_str))?,
             nmirror,
             bytes_per_second: self.copying.rate()?,
             latency_us: self.copying.latency()?,
             background: self.copying.background,
         };
-        Ok(self.dry_run.over(Action::ask(Request::SnapBack(request), |answered| show(&answered))))
+        Ok(self.dry_run.over(in_turn(&self.snapshots, &first)?))
     }
+}
+
+/// What `first` asks for, for each of `snapshots`.
+///
+/// # Errors
+/// Those of names; `object.twice`.
+pub(in crate::cli) fn in_turn(snapshots: &[String], first: &SnapBack) -> Result<Action, Refused> {
+    let request = |snapshot| Request::SnapBack(SnapBack { snapshot, ..first.clone() });
+    Ok(Action::InTurn(InTurnWork::new(words::names(snapshots)?, request, show)?))
 }
 
 pub(in crate::cli) fn show(answered: &Answered) -> Result<Answer, Refused> {

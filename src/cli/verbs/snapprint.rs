@@ -52,9 +52,11 @@ struct Part<'a> {
     object: String,
     /// The volume at its other end, or of the plex.
     volume: &'a Name,
+    /// The length of the volume.
     length_bytes: u64,
-    /// Regions that count, and of how many.
+    /// Regions that count: changed on this side since the cut, or missing in the plex.
     dirty_regions: u64,
+    /// Regions of the volume.
     regions: u64,
 }
 

@@ -36,7 +36,10 @@ const KEYWORDS: [(Applet, &str, &str); 21] = [
 /// Commands that are not there.
 const COMMANDS: [(&str, &str); 12] = [
     ("vxconfigbackup", "cleave group save GROUP >FILE"),
-    ("vxconfigrestore", "cleave group import, from the labels of the disks; without these: cleave group restore FILE"),
+    (
+        "vxconfigrestore",
+        "cleave group import, from the labels of the disks; without these: cleave group restore FILE",
+    ),
     ("vxdctl", "cleave daemon status"),
     ("vxdisk", "cleave group list shows media and what is free on them; lsblk -f all disks"),
     ("vxdisksetup", "a disk needs nothing: vxdg init GROUP DISK ..."),

@@ -26,7 +26,7 @@ vxassist [-g GROUP] [-b] [-f] [-o OPTION,...] KEYWORD ...
   snapshot VOLUME [SNAPVOLUME] [nmirror=N]                           break it off as a volume
   snapshot VOLUME VOLUME VOLUME ...                                  several at one cut; two need -o name=
   snapshot ... pre=COMMAND post=COMMAND                              run before the cut, and always behind it
-  snapback SNAPVOLUME [nmirror=N]                                    give its plex back
+  snapback SNAPVOLUME ... [nmirror=N]                                give its plex back; all are checked before the first goes
   snapabort VOLUME [nmirror=N]                                       remove a snapshot mirror
   snapclear SNAPVOLUME | snapclear VOLUME SNAPOBJECT                 end its relation to its origin
   snapprint [VOLUME]                                                 list snapshots and what has changed since
@@ -184,7 +184,9 @@ impl Asked<'_> {
     }
 
     fn snapback(&self, rest: &[String]) -> Result<Action, Refused> {
-        let (snapshot, count) = one_and_count(rest)?;
+        let (snapshots, found) = attributes(rest, &["nmirror"], HELP_COMMAND)?;
+        let Some(snapshot) = snapshots.first() else { return Err(missing("volume", Applet::Vxassist)) };
+        let count = value(&found, "nmirror").map(plex_count).transpose()?;
         let (mut all, mut restores, mut safety) = (false, false, true);
         for option in &self.words.options {
             match option.as_str() {
@@ -208,9 +210,12 @@ impl Asked<'_> {
         }
         let nmirror = if all { None } else { Some(count.unwrap_or(1)) };
         if restores {
+            if let Some(word) = snapshots.get(1) {
+                return Err(too_many(word, Applet::Vxassist));
+            }
             let request = Restore {
                 group: self.options.group(),
-                snapshot: name(&snapshot)?,
+                snapshot: name(snapshot)?,
                 nmirror,
                 safety,
                 dry_run: false,
@@ -219,15 +224,15 @@ impl Asked<'_> {
             };
             return Ok(Action::ask(Request::Restore(request), |answered| restore::show(&answered)));
         }
-        let request = SnapBack {
+        let first = SnapBack {
             group: self.options.group(),
-            snapshot: name(&snapshot)?,
+            snapshot: name(snapshot)?,
             nmirror,
             bytes_per_second: None,
             latency_us: None,
             background: self.words.has('b'),
         };
-        Ok(Action::ask(Request::SnapBack(request), |answered| snapback::show(&answered)))
+        snapback::in_turn(&snapshots, &first)
     }
 
     fn snapabort(&self, rest: &[String]) -> Result<Action, Refused> {
