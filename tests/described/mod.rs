@@ -44,8 +44,11 @@ const STRUCTURES: &[(&str, &[&str])] = &[
     ("src/cli/verbs/snapprint.rs", &["Part"]),
 ];
 
-/// What is put together: a name, the structure that it has all fields of, and its own fields with type and meaning.
-const MADE: &[(&str, &str, &[(&str, &str, &str)])] = &[
+/// A field with its type, a question mark before one that may be absent, and its meaning.
+type Own = (&'static str, &'static str, &'static str);
+
+/// What is put together: a name, the structure that it has all fields of, and its own fields.
+const MADE: &[(&str, &str, &[Own])] = &[
     ("Error", "", &[("error", "ErrorRefusal", "The refusal.")]),
     ("ErrorRefusal", "Refusal", &[("exit_code", "u8", "The exit code of its kind.")]),
     (
