@@ -795,7 +795,7 @@ fn stopped_while_copied() -> Vec<Row> {
         links: Vec::new(),
         ..volume("v", 1 << 30)
     };
-    let dropped = "v-02: this snapshot mirror of v was not complete, and is gone";
+    let dropped = "v-02: the snapshot mirror of v was not complete and goes at its next start";
     vec![Row::Volume(stopped), Row::Note(dropped.to_owned())]
 }
 
@@ -805,7 +805,7 @@ fn commands_of_vxvm_are_not_silent_about_what_was_given_up() {
     let parted =
         |name| format!("{name}: is no snapshot of v any more, but independent: no snapback, no restore\n");
     let parted = ["tmp", "friday"].map(parted).concat();
-    let dropped = "v-02: this snapshot mirror of v was not complete, and is gone\n";
+    let dropped = "v-02: the snapshot mirror of v was not complete and goes at its next start\n";
     for (line, rows, reply, said) in [
         ("vx vxedit -rf rm v", Vec::new(), origin_removed(), parted.as_str()),
         ("vx vxassist remove volume v", Vec::new(), origin_removed(), parted.as_str()),

@@ -192,7 +192,8 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    /// Stop a started volume that nobody has open. The snapshot mirrors that were still being copied, which go with that.
+    /// Stop a started volume that nobody has open. The snapshot mirrors that were still being copied: the next
+    /// start gives them up.
     pub(super) async fn stop_volume(
         self: &Rc<Self>,
         group: &Rc<GroupHandle<M>>,
@@ -259,8 +260,11 @@ impl<M: Machine> Owner<M> {
         }
         // From before it was begun: the end of a copy may have taken its mirror away since.
         let mirrors = record.volume(name.as_str())?.snapshot_mirrors();
-        let gone = mirrors.filter(|plex| committed.after.plex_by_id(plex.uuid()).is_none());
-        Ok(gone.map(|plex| plex.name().clone()).collect())
+        let given_up = mirrors.filter(|plex| {
+            let now = committed.after.plex_by_id(plex.uuid()).map(|(_, plex)| plex.state());
+            now.is_none_or(|state| matches!(state, PlexState::SnapAtt | PlexState::SnapTmp))
+        });
+        Ok(given_up.map(|plex| plex.name().clone()).collect())
     }
 
     /// Let nobody open the device of a volume that is about to stop.

@@ -405,7 +405,7 @@ impl<M: Machine> Owner<M> {
         for plex in gone {
             let again = format!("{} snapstart {}", larger::cleave(&group.name), volume.name());
             let text = format!(
-                "{plex}: this snapshot mirror of {} was not complete, and is gone; begin anew with: {again}",
+                "{plex}: the snapshot mirror of {} was not complete and goes at its next start; begin anew then: {again}",
                 volume.name()
             );
             answer.row(Row::Note(text)).await;
@@ -648,9 +648,8 @@ mod tests {
             let (rows, reply) = ask_for_rows(&owner, stop("default", "v")).await;
             assert_eq!(reply.unwrap(), Reply::Changed(Changed { changed: true }));
             let notes: Vec<_> = rows.iter().filter(|row| matches!(row, Row::Note(_))).collect();
-            let line = "v-02: this snapshot mirror of v was not complete, and is gone; begin anew with: cleave snapstart v";
+            let line = "v-02: the snapshot mirror of v was not complete and goes at its next start; begin anew then: cleave snapstart v";
             assert_eq!(notes, [&Row::Note(line.to_owned())]);
-            assert_eq!(group.record().volume("v").unwrap().plexes().len(), 1);
             refused(copied.await.unwrap(), "task.aborted", Kind::Aborted);
 
             // One that is complete stays, and nothing is said of it.
@@ -660,6 +659,7 @@ mod tests {
             )
             .await
             .unwrap();
+            assert_eq!(group.record().volume("v").unwrap().plexes().len(), 1, "as it was told");
             ask(&owner, snapstarting("v", false)).await.unwrap();
             let (rows, reply) = ask_for_rows(&owner, stop("default", "v")).await;
             reply.unwrap();

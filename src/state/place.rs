@@ -278,7 +278,7 @@ mod tests {
             "plex.too-small",
             "/dev/x: too small by 101 MiB (105906176 bytes) for a plex of volume v: it has 1 MiB (1048576 bytes), \
              102 MiB (106954752 bytes) are needed; \
-             make it at least 106954752 bytes",
+             make it at least 102 MiB (106954752 bytes)",
         );
     }
 

@@ -75,13 +75,15 @@ step 60 cleave --json snapback s1 s2 >returned
 assert_eq 'true true' "$(jq -r '[.results[].snapshot_removed] | join(" ")' returned)" 'that both snapshots went'
 step 30 cleave --quiet snapabort v -n 2
 if ! cleave resize v +8m --dry-run >foretold; then grep -q . foretold && die "refused, and yet something was told: $(<foretold)"; fi
-# A snapshot mirror that is still being copied goes with a stop, which says so.
+# A snapshot mirror that is still being copied does not outlive a stop, which says so.
 step 30 dd if=/dev/urandom of="$(device_of v)" bs=1M count=12 oflag=direct status=none
 step 30 cleave --quiet snapstart -b --rate 1m v
 step 30 cleave stop v >said
-grep -qE '^v-0[0-9]: this snapshot mirror of v was not complete, and is gone; begin anew with: cleave snapstart v$' said ||
+grep -qE '^v-0[0-9]: the snapshot mirror of v was not complete and goes at its next start; begin anew then: cleave snapstart v$' said ||
     die "the mirror that went is not named: $(<said)"
+step 30 cleave --quiet start v
 assert_eq 2 "$(cleave --json show v | jq '.volumes[0].plexes | length')" "the number of plexes left"
+step 30 cleave --quiet stop v
 told resize v +8m
 tells "v: has 24 MiB then; its last 8 MiB read as zero"
 expect_fail 'then add -f' cleave resize v -8m --dry-run

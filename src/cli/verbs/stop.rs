@@ -13,8 +13,8 @@ use clap::Args;
 /// The words of `stop`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A snapshot mirror that is still being copied goes with that, and is named: begin it anew with cleave
-snapstart. A mirror that is being copied goes on when the volume is started.")]
+A snapshot mirror that is still being copied goes at the next start, and is named: begin it anew
+then, with cleave snapstart. A mirror that is being copied goes on when the volume is started.")]
 pub struct StopArgs {
     /// The volumes
     #[arg(required_unless_present = "all")]

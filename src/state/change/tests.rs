@@ -179,7 +179,7 @@ fn making_refuses_what_cannot_work() {
         make(&args("w", 100 * MIB + 512, &site)),
         Kind::Usage,
         "size.unaligned",
-        "104858112 bytes: is not a multiple of 4096 bytes; take 204808 sectors (104861696 bytes)",
+        "100.0 MiB (104858112 bytes): is not a multiple of 4096 bytes; take 204808 sectors: 100.0 MiB (104861696 bytes)",
     );
     refused(
         make(&args("w", 1 << 63, &site)),
@@ -199,7 +199,7 @@ fn making_refuses_what_cannot_work() {
         "plex.too-small",
         "/dev/sdx: too small by 512 bytes for a plex of volume w: it has 101.9 MiB (106954240 bytes), \
          102 MiB (106954752 bytes) are needed; \
-         make it at least 106954752 bytes",
+         make it at least 102 MiB (106954752 bytes)",
     );
     let disk = || Site::Block { path: path("/dev/sdx"), bytes: 102 * MIB };
     refused(
