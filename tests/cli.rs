@@ -7,8 +7,8 @@ use cleave::cli;
 use cleave::cli::verbs::doctor::{self, Answering, Check, Facts, Finding, Level, LinkTree};
 use cleave::control::event::Event;
 use cleave::control::reply::{
-    Attached, Changed, Cut, Forced, Listed, Made, Overview, Released, Removed, Reply, Resized, Restored,
-    Returned, Scrubbed, Status, Verified,
+    Attached, Changed, Cut, Exported, Forced, Listed, Made, Moved, MovedPlex, Overview, Released, Removed,
+    Reply, Resized, Restored, Returned, Scrubbed, Status, Verified,
 };
 use cleave::control::row::{
     DifferenceRow, GroupRow, HealthRow, HeatOf, HeatRow, IoCounts, MediumRow, PlexRow, RestoringRow, Row,
@@ -432,6 +432,17 @@ vxplex -g dg -o rm dis v-02
 vxdg init dg d1=sdb /dev/sdc /dir/media=x
 vxdg -g dg adddisk d3=sdd
 cleave group add dg /dev/sde
+cleave group remove dg d1
+cleave group export dg
+cleave group import --name other /dev/sda
+cleave -g dg group import
+cleave group moved dg
+cleave group moved dg /dev/sdz /m/v-02.img
+cleave group restore --force /root/dg.configuration
+vxdg -g dg rmdisk d1 d2
+vxdg deport dg
+vxdg import dg
+vxdg -n other import dg
 vxassist snapback tmp
 vxassist -b snapback nmirror=2 tmp
 vxassist -g dg snapback s1 s2 nmirror=2
@@ -587,7 +598,7 @@ vxassist -o resyncfromreplica snapback s1 s2
 vxassist -o allplexes snapback tmp nmirror=2
 vxassist -o nosafety snapback tmp
 vxdg -g dg adddisk
-vxdg deport dg
+vxdg upgrade dg
 vxassist maxsize
 vxassist relayout v
 vxvol set fastresync=on v
@@ -663,7 +674,10 @@ vxtask
 vxdg
 vxdg init
 vxdg list a b
-vxdg deport dg
+vxdg deport
+vxdg deport a b
+vxdg -g dg rmdisk
+vxdg import
 vxrecover -x v
 vxrecover a/b
 vxstat -i 0 v
@@ -816,6 +830,20 @@ fn commands_of_vxvm_are_not_silent_about_what_was_given_up() {
         let (code, document, err) = daemon.run(&format!("{line} --json"));
         assert_eq!((code, document.lines().count(), err.as_str()), (0, 1, ""), "{line}");
     }
+}
+
+fn exported(media: &[&str]) -> Reply {
+    let left_out = if media.is_empty() { Vec::new() } else { vec![name("v-03")] };
+    Reply::Exported(Exported {
+        group: name("dg"),
+        media: media.iter().map(PathBuf::from).collect(),
+        left_out,
+    })
+}
+
+fn moved(any: bool) -> Reply {
+    let one = MovedPlex { plex: name("v-01"), before: "/dev/sda".into(), now: "/dev/sdz".into() };
+    Reply::Moved(Moved { group: name("dg"), plexes: if any { vec![one] } else { Vec::new() } })
 }
 
 /// Each line, and how the daemon answers it.
@@ -1057,6 +1085,10 @@ fn answered_lines() -> Vec<(&'static str, Vec<Row>, Reply)> {
         with("scrub v -b", (vec![], scrubbed(Some(7), 0, 0))),
         with("scrub v --every 7d", (vec![], changed())),
         with("group import /dev/sda", (vec![Row::Volume(volume("v", gib))], changed())),
+        with("group export dg", (vec![], exported(&["/dev/sda", "/dev/sdb"]))),
+        with("group export dg", (vec![], exported(&[]))),
+        with("group moved dg", (vec![], moved(true))),
+        with("group moved dg", (vec![], moved(false))),
         with("task list", listed(vec![Row::Task(task(78_824 * 512, TaskState::Running))])),
         with("task watch", listed(vec![Row::Task(task(204_800 * 512, TaskState::Done))])),
         with("task watch", listed(vec![Row::Task(failed)])),

@@ -476,7 +476,8 @@ mod tests {
             let plain = root.join("plain");
             std::fs::write(&plain, vec![0; 8 << 20]).unwrap();
             std::fs::copy(&media[0], &there).unwrap();
-            let told = refused(ask(&owner, moved(std::slice::from_ref(&there))).await, "moved.twice", Kind::Medium);
+            let told =
+                refused(ask(&owner, moved(std::slice::from_ref(&there))).await, "moved.twice", Kind::Medium);
             assert!(told.reason.contains("v-01"), "{told}");
             std::fs::remove_file(&media[0]).unwrap();
             refused(ask(&owner, moved(&[plain])).await, "import.unlabelled", Kind::Medium);

@@ -34,8 +34,22 @@ const STRUCTURES: &[(&str, &[&str])] = &[
     (
         "src/control/reply.rs",
         &[
-            "Released", "Resized", "Changed", "Attached", "Cut", "Returned", "Restored", "Removed",
-            "Verified", "Overview", "Forced", "Scrubbed", "Status",
+            "Exported",
+            "Moved",
+            "MovedPlex",
+            "Released",
+            "Resized",
+            "Changed",
+            "Attached",
+            "Cut",
+            "Returned",
+            "Restored",
+            "Removed",
+            "Verified",
+            "Overview",
+            "Forced",
+            "Scrubbed",
+            "Status",
         ],
     ),
     ("src/control/happening.rs", &["Happening"]),
@@ -92,7 +106,18 @@ const MADE: &[(&str, &str, &[Own])] = &[
             ("task", "Option<u64>", "The task that makes its plexes equal, when one is needed."),
         ],
     ),
-    ("ChangedVolumes", "Changed", &[("volumes", "Vec<Volume>", "The volumes that were changed.")]),
+    (
+        "ChangedVolumes",
+        "Changed",
+        &[
+            ("volumes", "Vec<Volume>", "The volumes that were changed."),
+            (
+                "notes",
+                "?Vec<String>",
+                "What is told beside that, as of a snapshot mirror that was not finished.",
+            ),
+        ],
+    ),
     ("ChangedTasks", "Changed", &[("tasks", "Vec<TaskRow>", "The tasks as they are now.")]),
     ("CutSnapshots", "Cut", &[("snapshots", "Vec<SnapshotRow>", "The snapshot volumes.")]),
     (
@@ -258,6 +283,7 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
         &[
             "group create",
             "group add",
+            "group remove",
             "group destroy",
             "plex convert",
             "plex detach",
@@ -271,7 +297,9 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
             "stat --reset",
         ],
     ),
-    ("ChangedVolumes", &["group import", "start", "stop", "recover"]),
+    ("Exported", &["group export"]),
+    ("Moved", &["group moved"]),
+    ("ChangedVolumes", &["group import", "group restore", "start", "stop", "recover"]),
     ("ChangedTasks", &["task pause", "task resume", "task abort"]),
     ("Groups", &["group list", "vxdg list"]),
     ("MadeVolume", &["make", "adopt"]),
@@ -304,7 +332,7 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
     ("Archived", &["archive"]),
     ("CheckedArchive", &["archive --check"]),
     ("Unarchived", &["unarchive"]),
-    ("Text", &["dump", "completions", "manual"]),
+    ("Text", &["dump", "group save", "completions", "manual"]),
     ("Pages", &["manual --to"]),
 ];
 

@@ -185,7 +185,7 @@ fn making_refuses_what_cannot_work() {
         make(&args("w", 1 << 63, &site)),
         Kind::Usage,
         "size.too-large",
-        "9223372036854775808 bytes: is too large; the largest volume has 1 EiB",
+        "8 EiB (9223372036854775808 bytes): is too large; the largest volume has 1 EiB",
     );
     refused(
         make(&args("w", 100 * MIB, &[])),
