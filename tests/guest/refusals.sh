@@ -54,8 +54,8 @@ settled
 
 # The plex is too small: by how much is told.
 truncate -s 8m small
-refused 64 plex.too-small "small: too small by [1-9][0-9]* bytes.* it has 8388608, [1-9][0-9]* are needed" make w 16m --plex "$PWD/small"
-[[ $(cleave make w 16m --plex "$PWD/small" 2>&1 || true) =~ by\ ([0-9]+)\ bytes.*,\ ([0-9]+)\ are ]] || die 'no number'
+refused 64 plex.too-small "small: too small by .*\\([1-9][0-9]* bytes\\).* it has 8 MiB \\(8388608 bytes\\), .*\\([1-9][0-9]* bytes\\) are needed" make w 16m --plex "$PWD/small"
+[[ $(cleave make w 16m --plex "$PWD/small" 2>&1 || true) =~ by\ [^\(]*\(([0-9]+)\ bytes\).*,\ [^\(]*\(([0-9]+)\ bytes\)\ are ]] || die 'no number'
 assert_eq $((8 << 20)) $((BASH_REMATCH[2] - BASH_REMATCH[1])) "what is needed less what is missing"
 ((BASH_REMATCH[2] >= 16 << 20)) || die "a plex of 16 MiB needs only ${BASH_REMATCH[2]} bytes"
 refused 64 plex.too-small "small: too small by" mirror v --plex "$PWD/small"
@@ -67,7 +67,7 @@ refused 65 medium.missing "^cleave: /nowhere/plex: " make w 16m --plex /nowhere/
 refused 65 medium.missing "^cleave: /nowhere/plex: " mirror v --plex /nowhere/plex
 refused 65 medium.missing "^cleave: /nowhere: " group create h /nowhere
 refused 11 medium.unknown "nosuch: " make w 16m --media nosuch
-refused 64 medium.full "media: [0-9]+ bytes are free, [0-9]+ are needed" make w 1g
+refused 64 medium.full "media: .*[0-9]+ bytes\\)? are free, .*[0-9]+ bytes\\) are needed" make w 1g
 refused 64 medium.full "media: " mirror v --nmirror 20
 plex=$(find media -name 'v-01*' | head -n 1)
 refused 65 medium.in-use "it carries plex v-01" make w 16m --plex "$PWD/$plex"

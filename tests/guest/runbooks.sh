@@ -54,6 +54,7 @@ play() {
     done <"$1"
 }
 
+otherwise=
 for file in "$sessions"/*; do
     name=${file##*/}
     play "$file" >"$name.now"
@@ -61,7 +62,8 @@ for file in "$sessions"/*; do
         printf '==== %s\n' "$name"
         cat "$name.now"
     elif ! diff -u "$file" "$name.now" >&2; then
-        die "the session $name went otherwise"
+        otherwise+=" $name"
     fi
 done
+[[ -z $otherwise ]] || die "sessions went otherwise:$otherwise"
 [[ ${CLEAVE_RECORD:-} ]] || calm_log
