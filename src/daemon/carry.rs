@@ -20,6 +20,7 @@ use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier, Presence};
 use crate::state::{Group, MediumPath, Volume, medium_bytes, refuse};
 
+use super::bringup::maps_of;
 use super::import::Labelled;
 use super::labels::LabelWork;
 use super::machine::{Machine, OpenMedium, Ring};
@@ -86,18 +87,27 @@ impl<M: Machine> Owner<M> {
         if let Err(error) = self.on_catalog(&group, |catalog| catalog.remove_directory()).await {
             tracing::info!(path = %group.directory.display(), %error, "the directory of an exported group stays");
         }
-        for volume in exported.volumes() {
-            self.close_media(volume);
-            self.machine.forget_unflushed(volume.uuid()).await;
-            for plex in volume.plexes() {
-                self.forget_counts(plex.uuid()).await;
-            }
-        }
+        self.forget_group(&exported).await;
         let plexes = exported.volumes().iter().flat_map(Volume::plexes);
         let goes = plexes.filter(|plex| !left_out.contains(plex.name()));
         let media = goes.map(|plex| plex.medium().path.as_path().to_owned()).collect();
         tracing::warn!(group = %group.name, generation = %committed.generation, "group exported");
         Ok(Reply::Exported(Exported { group: request.group, media, left_out }))
+    }
+
+    /// Keep nothing in memory of what belongs to a group that is gone from here: should it come back, somebody else has run it
+    /// meanwhile, and a map that was kept would tell that nothing changed.
+    async fn forget_group(self: &Rc<Self>, group: &Group) {
+        for volume in group.volumes() {
+            self.close_media(volume);
+            maps_of(group, volume).iter().for_each(|map| drop(self.maps.borrow_mut().remove(map)));
+            self.machine.forget_unflushed(volume.uuid()).await;
+            for plex in volume.plexes() {
+                self.labelled.borrow_mut().remove(&plex.uuid());
+                self.proven.borrow_mut().remove(&plex.uuid());
+                self.forget_counts(plex.uuid()).await;
+            }
+        }
     }
 
     /// That every complete plex of `volume` can be labelled; the names of others that cannot.
@@ -370,7 +380,8 @@ fn unlabelled(path: &MediumPath, count: usize) -> Refused {
 mod tests {
     use super::*;
     use crate::control::Request;
-    use crate::daemon::testing::{Daemon, ask, make, name, refused, with_daemon};
+    use crate::control::words::Consistency;
+    use crate::daemon::testing::{Daemon, ask, make, name, refused, snapstarting, with_daemon};
     use crate::format::label::Places;
     use crate::state::VolumeState;
     use std::os::unix::fs::FileExt;
@@ -446,6 +457,33 @@ mod tests {
             // One of two may have been run elsewhere: it is not believed that nothing happened.
             ask(&owner, import(&told.media[..1], None)).await.unwrap();
             assert_eq!(state(&owner, "moved"), VolumeState::NeedSync);
+        });
+    }
+
+    #[test]
+    fn what_was_known_of_changes_is_forgotten_with_the_group() {
+        with_daemon(async |owner, _| {
+            let group = make(&owner, "v", 1).await;
+            ask(&owner, snapstarting("v", false)).await.unwrap();
+            let cut = request::Snapshot {
+                group: request::default_group(),
+                members: vec![request::CutMember { volume: name("v"), snapshot: Some(name("s")) }],
+                pattern: None,
+                consistency: Consistency::Crash,
+                nmirror: 1,
+            };
+            ask(&owner, Request::Snapshot(cut)).await.unwrap();
+            for volume in ["s", "v"] {
+                owner.stop_volume(&group, &name(volume)).await.unwrap();
+            }
+            let map = group.record().volume("v").unwrap().snapshots()[0].snapshot_map;
+            assert!(owner.change_map(map).is_some(), "a snapback of the stopped snapshot goes by it");
+            drop(group);
+            let Reply::Exported(told) = ask(&owner, export("default")).await.unwrap() else {
+                panic!("exported")
+            };
+            ask(&owner, import(&told.media, None)).await.unwrap();
+            assert!(owner.change_map(map).is_none(), "another host may have written since");
         });
     }
 
