@@ -55,36 +55,44 @@ impl<M: Machine> Owner<M> {
         self.release_leaving(&group, group.record().leaving().to_vec()).await?;
         let _alone = self.alone(group.record().volumes().iter().map(Volume::uuid)).await;
         change::export_group(&group.record())?;
+        let exported = self.export_alone(&group).await;
+        if exported.is_err() {
+            // It stays, and its volumes are stopped: what was looked at is nobody's.
+            group.record().volumes().iter().for_each(|volume| self.close_media(volume));
+        }
+        exported
+    }
+
+    async fn export_alone(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) -> Result<Reply, Refused> {
         let mut left_out = Vec::new();
         for volume in group.record().volumes() {
-            left_out.extend(self.refuse_incomplete(&group, volume.uuid()).await?);
+            left_out.extend(self.refuse_incomplete(group, volume.uuid()).await?);
         }
         let _turn = group.turn.lock().await;
-        self.refuse_destroyed(&group)?;
+        self.refuse_destroyed(group)?;
         let exported = change::export_group(&group.record())?.group;
         let exported = exported.with_labelled(&self.labelled.borrow());
         let next = exported.clone();
-        let committed = self.on_catalog(&group, move |catalog| catalog.commit(&next)).await?;
+        let committed = self.on_catalog(group, move |catalog| catalog.commit(&next)).await?;
         group.replace(exported.clone(), committed.generation);
-        let labelled = self.label_all(&exported, &committed).await;
-        if let Err(refused) = labelled {
+        if let Err(refused) = self.label_all(&exported, &committed, &left_out).await {
             // What its labels say of an export counts for nothing once others are written.
-            exported.volumes().iter().for_each(|volume| self.close_media(volume));
-            self.commit_quietly(&group, exported.served()).await?;
+            self.commit_quietly(group, exported.served()).await?;
             return Err(refused);
         }
         let last = exported.clone();
-        let given_up = self.on_catalog(&group, move |catalog| catalog.give_up(&last)).await;
+        let given_up = self.on_catalog(group, move |catalog| catalog.give_up(&last)).await;
         if let Err(failed) = given_up {
             if failed.has_begun {
                 self.groups.borrow_mut().remove(&group.name);
+                self.forget_group(&exported).await;
             } else {
-                self.commit_quietly(&group, exported.served()).await?;
+                self.commit_quietly(group, exported.served()).await?;
             }
             return Err(failed.refused);
         }
         self.groups.borrow_mut().remove(&group.name);
-        if let Err(error) = self.on_catalog(&group, |catalog| catalog.remove_directory()).await {
+        if let Err(error) = self.on_catalog(group, |catalog| catalog.remove_directory()).await {
             tracing::info!(path = %group.directory.display(), %error, "the directory of an exported group stays");
         }
         self.forget_group(&exported).await;
@@ -92,7 +100,7 @@ impl<M: Machine> Owner<M> {
         let goes = plexes.filter(|plex| !left_out.contains(plex.name()));
         let media = goes.map(|plex| plex.medium().path.as_path().to_owned()).collect();
         tracing::warn!(group = %group.name, generation = %committed.generation, "group exported");
-        Ok(Reply::Exported(Exported { group: request.group, media, left_out }))
+        Ok(Reply::Exported(Exported { group: group.name.clone(), media, left_out }))
     }
 
     /// Keep nothing in memory of what belongs to a group that is gone from here: should it come back, somebody else has run it
@@ -142,11 +150,20 @@ impl<M: Machine> Owner<M> {
         Ok(left_out)
     }
 
-    /// Write the label of every plex of `all` whose medium is open.
-    async fn label_all(self: &Rc<Self>, all: &Group, committed: &Committed) -> Result<(), Refused> {
+    /// Write the label of every plex of `all` whose medium is open. One that is `left_out` keeps the label that it has: by another
+    /// the older data on it would be taken for those of today (ordering rule 16).
+    async fn label_all(
+        self: &Rc<Self>,
+        all: &Group,
+        committed: &Committed,
+        left_out: &[Name],
+    ) -> Result<(), Refused> {
         let mut work = Vec::new();
         for volume in all.volumes() {
             for plex in volume.plexes() {
+                if left_out.contains(plex.name()) {
+                    continue;
+                }
                 let Some(medium) = self.media.borrow().get(&plex.uuid()).cloned() else { continue };
                 let label = LabelWork::Next(label_of(all, committed, volume, plex));
                 let written = self.label(plex.uuid(), medium, label);
@@ -255,9 +272,7 @@ impl<M: Machine> Owner<M> {
         answer: &Answer,
     ) -> Result<Reply, Refused> {
         let (saved, record) = self.saved_configuration(&request.path).await?;
-        if self.groups.borrow().contains_key(record.name()) {
-            return Err(refuse::group_exists(record.name()));
-        }
+        self.refuse_here(&record, record.name())?;
         let mut carriers = Vec::new();
         let mut bare = BTreeMap::new();
         for volume in record.volumes() {
@@ -265,6 +280,7 @@ impl<M: Machine> Owner<M> {
             let mut told = false;
             for plex in volume.plexes() {
                 let path = &plex.medium().path;
+                self.refuse_volume_below(path).await?;
                 let opening = Opening::WRITE.at_least(medium_bytes(volume.length()));
                 let Ok(medium) = self.machine.open(path.as_path(), opening).await else { continue };
                 let block = medium.kind() == MediaKind::Disk;
@@ -309,6 +325,29 @@ impl<M: Machine> Owner<M> {
             self.answer_volume(&group, volume.uuid(), answer).await;
         }
         Ok(Reply::Changed(Changed { changed: true }))
+    }
+
+    /// That this host serves neither another group called `name` nor this very one by any name: two would write to the same media.
+    ///
+    /// # Errors
+    /// `group.exists`.
+    pub(super) fn refuse_here(&self, record: &Group, name: &Name) -> Result<(), Refused> {
+        let groups = self.groups.borrow();
+        if let Some(same) = groups.values().find(|group| group.record().uuid() == record.uuid()) {
+            let reason = format!("it is served here already, as group {}", same.name);
+            let way_out = format!("export that first: cleave group export {}", same.name);
+            return Err(Refusal::new(Kind::Exists, "group.exists", record.name(), reason, way_out));
+        }
+        if groups.contains_key(name) {
+            return Err(Refusal::new(
+                Kind::Exists,
+                "group.exists",
+                name,
+                "a group of this name exists",
+                "to take another in from its labels, name it otherwise: cleave group import --name GROUP",
+            ));
+        }
+        Ok(())
     }
 
     /// Commit a group that was found elsewhere than in a state directory, in configurations up to `newest`, and serve it.
@@ -484,6 +523,41 @@ mod tests {
             };
             ask(&owner, import(&told.media, None)).await.unwrap();
             assert!(owner.change_map(map).is_none(), "another host may have written since");
+        });
+    }
+
+    #[test]
+    fn a_group_is_not_here_twice_by_two_names() {
+        with_daemon(async |owner, root| {
+            let media = stopped(&owner).await;
+            let told =
+                refused(ask(&owner, import(&media, Some("other"))).await, "group.exists", Kind::Exists);
+            assert!(told.reason.contains("as group default"), "{told}");
+            let group = owner.group(&request::default_group()).unwrap();
+            let saved = root.join("saved");
+            std::fs::copy(group.directory.join("configuration"), &saved).unwrap();
+            refused(ask(&owner, restore(&saved, true)).await, "group.exists", Kind::Exists);
+        });
+    }
+
+    #[test]
+    fn rule_16_a_plex_that_is_behind_keeps_its_label_when_the_group_goes() {
+        with_daemon(async |owner, root| {
+            let group = make(&owner, "v", 1).await;
+            ask(&owner, snapstarting("v", false)).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let mirror = group.record().volume("v").unwrap().plexes()[1].clone();
+            let (path, old) = (mirror.medium().path.as_path().to_owned(), root.join("old"));
+            std::fs::copy(&path, &old).unwrap();
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            // What it was before the last run is there again.
+            std::fs::copy(&old, &path).unwrap();
+            let Reply::Exported(told) = ask(&owner, export("default")).await.unwrap() else {
+                panic!("exported")
+            };
+            assert_eq!(told.left_out, [mirror.name().clone()]);
+            assert!(std::fs::read(&path).unwrap() == std::fs::read(&old).unwrap(), "it has a label of today");
         });
     }
 

@@ -51,15 +51,7 @@ impl<M: Machine> Owner<M> {
         }
         let (newest, labelled) = newest(&found)?;
         let name = request.name.as_ref().unwrap_or(labelled.name());
-        if self.groups.borrow().contains_key(name) {
-            return Err(Refusal::new(
-                Kind::Exists,
-                "group.exists",
-                name,
-                "a group of this name exists",
-                "give the one that is taken in another name: --name GROUP",
-            ));
-        }
+        self.refuse_here(&labelled, name)?;
         for one in &found {
             if labelled.plex_by_id(one.label.plex).is_none() {
                 return Err(Refusal::new(
