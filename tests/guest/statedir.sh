@@ -123,3 +123,27 @@ step 60 cleave group moved h elsewhere.img
 step 60 cleave -q -g h start v
 step 60 cleave -q -g h recover v
 assert_eq "$good" "$(sha256sum <"$(device_of h/v)")" "the volume whose plex moved"
+
+echo "== killed while it is exported"
+here=0 gone=0
+for pause in 0 0.05 0.1 0.15 0.2 0.3 0.5; do
+    step 60 cleave -q -g h stop v
+    cleave -q group export h >/dev/null 2>&1 &
+    exporting=$!
+    sleep "$pause"
+    kill_daemon
+    wait $exporting || true
+    spawn_daemon
+    daemon_answers
+    # It is here still, or its labels have it.
+    if [[ $(cleave --json group list) == *'"h"'* ]]; then
+        here=$((here + 1))
+    else
+        gone=$((gone + 1))
+        step 60 cleave -q group import elsewhere.img copied/*.img
+    fi
+    step 60 cleave -q -g h start v
+    step 60 cleave -q -g h recover v
+    assert_eq "$good" "$(sha256sum <"$(device_of h/v)")" "the volume after a kill $pause s into its export"
+done
+echo "of 7 exports that were killed $here had not happened and $gone had"
