@@ -10,10 +10,9 @@ use futures_util::future::join_all;
 use crate::base::limits::MAX_CONFIG_BYTES;
 use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
-use crate::catalog::labels::{self, Found, label_of};
+use crate::catalog::labels::{Found, label_of};
 use crate::control::reply::{Changed, Exported, Moved, MovedPlex};
 use crate::control::{Reply, request};
-use crate::device::Host;
 use crate::format::config;
 use crate::format::label::Label;
 use crate::ring::{MediaKind, Opening};
@@ -23,7 +22,7 @@ use crate::state::{Group, MediumPath, Volume, medium_bytes, refuse};
 use super::bringup::maps_of;
 use super::import::Labelled;
 use super::labels::LabelWork;
-use super::machine::{Machine, OpenMedium, Ring};
+use super::machine::{Machine, OpenMedium};
 use super::media::medium_path;
 use super::owner::{GroupHandle, Owner};
 use super::rows;
@@ -254,14 +253,6 @@ impl<M: Machine> Owner<M> {
             }
         }
         Ok(Reply::Moved(Moved { group: request.group, plexes }))
-    }
-
-    /// The label on an open medium; `length` is that of its volume, if it is known.
-    async fn label_on(self: &Rc<Self>, medium: M::Medium, length: Option<u64>) -> Result<Found, Errno> {
-        let read = self
-            .keepers
-            .run(move |host| async move { labels::read_label(&host.open(&medium), length).await });
-        read.await.unwrap_or(Err(Errno::IO))
     }
 
     /// Take a group in from the configuration that was saved of it, as far as media bear its labels; those that bear none are

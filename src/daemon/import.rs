@@ -2,18 +2,17 @@
 
 use std::rc::Rc;
 
-use crate::base::{Errno, Kind, Name, Refusal, Refused};
-use crate::catalog::labels::{self, Found};
+use crate::base::{Kind, Name, Refusal, Refused};
+use crate::catalog::labels::Found;
 use crate::control::reply::Changed;
 use crate::control::{Reply, request};
-use crate::device::Host;
 use crate::format::config;
 use crate::format::label::Label;
 use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier};
 use crate::state::{Group, MediumPath};
 
-use super::machine::{Machine, OpenMedium, Ring};
+use super::machine::{Machine, OpenMedium};
 use super::media::medium_path;
 use super::owner::Owner;
 use super::server::Answer;
@@ -89,10 +88,6 @@ impl<M: Machine> Owner<M> {
         self.refuse_volume_below(&path).await?;
         let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
         let block = opened.kind() == MediaKind::Disk;
-        let read = self
-            .keepers
-            .run(move |host| async move { labels::read_label(&host.open(&opened), None).await })
-            .await;
         let unfit = |reason: String| {
             Err(Refusal::new(
                 Kind::Medium,
@@ -102,7 +97,7 @@ impl<M: Machine> Owner<M> {
                 "name media that carry plexes",
             ))
         };
-        match read.unwrap_or(Err(Errno::IO)) {
+        match self.label_on(opened, None).await {
             Ok(Found::Label(label)) => Ok(Labelled { path, block, label }),
             Ok(Found::None) => unfit("it bears no label of Cleave".to_owned()),
             Ok(Found::Damaged(_)) => unfit("its label cannot be believed".to_owned()),

@@ -147,17 +147,25 @@ impl<M: Machine> Owner<M> {
             let finding = match self.open_plex(record, plex, fence).await {
                 Err(refused) => Finding::Absent(refused.reason),
                 Ok(medium) => {
-                    let length = record.length();
-                    let read = self.keepers.run(move |host| async move {
-                        labels::read_label(&host.open(&medium), Some(length)).await
-                    });
-                    let read: Result<Found, Errno> = read.await.unwrap_or(Err(Errno::IO));
+                    let read = self.label_on(medium, Some(record.length())).await;
                     Finding::new(read, all.uuid(), record, plex)
                 }
             };
             found.push((plex.uuid(), finding));
         }
         found
+    }
+
+    /// The label on an open medium; `length` is that of its volume, if it is known.
+    pub(super) async fn label_on(
+        self: &Rc<Self>,
+        medium: M::Medium,
+        length: Option<u64>,
+    ) -> Result<Found, Errno> {
+        let read = self
+            .keepers
+            .run(move |host| async move { labels::read_label(&host.open(&medium), length).await });
+        read.await.unwrap_or(Err(Errno::IO))
     }
 
     async fn adopt_label(self: &Rc<Self>, group: &Rc<GroupHandle<M>>, label: &Label) -> Result<(), Refused> {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::group::{Group, MediumKind, Plex, ReadPolicy, Volume};
+use super::group::{Group, Plex, ReadPolicy, Volume};
+use super::medium::MediumKind;
 use super::plex::{KernelState, PlexMode, PlexState};
 use super::snapshot::{Grade, Resync};
 use super::volume::VolumeState;

@@ -12,6 +12,7 @@ mod check;
 mod group;
 mod ids;
 pub mod listing;
+mod medium;
 pub mod place;
 mod plex;
 pub mod recovery;
@@ -24,10 +25,9 @@ mod snapshot;
 pub mod task;
 mod volume;
 
-pub use group::{
-    Group, MediumKind, MediumPath, Noted, Plex, PlexMedium, PoolMedium, ReadPolicy, Volume, medium_bytes,
-};
+pub use group::{Group, Plex, ReadPolicy, Volume};
 pub use ids::Ids;
+pub use medium::{MediumKind, MediumPath, Noted, PlexMedium, PoolMedium, medium_bytes};
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 pub use recovery::{Fate, Leaving, Unfinished};
 pub use resize::{ResizeStage, Resizing};

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::change::Site;
-use super::group::{Group, MediumPath, medium_bytes};
+use super::group::Group;
+use super::medium::{MediumPath, medium_bytes};
 use super::refuse;
 use crate::base::{Name, Refused};
 

@@ -21,7 +21,8 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::group::{Group, PlexMedium, Volume};
+use super::group::{Group, Volume};
+use super::medium::PlexMedium;
 use super::plex::PlexState;
 use super::restore::RestorePhase;
 use super::volume::VolumeState;

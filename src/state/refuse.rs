@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use super::group::{MediumPath, Plex, Volume};
+use super::group::{Plex, Volume};
+use super::medium::MediumPath;
 use super::plex::PlexEvent;
 use super::volume::{VolumeEvent, VolumeState};
 use crate::base::limits::{MAX_PLEXES, MIN_VOLUME_BYTES, PAGE_BYTES, SECTOR_BYTES};

@@ -1,6 +1,7 @@
 //! A group goes to another host, and media to other places.
 
-use super::super::group::{Group, MediumPath, Volume};
+use super::super::group::{Group, Volume};
+use super::super::medium::MediumPath;
 use super::super::refuse;
 use super::import::{Carrier, put};
 use super::{Change, idle_volume, nothing};
@@ -80,7 +81,8 @@ mod tests {
     use super::super::{add_medium, import_group, remove_plex, stop};
     use super::*;
     use crate::base::{Kind, Name};
-    use crate::state::group::{Plex, PoolMedium};
+    use crate::state::group::Plex;
+    use crate::state::medium::PoolMedium;
     use crate::state::volume::VolumeState;
 
     fn stopped() -> Group {

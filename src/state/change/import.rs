@@ -1,6 +1,7 @@
 //! A group is taken in from what the labels on its media carry: its state directory is lost, or it moved to another host.
 
-use super::super::group::{Group, MediumKind, MediumPath};
+use super::super::group::Group;
+use super::super::medium::{MediumKind, MediumPath};
 use super::super::plex::{PlexEvent, PlexState};
 use super::super::recovery;
 use super::super::volume::VolumeState;

@@ -1,9 +1,8 @@
 //! Groups and volumes come to be.
 
-use super::super::group::{
-    Birth, Group, MediumKind, MediumPath, Plex, PlexMedium, PoolMedium, Volume, medium_bytes,
-};
+use super::super::group::{Birth, Group, Plex, Volume};
 use super::super::ids::Ids;
+use super::super::medium::{MediumKind, MediumPath, PlexMedium, PoolMedium, medium_bytes};
 use super::super::plex::PlexEvent;
 use super::super::refuse;
 use super::super::volume::VolumeEvent;

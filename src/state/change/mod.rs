@@ -49,8 +49,9 @@ pub use snapback::{SnapbackArgs, snapback};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-use super::group::{Group, Plex, PlexMedium, ReadPolicy, Volume};
+use super::group::{Group, Plex, ReadPolicy, Volume};
 use super::ids::Ids;
+use super::medium::PlexMedium;
 use super::plex::{PlexAction, PlexEvent};
 use super::recovery::Leaving;
 use super::refuse;
@@ -390,7 +391,7 @@ fn plex_name(group: &Group, volume: &Name) -> Result<Name, Refused> {
 /// Bytes that a medium needs for a plex of `volume`.
 #[must_use]
 pub const fn needed_bytes(volume: &Volume) -> u64 {
-    super::group::medium_bytes(volume.length)
+    super::medium::medium_bytes(volume.length)
 }
 
 #[cfg(test)]

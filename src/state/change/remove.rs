@@ -1,7 +1,8 @@
 //! Volumes go, and relations between volumes end.
 
-use super::super::group::{Group, MediumKind, Volume};
+use super::super::group::{Group, Volume};
 use super::super::ids::Ids;
+use super::super::medium::MediumKind;
 use super::super::plex::{PlexEvent, PlexState};
 use super::super::refuse;
 use super::super::volume::VolumeState;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::group::{Group, Noted, Plex, ReadPolicy, Volume};
+use super::super::group::{Group, Plex, ReadPolicy, Volume};
 use super::super::ids::Ids;
+use super::super::medium::Noted;
 use super::super::plex::{PlexEvent, PlexState};
 use super::super::recovery;
 use super::super::refuse;

@@ -1,7 +1,7 @@
 //! What keeps a group from going to another host, and media from being elsewhere.
 
 use crate::base::{Kind, Name, Refusal, Refused};
-use crate::state::group::MediumPath;
+use crate::state::medium::MediumPath;
 
 /// `group.started`: a volume of the group is started.
 pub(in crate::state) fn group_started(group: &Name, volume: &Name) -> Refused {

@@ -2,7 +2,7 @@
 
 use crate::base::units::exact_bytes;
 use crate::base::{Kind, Name, Refusal, Refused};
-use crate::state::group::MediumPath;
+use crate::state::medium::MediumPath;
 
 /// `medium.in-use`: the medium carries `plex`.
 #[must_use]
