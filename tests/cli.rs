@@ -228,6 +228,7 @@ fn plex(volume: &str, number: u32, state: PlexState, mode: PlexMode, length_byte
         length_bytes,
         medium: Some(name("m1")),
         path: format!("/var/lib/cleave/default/media/{plex}.img").into(),
+        label_file: None,
         sparse: false,
         dirty_regions: 0,
         fault: None,

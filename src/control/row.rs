@@ -311,6 +311,9 @@ pub struct PlexRow {
     pub medium: Option<Name>,
     /// The file or block device.
     pub path: PathBuf,
+    /// The file that has its labels, if its medium does not have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_file: Option<PathBuf>,
     /// Whether the file may have holes.
     pub sparse: bool,
     /// Regions that it is known to lack or may lack.
@@ -521,6 +524,7 @@ mod tests {
             medium: Some(name),
             fault: Some(path.display().to_string()),
             path,
+            label_file: None,
             sparse: false,
             dirty_regions: u64::MAX,
         });

@@ -87,13 +87,14 @@ impl<M: Machine> Owner<M> {
         }
         // A volume that was just taken down gives its last handles back on other threads.
         let patience = if fence { FENCE_LIMIT } else { CLOSING_LIMIT };
-        let opening = Opening::WRITE.at_least(crate::state::medium_bytes(record.length()));
-        let path = plex.medium().path.as_path();
+        let opening = Opening::WRITE.at_least(plex.medium().needed_bytes(record.length()));
         let medium = match fence {
             true => {
-                self.open_fenced(record.uuid(), Object::Plex(plex.name()), path, opening, patience).await?
+                let (object, path) = (Object::Plex(plex.name()), plex.medium().path.as_path());
+                let open = self.open_fenced(record.uuid(), object, path, opening, patience).await?;
+                self.with_labels(open, plex.medium(), patience).await?
             }
-            false => self.machine.open(path, opening.waiting(patience)).await?,
+            false => self.open_medium(plex.medium(), opening.waiting(patience)).await?,
         };
         self.media.borrow_mut().insert(plex.uuid(), medium.clone());
         Ok(medium)

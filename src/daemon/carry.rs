@@ -17,7 +17,7 @@ use crate::format::config;
 use crate::format::label::Label;
 use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier, Presence};
-use crate::state::{Group, MediumPath, Volume, medium_bytes, refuse};
+use crate::state::{Group, MediumPath, Volume, refuse};
 
 use super::bringup::maps_of;
 use super::import::Labelled;
@@ -208,7 +208,7 @@ impl<M: Machine> Owner<M> {
         let mut carriers: Vec<Carrier> = Vec::new();
         for path in media {
             let path = medium_path(&path)?;
-            let Labelled { block, label, .. } = self.labelled(path.clone()).await?;
+            let Labelled { block, label_file, label, .. } = self.labelled(path.clone()).await?;
             let ours = record.plex_by_id(label.plex).filter(|_| label.group == record.uuid());
             let Some((volume, plex)) = ours else {
                 if named {
@@ -216,7 +216,7 @@ impl<M: Machine> Owner<M> {
                 }
                 continue;
             };
-            let before = plex.medium().path.as_path();
+            let before = if label_file { plex.medium().labels() } else { &plex.medium().path }.as_path();
             if self.machine.identity_at(before).await == self.machine.identity_at(path.as_path()).await {
                 continue;
             }
@@ -238,7 +238,7 @@ impl<M: Machine> Owner<M> {
                     "take one of them away, or erase its labels",
                 ));
             }
-            carriers.push(Carrier { plex: label.plex, path, block, newest: true });
+            carriers.push(Carrier { plex: label.plex, path, block, label_file, newest: true });
         }
         if !carriers.is_empty() {
             self.transact(&group, |group, _| change::move_media(group, &carriers)).await?;
@@ -247,7 +247,8 @@ impl<M: Machine> Owner<M> {
         for carrier in &carriers {
             self.media.borrow_mut().remove(&carrier.plex);
             if let Some((_, plex)) = record.plex_by_id(carrier.plex) {
-                let before = plex.medium().path.as_path().to_owned();
+                let before = if carrier.label_file { plex.medium().labels() } else { &plex.medium().path };
+                let before = before.as_path().to_owned();
                 let now = carrier.path.as_path().to_owned();
                 plexes.push(MovedPlex { plex: plex.name().clone(), before, now });
             }
@@ -272,20 +273,23 @@ impl<M: Machine> Owner<M> {
             for plex in volume.plexes() {
                 let path = &plex.medium().path;
                 self.refuse_volume_below(path).await?;
-                let opening = Opening::WRITE.at_least(medium_bytes(volume.length()));
-                let Ok(medium) = self.machine.open(path.as_path(), opening).await else { continue };
+                let (place, label_file) = (plex.medium().labels(), plex.medium().label_file.is_some());
+                self.refuse_volume_below(place).await?;
+                let opening = Opening::WRITE.at_least(plex.medium().needed_bytes(volume.length()));
+                let Ok(medium) = self.open_medium(plex.medium(), opening).await else { continue };
                 let block = medium.kind() == MediaKind::Disk;
                 match self.label_on(medium.clone(), Some(volume.length())).await {
                     Ok(Found::Label(label)) if label.plex == plex.uuid() => {
                         if label.config_generation > saved {
-                            return Err(outdated(&request.path, saved, path, label.config_generation));
+                            return Err(outdated(&request.path, saved, place, label.config_generation));
                         }
                         told |= plex.state().is_complete();
                         let newest = label.config_generation == saved;
-                        carriers.push(Carrier { plex: plex.uuid(), path: path.clone(), block, newest });
+                        let (plex, path) = (plex.uuid(), place.clone());
+                        carriers.push(Carrier { plex, path, block, label_file, newest });
                     }
                     Ok(Found::None | Found::Damaged(_)) if plex.state().is_complete() => {
-                        unlabelled.push((plex.uuid(), (path.clone(), medium)));
+                        unlabelled.push((plex.uuid(), (place.clone(), medium)));
                     }
                     Ok(_) | Err(_) => {}
                 }

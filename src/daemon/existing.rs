@@ -3,6 +3,7 @@
 //! A plex has the volume's bytes from its first on, so both come down to the labels behind them. A file gets room for these by
 //! becoming longer, and loses it again; a disk has it or has not.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::limits::MIB;
@@ -15,6 +16,7 @@ use crate::control::row::ForeseenRow;
 use crate::control::words::{DataPath, Init};
 use crate::control::{Reply, request};
 use crate::device::{BlockDevice, Host, OwnedBuffer, Request};
+use crate::format::label::LABEL_FILE_BYTES;
 use crate::ring::{Allocation, Fault, MediaKind, MediumError, Opening};
 use crate::state::change::{self, MakeArgs, Site};
 use crate::state::place::Room;
@@ -33,6 +35,17 @@ pub(super) struct Adopted<D> {
     /// Bytes of the volume.
     length: u64,
     content: Content,
+    label_file: Option<MediumPath>,
+}
+
+impl<D: OpenMedium> Adopted<D> {
+    /// Bytes that it will have.
+    fn needed(&self) -> u64 {
+        match (&self.label_file, self.medium.kind()) {
+            (None, MediaKind::File) => medium_bytes(self.length).max(self.medium.length()),
+            (Some(_), _) | (None, MediaKind::Disk) => self.medium.length(),
+        }
+    }
 }
 
 impl<M: Machine> Owner<M> {
@@ -42,11 +55,12 @@ impl<M: Machine> Owner<M> {
         request: request::Adopt,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
-        let Adopted { path, medium, length, .. } = self.may_adopt(&request).await?;
-        let (before, kind) = (medium.length(), medium.kind());
-        if kind == MediaKind::File {
+        let adopted = self.may_adopt(&request).await?;
+        let (before, needed) = (adopted.medium.length(), adopted.needed());
+        let Adopted { path, medium, length, label_file, .. } = adopted;
+        if needed > before {
             // What is there already was allocated by whoever made it, or was not.
-            self.machine.enlarge(&medium, medium_bytes(length), Allocation::Full).await?;
+            self.machine.enlarge(&medium, needed, Allocation::Full).await?;
         }
         // The making opens it anew, and would meet this lock.
         drop(medium);
@@ -64,8 +78,8 @@ impl<M: Machine> Owner<M> {
             // What it holds is wanted.
             force: true,
         };
-        let made = self.make(make, answer).await;
-        if made.is_err() && kind == MediaKind::File {
+        let made = self.make_labelled(make, label_file.as_ref(), answer).await;
+        if made.is_err() && needed > before {
             self.cut_back(&path, before).await;
         }
         made
@@ -92,17 +106,48 @@ impl<M: Machine> Owner<M> {
             return Err(refuse::name_taken(&request.volume, &group.name));
         }
         let medium = self.machine.open(path.as_path(), Opening::WRITE).await?;
-        let (length, content) = self.adopted_length(&path, &medium, request.length_bytes).await?;
+        let label_file = match &request.label_file {
+            Some(file) => Some(self.may_label_in(&path, &medium, file).await?),
+            None => None,
+        };
+        let room = label_file.is_none();
+        let (length, content) = self.adopted_length(&path, &medium, request.length_bytes, room).await?;
         refuse::check_length(length)?;
-        Ok(Adopted { path, medium, length, content })
+        Ok(Adopted { path, medium, length, content, label_file })
     }
 
-    /// How many bytes of `medium` a volume is to have, and what it holds.
+    /// The file that is to have the labels of what lies at `path`.
+    async fn may_label_in(
+        self: &Rc<Self>,
+        path: &MediumPath,
+        medium: &M::Medium,
+        file: &Path,
+    ) -> Result<MediumPath, Refused> {
+        let label_file = medium_path(file)?;
+        // Without a label of its own nothing tells that another disk has come to be called so.
+        if medium.kind() == MediaKind::Disk && path.as_path().parent() == Some(Path::new("/dev")) {
+            return Err(Refusal::new(
+                Kind::Usage,
+                "adopt.fleeting",
+                path,
+                "the kernel may give another disk this name at the next boot, and this one bears no label of its own",
+                "name it by a link that lasts: see ls -l /dev/disk/by-id",
+            ));
+        }
+        self.refuse_volume_below(&label_file).await?;
+        match self.machine.standing(label_file.as_path()).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(label_file),
+            _ => Err(MediumError::new(label_file.as_path(), Fault::Exists, None).into()),
+        }
+    }
+
+    /// How many bytes of `medium` a volume is to have, with `room` for labels behind them, and what it holds.
     async fn adopted_length(
         self: &Rc<Self>,
         path: &MediumPath,
         medium: &M::Medium,
         asked: Option<u64>,
+        room: bool,
     ) -> Result<(u64, Content), Refused> {
         let (has, unit) = (medium.length(), u64::from(medium.block_size()));
         let (kind, read) = (medium.kind(), medium.clone());
@@ -113,6 +158,7 @@ impl<M: Machine> Owner<M> {
         let length = match (asked, kind) {
             (Some(length), _) => length,
             (None, MediaKind::File) => has,
+            (None, MediaKind::Disk) if !room => has,
             // As much as leaves room for the labels.
             (None, MediaKind::Disk) => has.saturating_sub(medium_bytes(0)) / MIB * MIB,
         };
@@ -126,7 +172,7 @@ impl<M: Machine> Owner<M> {
                 format!("make it longer by {} first: truncate -s +{more}", exact_bytes(more)),
             ));
         }
-        if kind == MediaKind::Disk && asked.is_none() && reaches.is_none() {
+        if room && kind == MediaKind::Disk && asked.is_none() && reaches.is_none() {
             return Err(Refusal::new(
                 Kind::Medium,
                 "adopt.unknown",
@@ -173,9 +219,10 @@ impl<M: Machine> Owner<M> {
         self: &Rc<Self>,
         request: &request::Adopt,
     ) -> Result<Vec<ForeseenRow>, Refused> {
-        let Adopted { path, medium, length, content } = self.may_adopt(request).await?;
-        let (has, is_file) = (medium.length(), medium.kind() == MediaKind::File);
-        let needed = medium_bytes(length).max(has);
+        let adopted = self.may_adopt(request).await?;
+        let needed = adopted.needed();
+        let Adopted { path, medium, length, content, label_file } = adopted;
+        let (has, block) = (medium.length(), medium.kind() == MediaKind::Disk);
         let mut told = Vec::new();
         let record = match self.group(&request.group) {
             Ok(group) => group.record(),
@@ -192,17 +239,21 @@ impl<M: Machine> Owner<M> {
             }
             Err(refused) => return Err(refused),
         };
-        let site = match is_file {
-            true => Site::File { path: path.clone(), bytes: needed },
-            false => Site::Block { path: path.clone(), bytes: has },
+        let site = match (label_file.clone(), block) {
+            (Some(label_file), block) => Site::Apart { path: path.clone(), block, bytes: has, label_file },
+            (None, false) => Site::File { path: path.clone(), bytes: needed },
+            (None, true) => Site::Block { path: path.clone(), bytes: has },
         };
         let (name, sites) = (request.volume.as_str(), [site]);
         let args = MakeArgs { name, length, region_size: None, sites: &sites };
         change::make_volume(&record, &args, &mut self.dice()?)?;
-        if is_file {
-            self.refuse_no_room(&path, needed - has).await?;
+        match &label_file {
+            Some(file) => self.refuse_no_room(file, LABEL_FILE_BYTES).await?,
+            None if block => {}
+            None => self.refuse_no_room(&path, needed - has).await?,
         }
-        told.extend(foreseen::adopted(&request.volume, &path, &Adoption { has, needed, length, content }));
+        let adoption = Adoption { has, needed, length, content, label_file };
+        told.extend(foreseen::adopted(&request.volume, &path, &adoption));
         Ok(told)
     }
 
@@ -280,6 +331,15 @@ impl<M: Machine> Owner<M> {
     }
 }
 
+impl<M: Machine> Owner<M> {
+    /// Whether all of a short file reads as zero.
+    pub(super) async fn is_blank(self: &Rc<Self>, medium: &M::Medium) -> bool {
+        let (whole, medium) = (ByteRange::new(0, medium.length()), medium.clone());
+        let empty = self.movers.run(move |host| async move { is_empty(&host.open(&medium), whole).await });
+        matches!(empty.await, Ok(Ok(true)))
+    }
+}
+
 /// Whether `range` of `device` reads as zero.
 async fn is_empty<D: BlockDevice>(device: &D, range: ByteRange) -> Result<bool, Errno> {
     for piece in range.pieces(MIB) {
@@ -309,6 +369,7 @@ mod tests {
                     volume: name("v"),
                     path: path.clone(),
                     length_bytes,
+                    label_file: None,
                 })
             };
             std::fs::write(&path, vec![7; 5_000_001]).unwrap();
@@ -333,6 +394,7 @@ mod tests {
                     volume: name(volume),
                     path: path.clone(),
                     length_bytes,
+                    label_file: None,
                 })
             };
             let told = foretold(&owner, adopt("v", None)).await.unwrap();
@@ -376,6 +438,7 @@ mod tests {
                 volume: name("v"),
                 path: path.clone(),
                 length_bytes: None,
+                label_file: None,
             };
             ask(&owner, Request::Adopt(adopt)).await.unwrap();
             let group = owner.group(&request::default_group()).unwrap();
@@ -388,5 +451,113 @@ mod tests {
             refused(cut, "release.not-empty", Kind::Medium);
             assert_eq!(file.metadata().unwrap().len(), room);
         });
+    }
+
+    fn apart(path: &Path, volume: &str, label_file: &Path) -> Request {
+        Request::Adopt(request::Adopt {
+            group: request::default_group(),
+            volume: name(volume),
+            path: path.to_owned(),
+            length_bytes: None,
+            label_file: Some(label_file.to_owned()),
+        })
+    }
+
+    #[test]
+    fn with_a_label_file_nothing_is_written_where_the_data_are_from_adoption_to_release() {
+        with_daemon(async |owner, root| {
+            let (path, file) = (root.join("image"), root.join("image.labels"));
+            let bytes = vec![7; 4 << 20];
+            std::fs::write(&path, &bytes).unwrap();
+            let told = foretold(&owner, apart(&path, "v", &file)).await.unwrap();
+            let made = "image.labels: is made for the labels, 2 MiB: nothing is written to ";
+            assert!(told.iter().any(|line| line.contains(made)), "{told:?}");
+            assert!(!file.exists() && !told.iter().any(|line| line.contains("longer")), "{told:?}");
+
+            ask(&owner, apart(&path, "v", &file)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().len(), LABEL_FILE_BYTES);
+            let resize = request::Resize {
+                group: group.name.clone(),
+                volume: name("v"),
+                length: request::Length::To(8 << 20),
+                force: false,
+            };
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            refused(ask(&owner, Request::Resize(resize)).await, "resize.label-file", Kind::InvalidState);
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            // Without its labels nothing says what lies there.
+            let away = root.join("away");
+            std::fs::rename(&file, &away).unwrap();
+            refused(
+                owner.start_volume(&group, &name("v"), None).await.map(drop),
+                "volume.no-complete-plex",
+                Kind::CannotStart,
+            );
+            std::fs::rename(&away, &file).unwrap();
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+
+            let release = request::Release { group: group.name.clone(), volume: name("v") };
+            ask(&owner, Request::Release(release)).await.unwrap();
+            assert!(!file.exists());
+            assert!(std::fs::read(&path).unwrap() == bytes);
+        });
+    }
+
+    #[test]
+    fn rule_21_a_label_file_that_is_not_ours_is_neither_taken_nor_removed() {
+        with_daemon(async |owner, root| {
+            let (path, file) = (root.join("image"), root.join("image.labels"));
+            std::fs::write(&path, vec![7; 4 << 20]).unwrap();
+            std::fs::write(&file, vec![1; LABEL_FILE_BYTES as usize]).unwrap();
+            refused(ask(&owner, apart(&path, "v", &file)).await, "medium.exists", Kind::Exists);
+            std::fs::remove_file(&file).unwrap();
+            ask(&owner, apart(&path, "v", &file)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            std::fs::write(&file, vec![1; LABEL_FILE_BYTES as usize]).unwrap();
+            let remove = request::Remove {
+                group: group.name.clone(),
+                object: name("v"),
+                recursive: true,
+                force: false,
+            };
+            ask(&owner, Request::Remove(remove)).await.unwrap();
+            assert!(std::fs::read(&file).unwrap() == vec![1; LABEL_FILE_BYTES as usize]);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 << 20);
+        });
+    }
+
+    #[test]
+    fn a_group_is_taken_in_from_a_label_file_and_may_have_it_moved() {
+        let kept = tempfile::tempdir().unwrap();
+        let [path, file, other] = ["image", "labels", "other"].map(|name| kept.path().join(name));
+        std::fs::write(&path, vec![7; 4 << 20]).unwrap();
+        with_daemon(async |owner, _| {
+            ask(&owner, apart(&path, "v", &file)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            std::fs::rename(&file, &other).unwrap();
+            let moved = request::GroupMoved { group: group.name.clone(), media: vec![other.clone()] };
+            let Reply::Moved(moved) = ask(&owner, Request::GroupMoved(moved)).await.unwrap() else {
+                panic!("it moved")
+            };
+            assert_eq!((&moved.plexes[0].before, &moved.plexes[0].now), (&file, &other));
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+        });
+        with_daemon(async |owner, _| {
+            let import = request::GroupImport { media: vec![other.clone()], group: None, name: None };
+            ask(&owner, Request::GroupImport(import)).await.unwrap();
+            let group = owner.group(&request::default_group()).unwrap();
+            let record = group.record();
+            let medium = record.volume("v").unwrap().plexes()[0].medium();
+            assert_eq!((medium.path.as_path(), medium.labels().as_path()), (path.as_path(), other.as_path()));
+            owner.start_volume(&group, &name("v"), None).await.unwrap();
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+        });
+        assert!(std::fs::read(&path).unwrap() == vec![7; 4 << 20]);
     }
 }

@@ -7,7 +7,7 @@ use crate::base::limits::LABEL_AREA_BYTES;
 use crate::base::units::{counted, exact_bytes, human_bytes};
 use crate::catalog::filesystem::Content;
 use crate::control::row::ForeseenRow;
-use crate::format::label::Places;
+use crate::format::label::{LABEL_FILE_BYTES, Places};
 use crate::state::change::{Change, Effect};
 use crate::state::{Group, MediumKind, MediumPath, Plex, PlexMedium, Volume, medium_bytes};
 
@@ -52,7 +52,7 @@ pub fn row(object: impl Display, text: String) -> ForeseenRow {
 }
 
 /// How a file or disk stands that is to become a volume as it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Adoption {
     /// Bytes that it has.
     pub has: u64,
@@ -62,12 +62,14 @@ pub struct Adoption {
     pub length: u64,
     /// What it holds.
     pub content: Content,
+    /// The file for its labels, if they do not stand behind the volume.
+    pub label_file: Option<MediumPath>,
 }
 
 /// What the adoption of what stands at `path` would come to.
 #[must_use]
 pub fn adopted(volume: &Name, path: &MediumPath, adoption: &Adoption) -> Vec<ForeseenRow> {
-    let Adoption { has, needed, length, content } = *adoption;
+    let Adoption { has, needed, length, content, .. } = *adoption;
     let mut told = vec![row(
         volume,
         format!("is made of the first {} of {path}, as they are: no data is copied", exact_bytes(length)),
@@ -83,6 +85,14 @@ pub fn adopted(volume: &Name, path: &MediumPath, adoption: &Adoption) -> Vec<For
     if needed > has {
         let (more, all) = (exact_bytes(needed - has), exact_bytes(needed));
         told.push(row(path, format!("becomes longer by {more}, and has {all} then")));
+    }
+    if let Some(file) = &adoption.label_file {
+        let text = format!(
+            "is made for the labels, {}: nothing is written to {path}",
+            human_bytes(LABEL_FILE_BYTES)
+        );
+        told.push(row(file, text));
+        return told;
     }
     if let Ok(places) = Places::new(length, needed) {
         let overwritten = if places.near_area() < has { ", over what stands there now" } else { "" };
@@ -163,6 +173,9 @@ fn allocated(medium: &PlexMedium, bytes: u64) -> ForeseenRow {
 }
 
 fn released(medium: &PlexMedium, length: u64) -> ForeseenRow {
+    if let Some(file) = &medium.label_file {
+        return row(&medium.path, format!("stays as it is; {file} with its labels is removed"));
+    }
     let text = match medium.kind {
         MediumKind::Made => format!("the file is removed, {}", human_bytes(medium_bytes(length))),
         MediumKind::Foreign | MediumKind::Block => "stays, without Cleave's labels".to_owned(),
@@ -237,7 +250,7 @@ mod tests {
         const MIB: u64 = 1 << 20;
         let (volume, path) = (Name::new("v").unwrap(), MediumPath::new("/srv/image").unwrap());
         let told = |has, needed, length, content| {
-            let adoption = Adoption { has, needed, length, content };
+            let adoption = Adoption { has, needed, length, content, label_file: None };
             let rows = adopted(&volume, &path, &adoption);
             rows.into_iter().map(|row| format!("{}: {}", row.object, row.text)).collect::<Vec<_>>()
         };

@@ -7,7 +7,7 @@ use crate::catalog::labels::Found;
 use crate::control::reply::Changed;
 use crate::control::{Reply, request};
 use crate::format::config;
-use crate::format::label::Label;
+use crate::format::label::{LABEL_FILE_BYTES, Label};
 use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier};
 use crate::state::{Group, MediumPath};
@@ -22,6 +22,8 @@ use super::server::Answer;
 pub(super) struct Labelled {
     pub(super) path: MediumPath,
     pub(super) block: bool,
+    /// Whether it is a file for labels alone.
+    pub(super) label_file: bool,
     pub(super) label: Box<Label>,
 }
 
@@ -62,12 +64,19 @@ impl<M: Machine> Owner<M> {
                 ));
             }
         }
+        for one in found.iter().filter(|one| one.label_file) {
+            // Where its plex lies nobody has typed.
+            if let Some((_, plex)) = labelled.plex_by_id(one.label.plex) {
+                self.refuse_volume_below(&plex.medium().path).await?;
+            }
+        }
         let carriers: Vec<_> = found
             .iter()
             .map(|one| Carrier {
                 plex: one.label.plex,
                 path: one.path.clone(),
                 block: one.block,
+                label_file: one.label_file,
                 newest: one.label.config_generation == newest.label.config_generation,
             })
             .collect();
@@ -87,7 +96,7 @@ impl<M: Machine> Owner<M> {
     pub(super) async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
         self.refuse_volume_below(&path).await?;
         let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
-        let block = opened.kind() == MediaKind::Disk;
+        let (block, label_file) = (opened.kind() == MediaKind::Disk, opened.length() == LABEL_FILE_BYTES);
         let unfit = |reason: String| {
             Err(Refusal::new(
                 Kind::Medium,
@@ -98,7 +107,7 @@ impl<M: Machine> Owner<M> {
             ))
         };
         match self.label_on(opened, None).await {
-            Ok(Found::Label(label)) => Ok(Labelled { path, block, label }),
+            Ok(Found::Label(label)) => Ok(Labelled { path, block, label_file, label }),
             Ok(Found::None) => unfit("it bears no label of Cleave".to_owned()),
             Ok(Found::Damaged(_)) => unfit("its label cannot be believed".to_owned()),
             Err(errno) => unfit(format!("its label cannot be read: {errno}")),
@@ -248,7 +257,7 @@ mod tests {
         let text = config::encode(generation, group).unwrap();
         let volume = group.volume("v").unwrap();
         let label = label_of(group, &Committed { generation, text }, volume, &volume.plexes()[at]);
-        Labelled { path: path(&format!("/dev/{at}")), block: true, label: Box::new(label) }
+        Labelled { path: path(&format!("/dev/{at}")), block: true, label_file: false, label: Box::new(label) }
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl<M: Machine> Owner<M> {
     ) -> Result<Found, Errno> {
         let read = self
             .keepers
-            .run(move |host| async move { labels::read_label(&host.open(&medium), length).await });
+            .run(move |host| async move { labels::read_label(&host.open(&medium.labels()), length).await });
         read.await.unwrap_or(Err(Errno::IO))
     }
 
@@ -234,7 +234,7 @@ impl<M: Machine> Owner<M> {
                     };
                     let identity = due.medium.identity();
                     let done = owner.keepers.run(move |host| async move {
-                        let device = host.open(&due.medium);
+                        let device = host.open(&due.medium.labels());
                         match &due.work {
                             LabelWork::First(label) => {
                                 labels::write_first_label(&device, label).await.map(drop)

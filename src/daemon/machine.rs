@@ -63,6 +63,12 @@ pub trait OpenMedium: Clone + Send + Sync + 'static {
     /// # Errors
     /// The system call's.
     fn name_now(&self) -> Result<crate::ring::Name, Errno>;
+    /// The same, with its labels on another one.
+    #[must_use]
+    fn with_labels(self, labels: Self) -> Self;
+    /// The medium that has its labels: itself, or another one.
+    #[must_use]
+    fn labels(&self) -> Self;
     /// Whether it is a file or a disk.
     fn kind(&self) -> MediaKind {
         match self.identity() {

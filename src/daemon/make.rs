@@ -10,7 +10,9 @@ use crate::device::Moment;
 use crate::mover::Limits;
 use crate::ring::Opening;
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs};
-use crate::state::{DataPath, Group, Ids, MediumKind, Plex, PoolMedium, SettingsChange, Volume, refuse};
+use crate::state::{
+    DataPath, Group, Ids, MediumKind, MediumPath, Plex, PoolMedium, SettingsChange, Volume, refuse,
+};
 
 use super::bringup::role;
 use super::jobs::{Job, Purpose, limits};
@@ -172,6 +174,16 @@ impl<M: Machine> Owner<M> {
         request: request::Make,
         answer: &Answer,
     ) -> Result<Reply, Refused> {
+        self.make_labelled(request, None, answer).await
+    }
+
+    /// Make a volume, with the labels of the plex at a path in a file of their own where there is to be one.
+    pub(super) async fn make_labelled(
+        self: &Rc<Self>,
+        request: request::Make,
+        label_file: Option<&MediumPath>,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
         let data = rows::data_setting(request.data);
         self.refuse_data_path(&request.volume, Some(data)).await?;
         refuse::check_length(request.length_bytes)?;
@@ -180,7 +192,8 @@ impl<M: Machine> Owner<M> {
         if group.record().is_taken(request.volume.as_str()) {
             return Err(refuse::name_taken(&request.volume, &group.name));
         }
-        let sites = self.sites(&group, &Wanted::to_make(&request)).await?;
+        let wanted = Wanted { label_file, ..Wanted::to_make(&request) };
+        let sites = self.sites(&group, &wanted).await?;
         let args = MakeArgs {
             name: request.volume.as_str(),
             length: request.length_bytes,

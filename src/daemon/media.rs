@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::limits::MAX_DISCARD_BYTES;
 use crate::base::{ByteRange, Errno, Name, Refused, Uuid};
 use crate::control::request;
 use crate::device::{BlockDevice, Durability, Host, Request, Space};
-use crate::ring::{Allocation, MediaKind, Opening};
+use crate::format::label::LABEL_FILE_BYTES;
+use crate::ring::{Allocation, MediaKind, MediumError, Opening};
 use crate::state::change::{Effect, Made, Site};
 use crate::state::place::{self, Room};
 use crate::state::{Group, MediumKind, MediumPath, PlexMedium, refuse};
@@ -25,6 +27,8 @@ pub(super) struct Wanted<'a> {
     pub(super) plexes: &'a [PathBuf],
     pub(super) sparse: bool,
     pub(super) force: bool,
+    /// The file for the labels of a plex at a path.
+    pub(super) label_file: Option<&'a MediumPath>,
 }
 
 impl<'a> Wanted<'a> {
@@ -38,6 +42,7 @@ impl<'a> Wanted<'a> {
             plexes: &request.plexes,
             sparse: request.sparse,
             force: request.force,
+            label_file: None,
         }
     }
 
@@ -51,6 +56,7 @@ impl<'a> Wanted<'a> {
             plexes: &request.plexes,
             sparse: request.sparse,
             force: request.force,
+            label_file: None,
         }
     }
 
@@ -64,6 +70,7 @@ impl<'a> Wanted<'a> {
             plexes: &request.plexes,
             sparse: request.sparse,
             force: request.force,
+            label_file: None,
         }
     }
 
@@ -77,6 +84,7 @@ impl<'a> Wanted<'a> {
             plexes: request.path.as_slice(),
             sparse: request.sparse,
             force: request.force,
+            label_file: None,
         }
     }
 }
@@ -134,13 +142,42 @@ impl<M: Machine> Owner<M> {
             // What stands in the way is told by the opening.
             Ok(_) | Err(_) => Some(self.machine.open(file, Opening::WRITE).await?),
         };
-        Ok(match found {
-            None => Site::NewFile { path: path.clone(), sparse: wanted.sparse },
-            Some(medium) => match medium.kind() {
+        Ok(match (found, wanted.label_file) {
+            (None, _) => Site::NewFile { path: path.clone(), sparse: wanted.sparse },
+            (Some(medium), Some(label_file)) => Site::Apart {
+                path: path.clone(),
+                block: medium.kind() == MediaKind::Disk,
+                bytes: medium.length(),
+                label_file: label_file.clone(),
+            },
+            (Some(medium), None) => match medium.kind() {
                 MediaKind::File => Site::File { path: path.clone(), bytes: medium.length() },
                 MediaKind::Disk => Site::Block { path: path.clone(), bytes: medium.length() },
             },
         })
+    }
+
+    /// Open the medium of a plex, and the file that has its labels where it is another one.
+    pub(super) async fn open_medium(
+        self: &Rc<Self>,
+        medium: &PlexMedium,
+        opening: Opening,
+    ) -> Result<M::Medium, MediumError> {
+        let open = self.machine.open(medium.path.as_path(), opening).await?;
+        self.with_labels(open, medium, opening.patience).await
+    }
+
+    /// The `open` medium of a plex with the file that has its labels, where it is another one.
+    pub(super) async fn with_labels(
+        self: &Rc<Self>,
+        open: M::Medium,
+        medium: &PlexMedium,
+        patience: Duration,
+    ) -> Result<M::Medium, MediumError> {
+        let Some(label_file) = &medium.label_file else { return Ok(open) };
+        let opening = Opening::WRITE.at_least(LABEL_FILE_BYTES).waiting(patience);
+        let labels = self.machine.open(label_file.as_path(), opening).await?;
+        Ok(open.with_labels(labels))
     }
 
     /// What there is room for on the media of a group.
@@ -238,7 +275,12 @@ impl<M: Machine> Owner<M> {
             let how = if medium.sparse { Allocation::Sparse } else { Allocation::Full };
             return Ok(self.machine.create_file(path.as_path(), bytes, how).await?);
         }
-        self.open_existing(&medium, bytes, force).await
+        let open = self.open_existing(&medium, bytes, force).await?;
+        let Some(label_file) = &medium.label_file else { return Ok(open) };
+        self.refuse_volume_below(label_file).await?;
+        // Labels must not meet a full file system.
+        let labels = self.machine.create_file(label_file.as_path(), LABEL_FILE_BYTES, Allocation::Full);
+        Ok(open.with_labels(labels.await?))
     }
 
     /// Open what is there for a plex of `bytes`.

@@ -3,13 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
+use crate::base::{Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::judge::{self, Finding, Outcome, Verdict};
-use crate::catalog::labels;
 use crate::control::reply::Changed;
 use crate::control::words::TaskKind;
 use crate::control::{Reply, Row, request};
-use crate::device::Host;
 use crate::mover::Limits;
 use crate::state::change::{self, Effect};
 use crate::state::{DataPath, Plex, PlexState, ReadPolicy, Settings, SettingsChange, Volume, refuse};
@@ -18,7 +16,7 @@ use crate::volume::{Role, Route};
 use super::bringup;
 use super::jobs::{Job, Purpose, limits};
 use super::live::Live;
-use super::machine::{Machine, OpenMedium, Ring, Shown};
+use super::machine::{Machine, OpenMedium, Shown};
 use super::media::Wanted;
 use super::owner::{GroupHandle, Owner, system};
 use super::rows;
@@ -311,11 +309,7 @@ impl<M: Machine> Owner<M> {
         medium: M::Medium,
         whole: bool,
     ) -> Result<(), Refused> {
-        let length = volume.length();
-        let read = self
-            .keepers
-            .run(move |host| async move { labels::read_label(&host.open(&medium), Some(length)).await });
-        let read = read.await.unwrap_or(Err(Errno::IO));
+        let read = self.label_on(medium, Some(volume.length())).await;
         let finding = Finding::new(read, group.record().uuid(), volume, plex);
         let refuse = |why: String, way_out: String| {
             Err(Refusal::new(Kind::InvalidState, "plex.not-itself", plex.name(), why, way_out))

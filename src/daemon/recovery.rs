@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{Errno, Refused, Uuid};
-use crate::catalog::labels::{self, Found};
+use crate::catalog::labels::Found;
 use crate::catalog::{StateFiles, settle_remains};
-use crate::device::Host;
+use crate::format::label::LABEL_FILE_BYTES;
 use crate::ring::{Fault, Opening};
 use crate::state::change;
-use crate::state::{Leaving, MediumKind, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
+use crate::state::{Leaving, MediumKind, MediumPath, PlexMedium, Unfinished, Volume, medium_bytes, recovery};
 
-use super::machine::{Machine, OpenMedium, Ring};
+use super::machine::{Machine, OpenMedium};
 use super::owner::{GroupHandle, Owner, system};
 
 /// How long a medium that is given up may take to show or lose its label before it is left as it is.
@@ -37,8 +37,8 @@ enum Remains<D> {
 }
 
 /// Tell that `medium` of a plex that was given up stays as it is.
-fn left(medium: &PlexMedium, why: &dyn Display) {
-    tracing::warn!(path = %medium.path, "it carried a plex that was given up, and is left as it is: {why}");
+fn left(path: &MediumPath, why: &dyn Display) {
+    tracing::warn!(%path, "it carried a plex that was given up, and is left as it is: {why}");
 }
 
 /// Tell what was interrupted and what became of it.
@@ -190,6 +190,10 @@ impl<M: Machine> Owner<M> {
             return true;
         }
         let (proven, path) = (self.proven.borrow_mut().remove(&plex), medium.path.as_path());
+        if let Some(label_file) = &medium.label_file {
+            drop(open);
+            return self.release_label_file(plex, label_file).await;
+        }
         let known = proven.or_else(|| open.as_ref().map(OpenMedium::identity));
         match (open, medium.kind) {
             (open, MediumKind::Made) => {
@@ -201,7 +205,7 @@ impl<M: Machine> Owner<M> {
                         self.remove_file(path).await
                     }
                     Some(_) => {
-                        left(medium, &"another file stands at its path");
+                        left(&medium.path, &"another file stands at its path");
                         true
                     }
                     // A task of ours may still have it open, and it may be what cannot be read that it is given up for.
@@ -227,8 +231,36 @@ impl<M: Machine> Owner<M> {
 
     /// [`Self::release`] of what this process knows nothing about: what stands there may have been replaced.
     async fn look_and_release(self: &Rc<Self>, plex: Uuid, medium: &PlexMedium, length: u64) -> bool {
+        if let Some(label_file) = &medium.label_file {
+            return self.release_label_file(plex, label_file).await;
+        }
         let found = self.remains(plex, medium, length, LABEL_LIMIT).await;
         self.release_found(plex, medium, length, found).await
+    }
+
+    /// Remove the file that has the labels of `plex`, which was given up. Its medium has nothing of ours.
+    async fn release_label_file(self: &Rc<Self>, plex: Uuid, label_file: &MediumPath) -> bool {
+        let path = label_file.as_path();
+        let open = match self.machine.open(path, Opening::WRITE.waiting(LABEL_LIMIT)).await {
+            Ok(open) => open,
+            Err(error) if error.fault == Fault::Missing => return self.remove_file(path).await,
+            Err(error) => {
+                left(label_file, &Refused::from(error).reason);
+                return true;
+            }
+        };
+        let ours = match self.within(LABEL_LIMIT, self.label_on(open.clone(), None)).await {
+            Some(Ok(Found::Label(label))) => label.plex == plex,
+            // It was made, in part perhaps, and got no label.
+            Some(Ok(Found::None)) => open.length() <= LABEL_FILE_BYTES && self.is_blank(&open).await,
+            Some(Ok(Found::Damaged(_)) | Err(_)) | None => false,
+        };
+        drop(open);
+        if ours {
+            return self.remove_file(path).await;
+        }
+        left(label_file, &"it does not bear the labels of that plex");
+        true
     }
 
     async fn release_found(
@@ -252,15 +284,15 @@ impl<M: Machine> Owner<M> {
                 self.erase_within_limit(plex, open, length).await || medium.kind != MediumKind::Image
             }
             (Remains::Foreign(other), _) => {
-                left(medium, &format_args!("it carries plex {other}"));
+                left(&medium.path, &format_args!("it carries plex {other}"));
                 true
             }
             (Remains::Doubtful(why), _) => {
-                left(medium, &why);
+                left(&medium.path, &why);
                 true
             }
             (Remains::Unseen(why), kind) => {
-                left(medium, &why);
+                left(&medium.path, &why);
                 // It takes room as long as it stands there: the next start looks again.
                 kind != MediumKind::Made
             }
@@ -307,14 +339,8 @@ impl<M: Machine> Owner<M> {
         if open.length() < medium_bytes(length) {
             return if blank { Remains::Blank } else { Remains::Doubtful("its size differs".to_owned()) };
         }
-        let device = open.clone();
-        let read = self
-            .keepers
-            .run(move |host| async move { labels::read_label(&host.open(&device), Some(length)).await });
-        let read = match self.within(LABEL_LIMIT, read).await {
-            Some(read) => read.unwrap_or(Err(Errno::IO)),
-            None => Err(Errno::TIMED_OUT),
-        };
+        let read = self.within(LABEL_LIMIT, self.label_on(open.clone(), Some(length))).await;
+        let read = read.unwrap_or(Err(Errno::TIMED_OUT));
         match read {
             Ok(Found::Label(label)) if label.plex == plex => Remains::Labelled(open),
             Ok(Found::Label(label)) => Remains::Foreign(label.plex),

@@ -29,7 +29,7 @@ use crate::mover::{
 };
 use crate::ring::{Allocation, Opening};
 use crate::state::change;
-use crate::state::{Archive, Restore, RestorePhase, VolumeState, medium_bytes, refuse};
+use crate::state::{Archive, Restore, RestorePhase, VolumeState, refuse};
 use crate::volume::VolumeQueue;
 use crate::volume::undo_file::{UndoReader, UndoWriter, Unfit, unit_bytes, unit_count};
 
@@ -293,12 +293,12 @@ impl<M: Machine> Owner<M> {
             None => self.differing_after_crash(group, live, restore, snapshot).await?,
         };
         let record = group.record();
-        let source = record.plex_by_id(plex).map(|(_, plex)| plex.medium().path.clone());
+        let source = record.plex_by_id(plex).map(|(_, plex)| plex.medium());
         let source = source.ok_or_else(|| system(plex, "is gone", Errno::GONE))?;
-        let bytes = medium_bytes(live.volume.shape().geometry.length);
+        let bytes = source.needed_bytes(live.volume.shape().geometry.length);
         // Not among the open media of plexes: the labels of those are kept up to date.
         let opening = Opening::WRITE.at_least(bytes).waiting(CLOSING_LIMIT);
-        let medium = self.machine.open(source.as_path(), opening).await?;
+        let medium = self.machine.open(source.path.as_path(), opening).await?;
         let (volume, control) = (Arc::clone(&live.volume), control.clone());
         let ended = self.movers.run(move |host| async move {
             let source = host.open(&medium);

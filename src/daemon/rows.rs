@@ -244,6 +244,7 @@ pub fn plex(group: &Name, record: &Group, volume: &Volume, plex: &Plex, facts: &
         length_bytes: volume.length(),
         medium: medium_of(record, plex),
         path: plex.medium().path.as_path().to_owned(),
+        label_file: plex.medium().label_file.as_ref().map(|file| file.as_path().to_owned()),
         sparse: plex.medium().sparse,
         dirty_regions: lacking(plex, regions, facts),
         fault: fault(plex),

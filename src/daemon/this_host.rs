@@ -113,6 +113,14 @@ impl OpenMedium for Medium {
     fn name_now(&self) -> Result<crate::ring::Name, Errno> {
         Self::name_now(self)
     }
+
+    fn with_labels(self, labels: Self) -> Self {
+        Self::with_labels(self, labels)
+    }
+
+    fn labels(&self) -> Self {
+        Self::labels(self)
+    }
 }
 
 /// What stands in `/sys/block/DEVICE/stat` (the kernel's Documentation/block/stat.rst; flushes from Linux 5.5 on).

@@ -5,6 +5,8 @@
 //!   far one in the last MiB of the medium, found from the medium's length alone. [`Places`] computes them.
 //! * An area holds two copies, written in turn: the label numbered `sequence` stands in slot `sequence % 2` of both areas.
 //!   The near area is flushed before the far one is written.
+//! * A file of exactly two areas, shorter than any medium that carries data, has the labels of a plex whose medium has no room for
+//!   them: the near one comes first.
 //! * A copy is a header of 4 KiB and the configuration text, padded with zeroes to whole pages. The header's checksum covers the
 //!   header, its BLAKE3 sum the text.
 //! * A copy names its own offset on the medium, so that a copied or misdirected one is seen.
@@ -72,6 +74,9 @@ fields! {
     RESERVED: PAGE_BYTES - 1216, "zero";
 }
 
+/// Bytes of a file that has the labels of a plex which lies elsewhere.
+pub const LABEL_FILE_BYTES: u64 = 2 * LABEL_AREA_BYTES;
+
 /// Bytes of the space for one copy.
 pub const COPY_BYTES: u64 = LABEL_AREA_BYTES / 2;
 
@@ -113,6 +118,9 @@ impl Places {
     /// # Errors
     /// [`TooSmall`] with the bytes needed.
     pub const fn new(volume_length: u64, medium_length: u64) -> Result<Self, TooSmall> {
+        if medium_length == LABEL_FILE_BYTES {
+            return Ok(Self { near: 0, far: LABEL_AREA_BYTES });
+        }
         let needed = minimal_medium(volume_length);
         match far_area(medium_length) {
             Some(far) if medium_length >= needed => {
@@ -438,6 +446,14 @@ mod tests {
         change(&mut copy);
         HEAD.seal(&mut copy[..PAGE_BYTES], MAGIC_BYTES, NEWEST);
         Label::decode(&copy, AT)
+    }
+
+    #[test]
+    fn a_label_file_has_both_areas_and_is_shorter_than_any_medium_with_data() {
+        let places = Places::new(MAX_VOLUME_BYTES, LABEL_FILE_BYTES).unwrap();
+        assert_eq!(places.all(), [0, COPY_BYTES, LABEL_AREA_BYTES, LABEL_AREA_BYTES + COPY_BYTES]);
+        assert_eq!(Some(places.far_area()), far_area(LABEL_FILE_BYTES));
+        assert!(minimal_medium(1) > LABEL_FILE_BYTES);
     }
 
     #[test]

@@ -133,9 +133,10 @@ struct Inner {
     flushes: FinalFlush,
 }
 
-/// An open, locked file or disk. Clones share it; the lock goes with the last of them.
+/// An open, locked file or disk, with the file that has its labels where that is another one. Clones share it; the lock goes with
+/// the last of them.
 #[derive(Clone)]
-pub struct Medium(Arc<Inner>);
+pub struct Medium(Arc<Inner>, Option<Arc<Inner>>);
 
 impl fmt::Debug for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,7 +254,7 @@ impl Medium {
         fcntl_setfl(&file, flags).map_err(system("open for direct I/O"))?;
         let in_memory = kind == MediaKind::File && is_in_memory(&file).map_err(system("look at"))?;
         let allocated = found.st_blocks.unsigned_abs() * SECTOR_BYTES;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             path: path.to_owned(),
             file,
             identity,
@@ -266,7 +267,20 @@ impl Medium {
             sparse: kind == MediaKind::File && allocated < length,
             zeroing: Zeroing { punch: AtomicBool::new(true), zero_range: AtomicBool::new(true) },
             flushes: FinalFlush::default(),
-        })))
+        });
+        Ok(Self(inner, None))
+    }
+
+    /// The same, with its labels on another one.
+    #[must_use]
+    pub fn with_labels(self, labels: Self) -> Self {
+        Self(self.0, Some(labels.0))
+    }
+
+    /// The medium that has its labels: itself, or another one.
+    #[must_use]
+    pub fn labels(&self) -> Self {
+        Self(Arc::clone(self.1.as_ref().unwrap_or(&self.0)), None)
     }
 
     /// The name it was opened by.

@@ -56,6 +56,11 @@ impl Group {
                 if !paths.insert(&plex.medium.path) {
                     return twice("its medium carries a plex", &plex.medium.path);
                 }
+                if let Some(label_file) = &plex.medium.label_file
+                    && !paths.insert(label_file)
+                {
+                    return twice("its label file carries a plex, or the labels of one,", label_file);
+                }
                 ids.push(plex.uuid);
                 ids.extend(plex.map);
             }

@@ -650,8 +650,12 @@ mod tests {
     #[test]
     fn a_plex_remembers_a_bounded_past() {
         let id = |n: u8| GenerationId(Uuid::from_random([n; 16]));
-        let medium =
-            PlexMedium { path: MediumPath::new("/m/p").unwrap(), kind: MediumKind::Made, sparse: false };
+        let medium = PlexMedium {
+            path: MediumPath::new("/m/p").unwrap(),
+            kind: MediumKind::Made,
+            sparse: false,
+            label_file: None,
+        };
         let mut plex = Plex::new(Name::new("v-01").unwrap(), Uuid::NIL, medium, Birth::WithVolume, id(0));
         for n in 1..40 {
             plex.take_generation(id(n));

@@ -128,6 +128,26 @@ pub struct PlexMedium {
     /// Whether space is taken as it is written; only where it was asked for.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sparse: bool,
+    /// The file that has its labels, where it has no room for them itself. Cleave made it, and removes it with the plex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_file: Option<MediumPath>,
+}
+
+impl PlexMedium {
+    /// The file or block device that bears its labels.
+    #[must_use]
+    pub fn labels(&self) -> &MediumPath {
+        self.label_file.as_ref().unwrap_or(&self.path)
+    }
+
+    /// Bytes that it needs at least to carry a volume of `length` bytes.
+    #[must_use]
+    pub const fn needed_bytes(&self, length: u64) -> u64 {
+        match self.label_file {
+            Some(_) => length,
+            None => medium_bytes(length),
+        }
+    }
 }
 
 /// A medium of the group's pool, on which new plexes may be put.

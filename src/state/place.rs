@@ -222,7 +222,9 @@ mod tests {
             .map(|site| match site {
                 Site::Below { directory, .. } => directory.to_string(),
                 Site::Block { path, bytes } => format!("{path} {bytes}"),
-                Site::NewFile { .. } | Site::File { .. } => panic!("only media of the pool are chosen"),
+                Site::NewFile { .. } | Site::File { .. } | Site::Apart { .. } => {
+                    panic!("only media of the pool are chosen")
+                }
             })
             .collect())
     }

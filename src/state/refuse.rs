@@ -389,6 +389,14 @@ pub(super) fn release_plex(name: &Name, plex: &Plex) -> Refused {
     Refusal::new(Kind::InvalidState, "release.plex", name, reason, way_out)
 }
 
+pub(super) fn resize_label_file(name: &Name, plex: &Name) -> Refused {
+    let reason = format!("the medium of plex {plex} has its labels in a file, and no room to grow");
+    let way_out = format!(
+        "put the plex on another medium: cleave plex replace {plex}, or give the plain image back: cleave release {name}"
+    );
+    Refusal::new(Kind::InvalidState, "resize.label-file", name, reason, way_out)
+}
+
 pub(super) fn resize_undo(name: &Name, id: &str) -> Refused {
     let reason = "an undo archive of a restore is kept, which fits its length of today";
     let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");

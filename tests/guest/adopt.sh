@@ -142,4 +142,81 @@ refused 65 adopt.unknown 'not known how far.*--length SIZE' cleave adopt d "$dev
 step 60 cleave -q adopt d "$device" --length 64m
 grep -q '^CLEAVE_VOLUME=d$' < <(cleaved --offline udev --medium "$device") || die "an adopted disk does not say so"
 step 30 cleave -q rm -f d
+
+# With its labels in a file of their own all of the disk is the volume, and nothing but the volume's data is written to it.
+step 60 mkfs.ext4 -q -F "$device"
+disk_before=$(sha256sum <"$device")
+labels=$PWD/labels
+mkdir -p /dev/disk/by-id
+lasting=/dev/disk/by-id/cleave-test
+ln -sfn "$device" "$lasting"
+refused 1 adopt.fleeting 'another disk this name.*/dev/disk/by-id' cleave adopt d "$device" --label-file "$labels"
+: >there
+refused 12 medium.exists 'exists already' cleave adopt d "$lasting" --label-file "$PWD/there"
+refused 65 medium.on-volume 'lies on volume' cleave adopt d "$lasting" --label-file /dev/vx/rdsk/taken
+step 60 cleave adopt d "$lasting" --label-file "$labels" --dry-run >told
+grep -qF "$labels: is made for the labels, 2 MiB: nothing is written to $lasting" told || die "$(<told)"
+[[ ! -e $labels ]] || die "a dry run has made $labels"
+step 60 cleave -q adopt d "$lasting" --label-file "$labels"
+assert_eq 104857600 "$(blockdev --getsize64 "$(device_of d)")" "the length of a volume of all of the disk"
+assert_eq $((2 << 20)) "$(stat -c %s "$labels")" "the length of the label file"
+grep -q "labels in $labels" < <(cleave show d) || die "show does not name the label file: $(cleave show d)"
+refused 65 medium.in-use 'carries plex d-01' cleave adopt w "$lasting"
+step 60 fsck.ext4 -fn "$(device_of d)" >/dev/null
+assert_eq "$disk_before" "$(sha256sum <"$device")" "the disk under a volume that nobody wrote to"
+# Its labels are elsewhere, so udev is told by the records.
+grep -q '^CLEAVE_VOLUME=d$' < <(cleaved --offline udev --medium "$device") || die "such a disk does not say what it is"
+mount_volume d mnt
+head -c 4M /dev/urandom >mnt/file
+sum=$(sha256sum <mnt/file)
+step 60 cleave -q mirror d
+kill_daemon
+spawn_daemon
+daemon_answers
+assert_eq "$sum" "$(sha256sum <mnt/file)" "a file on the volume after a kill"
+step 60 cleave -q snapstart d
+step 60 cleave -q snapshot d tmp
+step 30 umount mnt
+assert_equal_plexes d 2
+step 60 cleave -q rm -f tmp
+step 30 cleave -q stop d
+refused 20 resize.label-file 'plex d-01 has its labels in a file' cleave resize d 120m
+# Its label file alone brings it back, on another host too.
+step 30 cleave -q stop taken
+step 30 cleave -q group export default
+step 30 cleave -q group import "$labels"
+step 30 cleave -q start d
+step 60 fsck.ext4 -fn "$(device_of d)" >/dev/null
+in_step() { cleave --json task list | jq -e "[.tasks[] | select(.state == \"running\")] | length == 0" >/dev/null; }
+wait_for 60 in_step
+step 30 cleave -q stop d
+step 30 cleave -q release d
+[[ ! -e $labels ]] || die "the label file of a released volume is there still"
+mounted "$device" mnt
+assert_eq "$sum" "$(sha256sum <mnt/file)" "a file on the disk"
+step 30 umount mnt
+step 60 fsck.ext4 -fn "$device" >/dev/null
+assert_eq '' "$(cleaved --offline udev --medium "$device")" "what a released disk says of itself"
+# Killed in such an adoption, it is a volume or it is not, and no label file is left of one that is not.
+now=$(sha256sum <"$device") adopted=0
+for hundredth in 02 05 08 11 14 17; do
+    cleave adopt k "$lasting" --label-file "$labels" >/dev/null 2>&1 &
+    asked=$!
+    sleep "0.$hundredth"
+    kill_daemon
+    { wait $asked || true; } 2>/dev/null
+    spawn_daemon
+    daemon_answers
+    if cleave show k >/dev/null 2>&1; then
+        adopted=$((adopted + 1))
+        # Killed while it came up, it has to come up once.
+        cleave -q start k || true
+        wait_for 60 in_step
+        step 30 cleave -q stop k
+        step 30 cleave -q release k
+    fi
+    [[ ! -e $labels ]] || die "a label file without a volume is left by kill $hundredth"
+    assert_eq "$now" "$(sha256sum <"$device")" "the disk after kill $hundredth"
+done
+echo "killed 6 times, adopted by then: $adopted"
 step 30 cleave -q rm -f taken

@@ -41,6 +41,7 @@ pub struct SimMedium {
     path: Arc<PathBuf>,
     file: u64,
     flushes: FinalFlush,
+    labels: Option<Box<Self>>,
     _lock: Arc<()>,
 }
 
@@ -65,6 +66,13 @@ impl OpenMedium for SimMedium {
     }
     fn name_now(&self) -> Result<cleave::ring::Name, Errno> {
         Ok(cleave::ring::Name::Its)
+    }
+    fn with_labels(mut self, labels: Self) -> Self {
+        self.labels = Some(Box::new(labels));
+        self
+    }
+    fn labels(&self) -> Self {
+        self.labels.as_deref().unwrap_or(self).clone()
     }
 }
 
@@ -505,6 +513,7 @@ impl Machine for SimMachine {
                     path: Arc::new(path.to_owned()),
                     file,
                     flushes: FinalFlush::default(),
+                    labels: None,
                     _lock: lock,
                 });
             }
@@ -539,6 +548,7 @@ impl Machine for SimMachine {
             path: Arc::new(path.to_owned()),
             file,
             flushes: FinalFlush::default(),
+            labels: None,
             _lock: lock,
         })
     }

@@ -17,6 +17,10 @@ file becomes some MiB longer for that; on a disk there must be room behind its f
 much is missing is told. Unmount it first, and mount the volume from then on, by its own name. What
 would be written, and where, is told by --dry-run.
 
+A disk without room is adopted with its labels in a file of 2 MiB elsewhere: --label-file. Name the
+disk by a link in /dev/disk/by-id then, and keep the file: without it the volume does not start. It
+is the file that group import and group moved are given. Such a volume cannot be resized.
+
 cleave release gives the plain image back.")]
 pub struct AdoptArgs {
     /// The new volume
@@ -26,6 +30,9 @@ pub struct AdoptArgs {
     /// How much of it is the volume's [default: all of a file, as much of a disk as leaves room for labels]
     #[arg(short, long, value_name = "SIZE")]
     length: Option<String>,
+    /// A file to make for its labels: nothing is written to the disk, or behind the data of the file
+    #[arg(long, value_name = "FILE")]
+    label_file: Option<String>,
     #[command(flatten)]
     dry_run: DryRunArgs,
 }
@@ -41,6 +48,7 @@ impl AdoptArgs {
             volume: words::name(&self.volume)?,
             path: words::path(&self.path)?,
             length_bytes: self.length.as_deref().map(words::size).transpose()?,
+            label_file: self.label_file.as_deref().map(words::path).transpose()?,
         };
         Ok(self.dry_run.over(Action::ask(Request::Adopt(request), make::show)))
     }

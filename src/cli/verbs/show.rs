@@ -126,6 +126,9 @@ fn patience(seconds: u32, asked: DataPath, used: Option<DataPath>) -> String {
 fn about_plex(plex: &PlexRow, region_bytes: u64) -> String {
     let mut line =
         format!("plex     {} {} {} {}", plex.plex, plex.state, plex.mode, clean(plex.path.display()));
+    if let Some(file) = &plex.label_file {
+        line += &format!(", labels in {}", clean(file.display()));
+    }
     if plex.sparse {
         line += ", sparse";
     }

@@ -17,6 +17,9 @@ pub struct Adopt {
     /// Its length in bytes; when absent, that of the file, or as much of the disk as leaves room for labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length_bytes: Option<u64>,
+    /// The file to make for its labels, which gives it all of the disk, and leaves a file as long as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_file: Option<PathBuf>,
 }
 
 /// See [`Request::Release`](super::Request::Release).

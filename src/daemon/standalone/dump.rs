@@ -54,7 +54,7 @@ pub(super) fn dump(question: &Question, state: &Path) -> Result<String, Refused>
         for volume in &volumes {
             for plex in volume.plexes() {
                 line(&mut out, "  ", &format!("plex {} of volume {}", plex.name(), volume.name()));
-                labels(&mut out, plex.medium().path.as_path(), Some(volume.length()), "    ");
+                labels(&mut out, plex.medium().labels().as_path(), Some(volume.length()), "    ");
             }
         }
         maps(&mut out, &directory, question.object.as_deref().and(Some(&volumes)));

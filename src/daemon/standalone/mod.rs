@@ -64,7 +64,7 @@ fn outcome(question: &Question, state: &Path) -> Result<(), Refused> {
         "dump" => dump::dump(question, state).and_then(|text| print(&text)),
         "save" => save::save(question, state).and_then(|text| print(&text)),
         "check" => check(state),
-        "udev" => udev::properties(question).and_then(|text| print(&text)),
+        "udev" => udev::properties(question, state).and_then(|text| print(&text)),
         verb => Err(Refusal::new(
             Kind::Usage,
             "offline.verb",

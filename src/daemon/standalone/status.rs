@@ -119,7 +119,7 @@ fn face(
 
 /// What is wrong with the medium of `plex`, as far as can be seen without its lock.
 fn medium(volume: &Volume, plex: &Plex, generation: u64) -> Option<String> {
-    let path = plex.medium().path.as_path();
+    let path = plex.medium().labels().as_path();
     let copies = match media::copies(path, Some(volume.length())) {
         Ok(copies) => copies,
         Err(error) => {

@@ -42,7 +42,7 @@ pub fn move_media(group: &Group, carriers: &[Carrier]) -> Result<Change, Refused
     let mut change = nothing(group);
     for carrier in carriers {
         let Some((volume, plex)) = group.plex_by_id(carrier.plex) else { continue };
-        let from = &plex.medium.path;
+        let from = if carrier.label_file { plex.medium.labels() } else { &plex.medium.path };
         if *from == carrier.path {
             continue;
         }
@@ -91,7 +91,13 @@ mod tests {
 
     fn carriers(group: &Group, newest: bool) -> Vec<Carrier> {
         let plexes = group.volumes().iter().flat_map(Volume::plexes).map(Plex::uuid);
-        let at = |(n, plex)| Carrier { plex, path: path(&format!("/new/{n}")), block: false, newest };
+        let at = |(n, plex)| Carrier {
+            plex,
+            path: path(&format!("/new/{n}")),
+            block: false,
+            label_file: false,
+            newest,
+        };
         plexes.enumerate().map(at).collect()
     }
 

@@ -17,6 +17,8 @@ pub struct Carrier {
     pub path: MediumPath,
     /// Whether it is a block device.
     pub block: bool,
+    /// Whether it is the file that has the labels, and the plex lies where its record says.
+    pub label_file: bool,
     /// Whether its label carries the configuration that is taken in, and not one before it.
     pub newest: bool,
 }
@@ -67,8 +69,13 @@ pub fn import_group(labelled: &Group, carriers: &[Carrier], name: Option<&Name>)
 pub(super) fn put(group: &mut Group, carrier: &Carrier) {
     let mut plexes = group.volumes.iter_mut().flat_map(|volume| &mut volume.plexes);
     let Some(plex) = plexes.find(|plex| plex.uuid == carrier.plex) else { return };
-    let before = plex.medium.path.clone();
     plex.noted = None;
+    if carrier.label_file {
+        plex.medium.label_file = Some(carrier.path.clone());
+        return;
+    }
+    plex.medium.label_file = None;
+    let before = plex.medium.path.clone();
     plex.medium.path = carrier.path.clone();
     plex.medium.kind = match (carrier.block, plex.medium.kind) {
         (true, _) => MediumKind::Block,
@@ -96,7 +103,8 @@ mod tests {
         let stopped = stop(&running, "v", &[], &mut ids(41)).unwrap().group;
         for group in [running, stopped] {
             let plex = group.volume("v").unwrap().plexes()[0].uuid();
-            let carriers = [Carrier { plex, path: path("/dev/new"), block: true, newest: true }];
+            let carriers =
+                [Carrier { plex, path: path("/dev/new"), block: true, label_file: false, newest: true }];
             let taken = import_group(&group, &carriers, None).unwrap();
             let volume = taken.volume("v").unwrap();
             assert_eq!((volume.state(), volume.device()), (VolumeState::NeedSync, None));
@@ -121,8 +129,13 @@ mod tests {
         assert_eq!(group.leaving().len(), 1);
         assert_eq!(import_group(&group, &[], None).unwrap().leaving(), []);
         let plexes = pair().volume("v").unwrap().plexes().iter().map(Plex::uuid).collect::<Vec<_>>();
-        let twice =
-            plexes.iter().map(|plex| Carrier { plex: *plex, path: path("/x"), block: false, newest: true });
+        let twice = plexes.iter().map(|plex| Carrier {
+            plex: *plex,
+            path: path("/x"),
+            block: false,
+            label_file: false,
+            newest: true,
+        });
         let refused = import_group(&pair(), &twice.collect::<Vec<_>>(), None).unwrap_err();
         assert_eq!(refused.id, "group.inconsistent");
     }

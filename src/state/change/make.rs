@@ -2,7 +2,7 @@
 
 use super::super::group::{Birth, Group, Plex, Volume};
 use super::super::ids::Ids;
-use super::super::medium::{MediumKind, MediumPath, PlexMedium, PoolMedium, medium_bytes};
+use super::super::medium::{MediumKind, MediumPath, PlexMedium, PoolMedium};
 use super::super::plex::PlexEvent;
 use super::super::refuse;
 use super::super::volume::VolumeEvent;
@@ -41,11 +41,23 @@ pub enum Site {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// In a file or on a block device that has no room for labels.
+    Apart {
+        /// The file or device.
+        path: MediumPath,
+        /// Whether it is a block device.
+        block: bool,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The file that is to be made for the labels.
+        label_file: MediumPath,
+    },
 }
 
 impl Site {
     /// The medium of the plex `name`, whose identity is `uuid`.
     fn medium(&self, name: &Name, uuid: Uuid) -> Result<PlexMedium, Refused> {
+        let mut apart = None;
         let (path, kind, sparse) = match self {
             Self::Below { directory, sparse } => {
                 // Part of the identity keeps plexes of several groups apart in one directory, and a forgotten file of
@@ -56,15 +68,19 @@ impl Site {
             Self::NewFile { path, sparse } => (path.clone(), MediumKind::Made, *sparse),
             Self::File { path, .. } => (path.clone(), MediumKind::Foreign, false),
             Self::Block { path, .. } => (path.clone(), MediumKind::Block, false),
+            Self::Apart { path, block, label_file, .. } => {
+                apart = Some(label_file.clone());
+                (path.clone(), if *block { MediumKind::Block } else { MediumKind::Foreign }, false)
+            }
         };
-        Ok(PlexMedium { path, kind, sparse })
+        Ok(PlexMedium { path, kind, sparse, label_file: apart })
     }
 
     /// The size in bytes of what is there already.
     const fn present_bytes(&self) -> Option<u64> {
         match self {
             Self::Below { .. } | Self::NewFile { .. } => None,
-            Self::File { bytes, .. } | Self::Block { bytes, .. } => Some(*bytes),
+            Self::File { bytes, .. } | Self::Block { bytes, .. } | Self::Apart { bytes, .. } => Some(*bytes),
         }
     }
 }
@@ -217,7 +233,7 @@ pub fn finish_make(
 
 /// Whether a medium that was made can carry a plex of a volume of `length` bytes.
 pub(super) fn check_medium(plex: &Plex, made: &Made, length: u64, volume: &Name) -> Result<(), Refused> {
-    let need = medium_bytes(length);
+    let need = plex.medium.needed_bytes(length);
     if made.bytes < need {
         return Err(refuse::plex_too_small(&plex.medium.path, made.bytes, need, volume));
     }
@@ -247,7 +263,7 @@ impl Draft<'_> {
             let name = plex_name(&self.group, &owner)?;
             let (uuid, generation) = (self.ids.uuid(), self.ids.generation());
             let medium = site.medium(&name, uuid)?;
-            let bytes = medium_bytes(length);
+            let bytes = medium.needed_bytes(length);
             if let Some(have) = site.present_bytes().filter(|have| *have < bytes) {
                 return Err(refuse::plex_too_small(&medium.path, have, bytes, &owner));
             }

@@ -80,8 +80,10 @@ pub fn release_volume(group: &Group, name: &Name, ids: &mut Ids) -> Result<Chang
     let mut draft = Draft::new(group, ids);
     for plex in &mut draft.volume(uuid)?.plexes {
         match plex.medium.kind {
-            MediumKind::Made | MediumKind::Foreign => plex.medium.kind = MediumKind::Image,
-            MediumKind::Image | MediumKind::Block => {}
+            MediumKind::Made | MediumKind::Foreign if plex.medium.label_file.is_none() => {
+                plex.medium.kind = MediumKind::Image;
+            }
+            MediumKind::Made | MediumKind::Foreign | MediumKind::Image | MediumKind::Block => {}
         }
     }
     draft.drop_volume(uuid)?;

@@ -114,6 +114,9 @@ fn check_fit(group: &Group, record: &Volume, to: u64) -> Result<(), Refused> {
     if record.scrub.run.is_some() {
         return Err(refuse::resize_scrub(name));
     }
+    if let Some(plex) = record.plexes.iter().find(|plex| plex.medium.label_file.is_some()) {
+        return Err(refuse::resize_label_file(name, &plex.name));
+    }
     let in_step = |plex: &&Plex| match plex.state() {
         PlexState::Clean | PlexState::Active | PlexState::SnapDone => true,
         PlexState::Empty

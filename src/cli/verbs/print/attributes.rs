@@ -190,6 +190,7 @@ mod tests {
             length_bytes: 1 << 20,
             medium: None,
             path: "/m/v-01\n.img".into(),
+            label_file: None,
             sparse: false,
             dirty_regions: 0,
             fault: None,
