@@ -12,6 +12,7 @@ use crate::base::{Errno, Generation, Kind, Name, Refusal, Refused, Uuid};
 use crate::catalog::Catalog;
 use crate::catalog::labels::{Found, label_of};
 use crate::control::reply::{Changed, Exported, Moved, MovedPlex};
+use crate::control::row::ForeseenRow;
 use crate::control::{Reply, request};
 use crate::format::config;
 use crate::format::label::Label;
@@ -20,6 +21,7 @@ use crate::state::change::{self, Carrier, Presence};
 use crate::state::{Group, MediumPath, Volume, refuse};
 
 use super::bringup::maps_of;
+use super::foreseen;
 use super::import::Labelled;
 use super::labels::LabelWork;
 use super::machine::{Machine, OpenMedium};
@@ -30,6 +32,17 @@ use super::server::Answer;
 
 /// A configuration as it was committed.
 type Committed = crate::catalog::Committed;
+
+/// A saved configuration, held against the media that are here.
+struct SavedGroup<D> {
+    saved: Generation,
+    /// The group as it is taken in.
+    taken: Group,
+    /// Its media that bear its labels.
+    carriers: Vec<Carrier>,
+    /// Its media that bear none and are given them, by plex.
+    bare: BTreeMap<Uuid, (MediumPath, D)>,
+}
 
 impl<M: Machine> Owner<M> {
     pub(super) async fn group_remove(
@@ -62,11 +75,33 @@ impl<M: Machine> Owner<M> {
         exported
     }
 
-    async fn export_alone(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) -> Result<Reply, Refused> {
+    /// The plexes that would stay behind if `group` were exported now.
+    ///
+    /// # Errors
+    /// What an export would be refused with.
+    pub(super) async fn may_export(
+        self: &Rc<Self>,
+        group: &Rc<GroupHandle<M>>,
+    ) -> Result<Vec<Name>, Refused> {
+        group.is_settled()?;
+        let _alone = self.alone(group.record().volumes().iter().map(Volume::uuid)).await;
+        change::export_group(&group.record())?;
+        let left_out = self.left_out(group).await;
+        group.record().volumes().iter().for_each(|volume| self.close_media(volume));
+        left_out
+    }
+
+    /// The plexes of `group` that cannot tell of an export and need not.
+    async fn left_out(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) -> Result<Vec<Name>, Refused> {
         let mut left_out = Vec::new();
         for volume in group.record().volumes() {
             left_out.extend(self.refuse_incomplete(group, volume.uuid()).await?);
         }
+        Ok(left_out)
+    }
+
+    async fn export_alone(self: &Rc<Self>, group: &Rc<GroupHandle<M>>) -> Result<Reply, Refused> {
+        let left_out = self.left_out(group).await?;
         let _turn = group.turn.lock().await;
         self.refuse_destroyed(group)?;
         let exported = change::export_group(&group.record())?.group;
@@ -256,13 +291,14 @@ impl<M: Machine> Owner<M> {
         Ok(Reply::Moved(Moved { group: request.group, plexes }))
     }
 
-    /// Take a group in from the configuration that was saved of it, as far as media bear its labels; those that bear none are
-    /// given them, if that is wanted and no other plex of their volume has one.
-    pub(super) async fn group_restore(
+    /// What the configuration that was saved of a group comes to on the media that are here.
+    ///
+    /// # Errors
+    /// What taking it in would be refused with.
+    async fn may_restore_group(
         self: &Rc<Self>,
-        request: request::GroupRestore,
-        answer: &Answer,
-    ) -> Result<Reply, Refused> {
+        request: &request::GroupRestore,
+    ) -> Result<SavedGroup<M::Medium>, Refused> {
         let (saved, record) = self.saved_configuration(&request.path).await?;
         self.refuse_here(&record, record.name())?;
         let mut carriers = Vec::new();
@@ -305,6 +341,42 @@ impl<M: Machine> Owner<M> {
             return Err(unlabelled(path, bare.len()));
         }
         let taken = change::import_group(&record, &carriers, None)?;
+        Ok(SavedGroup { saved, taken, carriers, bare })
+    }
+
+    /// Tell what would be taken in from the configuration that was saved of a group.
+    pub(super) async fn foresee_group_restore(
+        self: &Rc<Self>,
+        request: &request::GroupRestore,
+    ) -> Result<Vec<ForeseenRow>, Refused> {
+        let SavedGroup { taken, carriers, bare, .. } = self.may_restore_group(request).await?;
+        let directory = self.root.join(taken.name().as_str());
+        let text = format!("is taken in, with its state in {}", directory.display());
+        let mut told = vec![foreseen::row(taken.name(), text)];
+        for volume in taken.volumes() {
+            for plex in volume.plexes() {
+                let place = plex.medium().labels();
+                let text = if carriers.iter().any(|carrier| carrier.plex == plex.uuid()) {
+                    format!("is believed by its label on {place}")
+                } else if bare.contains_key(&plex.uuid()) {
+                    format!("is believed unseen: labels are written on {place}")
+                } else {
+                    format!("is not believed: {place} does not tell that it is there")
+                };
+                told.push(foreseen::row(plex.name(), text));
+            }
+        }
+        Ok(told)
+    }
+
+    /// Take a group in from the configuration that was saved of it, as far as media bear its labels; those that bear none are
+    /// given them, if that is wanted and no other plex of their volume has one.
+    pub(super) async fn group_restore(
+        self: &Rc<Self>,
+        request: request::GroupRestore,
+        answer: &Answer,
+    ) -> Result<Reply, Refused> {
+        let SavedGroup { saved, taken, bare, .. } = self.may_restore_group(&request).await?;
         let (group, committed) = self.take_in(taken, saved).await?;
         tracing::warn!(group = %group.name, generation = %committed.generation, from = %request.path.display(), "group taken in from what was saved");
         let all = group.record();
@@ -415,7 +487,7 @@ mod tests {
     use super::*;
     use crate::control::Request;
     use crate::control::words::Consistency;
-    use crate::daemon::testing::{Daemon, ask, make, name, refused, snapstarting, with_daemon};
+    use crate::daemon::testing::{Daemon, ask, foretold, make, name, refused, snapstarting, with_daemon};
     use crate::format::label::Places;
     use crate::state::VolumeState;
     use std::os::unix::fs::FileExt;
@@ -460,6 +532,47 @@ mod tests {
         for at in Places::new(volume_length, length).unwrap().all() {
             file.write_all_at(&vec![0; 512 << 10], at).unwrap();
         }
+    }
+
+    #[test]
+    fn what_goes_and_what_comes_is_foretold_and_nothing_is_changed() {
+        let kept = tempfile::tempdir().unwrap();
+        let file = kept.path().join("saved");
+        with_daemon(async |owner, _| {
+            let group = make(&owner, "v", 2).await;
+            refused(foretold(&owner, export("default")).await, "group.started", Kind::Started);
+            owner.stop_volume(&group, &name("v")).await.unwrap();
+            let (record, number) = (group.record(), group.generation());
+            let told = foretold(&owner, export("default")).await.unwrap();
+            for part in ["v-01: goes: the label on /", "v-02: goes: ", "default: is given up here, with /"] {
+                assert!(told.iter().any(|line| line.contains(part)), "{part} is not foretold: {told:?}");
+            }
+            let destroy = request::GroupDestroy { group: request::default_group() };
+            let destroyed = foretold(&owner, Request::GroupDestroy(destroy)).await;
+            refused(destroyed, "group.not-empty", Kind::Busy);
+            assert_eq!((group.record(), group.generation()), (record.clone(), number));
+
+            std::fs::copy(group.directory.join("configuration"), &file).unwrap();
+            let plexes = record.volume("v").unwrap().plexes();
+            let media: Vec<_> = plexes.iter().map(|plex| plex.medium().path.as_path()).collect();
+            let saved = kept.path().join("one");
+            std::fs::copy(media[0], &saved).unwrap();
+            ask(&owner, export("default")).await.unwrap();
+            for medium in &media {
+                erase_labels(medium, record.volume("v").unwrap().length());
+            }
+            refused(foretold(&owner, restore(&file, false)).await, "saved.unlabelled", Kind::Medium);
+            let told = foretold(&owner, restore(&file, true)).await.unwrap();
+            assert!(told.iter().any(|line| line.starts_with("v-01: is believed unseen: ")), "{told:?}");
+            std::fs::copy(&saved, media[0]).unwrap();
+            let told = foretold(&owner, restore(&file, true)).await.unwrap();
+            for part in
+                ["default: is taken in, ", "v-01: is believed by its label ", "v-02: is not believed: "]
+            {
+                assert!(told.iter().any(|line| line.starts_with(part)), "{part} is not foretold: {told:?}");
+            }
+            assert!(owner.all_groups().is_empty());
+        });
     }
 
     #[test]

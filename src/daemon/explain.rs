@@ -9,7 +9,7 @@ use crate::control::reply::Changed;
 use crate::control::row::ForeseenRow;
 use crate::control::{Reply, Request, Row, request};
 use crate::state::change::{self, Change, Effect, MakeArgs, RemoveArgs, SnapbackArgs};
-use crate::state::{Group, MediumKind, refuse};
+use crate::state::{Group, MediumKind, Volume, refuse};
 
 use super::foreseen::{self, foreseen};
 use super::machine::Machine;
@@ -105,6 +105,26 @@ impl<M: Machine> Owner<M> {
                 }
                 return Ok(Reply::Changed(Changed { changed: false }));
             }
+            Request::UndoDelete(request) => {
+                let record = self.group(&request.group)?.record();
+                let (volume, archive) = (request.volume.as_str(), request.archive.as_str());
+                let change = change::delete_undo(&record, volume, archive, &mut self.dice()?)?;
+                Foreseen::new(record, change)
+            }
+            Request::GroupDestroy(request) => {
+                let group = self.group(&request.group)?;
+                let record = group.record();
+                change::destroy_group(&record)?;
+                let text = format!("goes, with {}", group.directory.display());
+                Foreseen::new(Rc::clone(&record), change::nothing(&record)).with(&request.group, Some(text))
+            }
+            Request::GroupExport(request) => self.foresee_export(&request).await?,
+            Request::GroupRestore(request) => {
+                for row in self.foresee_group_restore(&request).await? {
+                    answer.row(Row::Foreseen(row)).await;
+                }
+                return Ok(Reply::Changed(Changed { changed: false }));
+            }
             other => {
                 return Err(Refusal::new(
                     Kind::Usage,
@@ -175,6 +195,25 @@ impl<M: Machine> Owner<M> {
             )
         });
         Ok(Foreseen::new(record, change).with(&origin_name, copied).with(&request.snapshot, given_up(lost)))
+    }
+
+    async fn foresee_export(self: &Rc<Self>, request: &request::GroupExport) -> Result<Foreseen, Refused> {
+        let group = self.group(&request.group)?;
+        let left_out = self.may_export(&group).await?;
+        let record = group.record();
+        let mut told = Foreseen::new(Rc::clone(&record), change::nothing(&record));
+        for plex in record.volumes().iter().flat_map(Volume::plexes) {
+            let text = match left_out.contains(plex.name()) {
+                true => "stays behind: it is no copy of its volume".to_owned(),
+                false => format!("goes: the label on {} tells of it", plex.medium().labels()),
+            };
+            told = told.with(plex.name(), Some(text));
+        }
+        let text = format!(
+            "is given up here, with {} and the maps of what changed: a snapshot goes back by a full copy then",
+            group.directory.display()
+        );
+        Ok(told.with(&request.group, Some(text)))
     }
 
     async fn foresee_resize(self: &Rc<Self>, request: &request::Resize) -> Result<Foreseen, Refused> {

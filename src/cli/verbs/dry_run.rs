@@ -20,17 +20,22 @@ pub struct DryRunArgs {
 impl DryRunArgs {
     /// `action`, or what tells of it.
     pub fn over(self, action: Action) -> Action {
-        let requests = match action {
-            Action::Ask { requests, .. } if self.dry_run => requests,
-            Action::InTurn(work) if self.dry_run => work.requests,
-            Action::Hooked(work) if self.dry_run => vec![work.request],
-            action => return action,
-        };
-        Action::Ask {
-            requests: requests.into_iter().map(|request| Request::Explain(Box::new(request))).collect(),
-            watch: Watch::Progress,
-            show: Box::new(|answers| show(&answers)),
-        }
+        over(self.dry_run, action)
+    }
+}
+
+/// `action`, or what tells of it on a `dry_run`.
+pub fn over(dry_run: bool, action: Action) -> Action {
+    let requests = match action {
+        Action::Ask { requests, .. } if dry_run => requests,
+        Action::InTurn(work) if dry_run => work.requests,
+        Action::Hooked(work) if dry_run => vec![work.request],
+        action => return action,
+    };
+    Action::Ask {
+        requests: requests.into_iter().map(|request| Request::Explain(Box::new(request))).collect(),
+        watch: Watch::Progress,
+        show: Box::new(|answers| show(&answers)),
     }
 }
 

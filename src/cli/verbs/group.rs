@@ -1,5 +1,6 @@
 //! `cleave group`: groups and their media.
 
+use super::dry_run::DryRunArgs;
 use super::make::count;
 use super::status::state_words;
 use crate::base::units::human_bytes;
@@ -53,6 +54,9 @@ pub enum GroupVerb {
         /// The group
         #[arg(value_name = "GROUP")]
         name: String,
+        /// Whether it is told only
+        #[command(flatten)]
+        dry_run: DryRunArgs,
     },
     /// Give a group up here, to take it in on another host or later
     #[command(after_help = "\
@@ -63,6 +67,9 @@ snapshots goes back by a full copy there: which regions changed is not known els
         /// The group
         #[arg(value_name = "GROUP")]
         name: String,
+        /// Whether it is told only
+        #[command(flatten)]
+        dry_run: DryRunArgs,
     },
     /// Take a group in that was exported, whose state directory is lost, or that comes from another host
     #[command(after_help = "\
@@ -111,6 +118,9 @@ when they are started.")]
         /// Write labels on media that have none
         #[arg(short, long)]
         force: bool,
+        /// Whether it is told only
+        #[command(flatten)]
+        dry_run: DryRunArgs,
     },
     /// List groups and their media
     List,
@@ -135,19 +145,20 @@ impl GroupVerb {
                 let text = format!("{group}: has them");
                 Action::ask(Request::GroupAdd(GroupAdd { group, media }), move |a| changed(&a, &text))
             }
-            Self::Destroy { name } => {
+            Self::Destroy { name, dry_run } => {
                 let group = words::name(&name)?;
                 let text = format!("{group}: removed");
-                Action::ask(Request::GroupDestroy(GroupDestroy { group }), move |a| changed(&a, &text))
+                let request = Request::GroupDestroy(GroupDestroy { group });
+                dry_run.over(Action::ask(request, move |a| changed(&a, &text)))
             }
             Self::Remove { name, medium } => {
                 let (group, medium) = (words::name(&name)?, words::name(&medium)?);
                 let text = format!("{group}: does without {medium}");
                 Action::ask(Request::GroupRemove(GroupRemove { group, medium }), move |a| changed(&a, &text))
             }
-            Self::Export { name } => {
+            Self::Export { name, dry_run } => {
                 let request = GroupExport { group: words::name(&name)? };
-                Action::ask(Request::GroupExport(request), |answered| exported(&answered))
+                dry_run.over(Action::ask(Request::GroupExport(request), |answered| exported(&answered)))
             }
             Self::Import { media, name } => import(&media, options.group(), name.as_deref())?,
             Self::Moved { name, media } => {
@@ -159,9 +170,9 @@ impl GroupVerb {
                 all.push(words::name(&name)?.to_string());
                 Action::Offline { verb: "save", words: all }
             }
-            Self::Restore { file, force } => {
+            Self::Restore { file, force, dry_run } => {
                 let request = GroupRestore { path: words::path(&file)?, force };
-                Action::ask(Request::GroupRestore(request), |answered| imported(&answered))
+                dry_run.over(Action::ask(Request::GroupRestore(request), |answered| imported(&answered)))
             }
             Self::List => Action::ask(Request::GroupList, |answered| Ok(show(&answered))),
         })

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::dry_run;
 use super::restore::{self, OverwritingArgs};
 use crate::base::calendar::utc;
 use crate::base::units::human_bytes;
@@ -30,7 +31,7 @@ pub struct UndoArgs {
     #[arg(short, long, conflicts_with_all = ["archive", "delete", "keep", "force", "background", "dry_run"])]
     list: bool,
     /// Give the undo archive up
-    #[arg(short, long, requires = "archive", conflicts_with_all = ["keep", "force", "background", "dry_run"])]
+    #[arg(short, long, requires = "archive", conflicts_with_all = ["keep", "force", "background"])]
     delete: bool,
     /// Keep the undo archive afterwards
     #[arg(short, long)]
@@ -58,7 +59,8 @@ impl UndoArgs {
         let Some(volume) = volume else { return Err(missing()) };
         if self.delete {
             let request = UndoDelete { group, volume, archive: self.archive.ok_or_else(missing)? };
-            return Ok(Action::ask(Request::UndoDelete(request), |answered| deleted(&answered)));
+            let delete = Action::ask(Request::UndoDelete(request), |answered| deleted(&answered));
+            return Ok(dry_run::over(self.overwriting.dry_run, delete));
         }
         let request = Undo {
             group,
