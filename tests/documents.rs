@@ -334,11 +334,15 @@ fn plex() -> String {
     let copies = places.all();
     assert_eq!(copies[1] - copies[0], label::COPY_BYTES);
     assert_eq!(places.of_sequence(8), [copies[0], copies[2]]);
+    let apart = Places::new(length, label::LABEL_FILE_BYTES).unwrap();
+    assert_eq!((apart.near_area(), apart.far_area()), (0, LABEL_AREA_BYTES));
     format!(
         "* near area: the length of the volume, rounded up to a multiple of {}\n\
          * far area: the length of the medium less {}, rounded down to a multiple of {}\n\
          * in an area the copy with an even number stands first, that with an odd one {} behind it\n\
-         * the smallest medium: the length of the volume, rounded up to a multiple of {}, and {} for both areas\n\n\
+         * the smallest medium: the length of the volume, rounded up to a multiple of {}, and {} for both areas\n\
+         * a file of {} bytes, with both areas and nothing else, has the labels of a plex whose medium has no room for them: that \
+         medium has the volume's bytes alone\n\n\
          A volume of {length} bytes on a medium of {medium}:\n\n\
          ```text\n      offset\n{:>12}  the volume's bytes\n{length:>12}  nothing, up to the border\n{:>12}  near area: even copy\n\
          {:>12}             odd copy\n{:>12}  nothing\n{:>12}  far area: even copy\n{:>12}            odd copy\n\
@@ -349,6 +353,7 @@ fn plex() -> String {
         human(label::COPY_BYTES),
         human(MIB),
         human(label::minimal_medium(0)),
+        label::LABEL_FILE_BYTES,
         0,
         copies[0],
         copies[1],

@@ -111,8 +111,8 @@ impl<M: Machine> Owner<M> {
             Kind::Damaged,
             "label.endless",
             &group.name,
-            "labels keep overtaking the catalogue",
-            "",
+            "its labels become newer as fast as they are taken in: somebody else writes them",
+            "see that no other host or daemon serves its media",
         ))
     }
 
@@ -444,6 +444,10 @@ impl<M: Machine> Owner<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use crate::base::Name;
@@ -451,6 +455,9 @@ mod tests {
     use crate::control::words::{DataPath, Init};
     use crate::daemon::offline::with_owner;
     use crate::daemon::server::Answer;
+    use crate::daemon::testing::{self, with_daemon};
+    use crate::format::config;
+    use crate::format::label::{COPY_BYTES, Label, Places, newest};
     use crate::state::change::{self, Presence};
 
     /// A start looks at the files of a stopped volume while another verb changes the volume's record.
@@ -501,5 +508,53 @@ mod tests {
             Ok(())
         })
         .unwrap();
+    }
+
+    /// A lock keeps nobody away who does not ask for it, as another host that serves the same disk.
+    #[test]
+    fn labels_that_somebody_else_keeps_writing_are_not_taken_in_for_ever() {
+        with_daemon(async |owner, _| {
+            let group = testing::make(&owner, "v", 1).await;
+            owner.stop_volume(&group, &testing::name("v")).await.unwrap();
+            let record = group.record();
+            let volume = record.volume("v").unwrap();
+            let path = volume.plexes()[0].medium().path.as_path();
+            let file = File::options().read(true).write(true).open(path).unwrap();
+            let places = Places::new(volume.length(), file.metadata().unwrap().len()).unwrap();
+            let copies = places.all().map(|at| {
+                let mut bytes = vec![0; COPY_BYTES as usize];
+                file.read_exact_at(&mut bytes, at).unwrap();
+                Label::decode(&bytes, at)
+            });
+            let mut label = newest(copies).unwrap();
+            let (others, done) = ((*record).clone(), Arc::new(AtomicBool::new(false)));
+            let ended = Arc::clone(&done);
+            let other_host = std::thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    label.sequence += 1;
+                    label.config_generation.0 += 1000;
+                    label.configuration =
+                        config::encode(label.config_generation, &others).unwrap().into_bytes();
+                    for at in places.of_sequence(label.sequence) {
+                        file.write_all_at(&label.encode(at), at).unwrap();
+                    }
+                }
+            });
+            // A look that comes between two of its labels goes well, or meets two of one number.
+            let uuid = volume.uuid();
+            let mut met = String::new();
+            for _ in 0..50 {
+                match owner.look_at_media(&group, uuid, false).await {
+                    Err(refused) if refused.id == "label.endless" => {
+                        met.clone_from(&refused.id);
+                        break;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            other_host.join().unwrap();
+            assert_eq!(met, "label.endless");
+        });
     }
 }
