@@ -132,7 +132,7 @@ impl<M: Machine> Owner<M> {
         self.forget_group(&exported).await;
         let plexes = exported.volumes().iter().flat_map(Volume::plexes);
         let goes = plexes.filter(|plex| !left_out.contains(plex.name()));
-        let media = goes.map(|plex| plex.medium().path.as_path().to_owned()).collect();
+        let media = goes.map(|plex| plex.medium().labels().as_path().to_owned()).collect();
         tracing::warn!(group = %group.name, generation = %committed.generation, "group exported");
         Ok(Reply::Exported(Exported { group: group.name.clone(), media, left_out }))
     }

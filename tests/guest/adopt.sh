@@ -183,7 +183,8 @@ step 30 cleave -q stop d
 refused 20 resize.label-file 'plex d-01 has its labels in a file' cleave resize d 120m
 # Its label file alone brings it back, on another host too.
 step 30 cleave -q stop taken
-step 30 cleave -q group export default
+said=$(step 30 cleave --json group export default)
+jq -e --arg file "$labels" '.media | index($file)' <<<"$said" >/dev/null || die "an export does not name the label file: $said"
 step 30 cleave -q group import "$labels"
 step 30 cleave -q start d
 step 60 fsck.ext4 -fn "$(device_of d)" >/dev/null
