@@ -33,7 +33,11 @@ use super::udev::Entry;
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a medium of ours may take to be closed by all threads.
-const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a verb waits for a medium that it names: an operation of the verb before it may have ended for us, and not for the
+/// kernel, which holds the lock until then.
+pub(super) const NAMED_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a device may take to end.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);

@@ -22,6 +22,7 @@ use crate::state::change::{self, MakeArgs, Site};
 use crate::state::place::Room;
 use crate::state::{MediumKind, MediumPath, PlexMedium, PoolMedium, medium_bytes, refuse};
 
+use super::bringup::NAMED_LIMIT;
 use super::foreseen::{self, Adoption};
 use super::machine::{Machine, OpenMedium, Ring};
 use super::media::medium_path;
@@ -105,7 +106,7 @@ impl<M: Machine> Owner<M> {
         {
             return Err(refuse::name_taken(&request.volume, &group.name));
         }
-        let medium = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        let medium = self.machine.open(path.as_path(), Opening::WRITE.waiting(NAMED_LIMIT)).await?;
         let label_file = match &request.label_file {
             Some(file) => Some(self.may_label_in(&path, &medium, file).await?),
             None => None,
@@ -279,7 +280,7 @@ impl<M: Machine> Owner<M> {
 
     /// Have the file at `path` be `bytes` long again. What fails leaves zeroes behind the data, which hurt nobody.
     async fn cut_back(self: &Rc<Self>, path: &MediumPath, bytes: u64) {
-        let opened = self.machine.open(path.as_path(), Opening::WRITE).await;
+        let opened = self.machine.open(path.as_path(), Opening::WRITE.waiting(NAMED_LIMIT)).await;
         let cut = match opened {
             Ok(medium) => self.machine.shorten(&medium, bytes).await,
             Err(error) => Err(error),
@@ -303,7 +304,7 @@ impl<M: Machine> Owner<M> {
 
     /// Have the file end behind `length` bytes, if nothing stands there.
     async fn cut_room(self: &Rc<Self>, medium: &PlexMedium, length: u64) -> Result<(), Refused> {
-        let open = self.machine.open(medium.path.as_path(), Opening::WRITE).await?;
+        let open = self.machine.open(medium.path.as_path(), Opening::WRITE.waiting(NAMED_LIMIT)).await?;
         let room = ByteRange::new(length, medium_bytes(length) - length);
         let read = open.clone();
         let empty = self.movers.run(move |host| async move { is_empty(&host.open(&read), room).await });

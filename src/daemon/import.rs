@@ -12,6 +12,7 @@ use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier};
 use crate::state::{Group, MediumPath};
 
+use super::bringup::NAMED_LIMIT;
 use super::machine::{Machine, OpenMedium};
 use super::media::medium_path;
 use super::owner::Owner;
@@ -95,7 +96,8 @@ impl<M: Machine> Owner<M> {
     /// `medium.on-volume`; those of the opening; `import.unlabelled`.
     pub(super) async fn labelled(self: &Rc<Self>, path: MediumPath) -> Result<Labelled, Refused> {
         self.refuse_volume_below(&path).await?;
-        let opened = self.machine.open(path.as_path(), Opening::WRITE).await?;
+        // It may have been this daemon's until just now.
+        let opened = self.machine.open(path.as_path(), Opening::WRITE.waiting(NAMED_LIMIT)).await?;
         let (block, label_file) = (opened.kind() == MediaKind::Disk, opened.length() == LABEL_FILE_BYTES);
         let unfit = |reason: String| {
             Err(Refusal::new(

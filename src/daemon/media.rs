@@ -14,6 +14,7 @@ use crate::state::change::{Effect, Made, Site};
 use crate::state::place::{self, Room};
 use crate::state::{Group, MediumKind, MediumPath, PlexMedium, refuse};
 
+use super::bringup::NAMED_LIMIT;
 use super::machine::{Machine, OpenMedium, Ring};
 use super::owner::{GroupHandle, Owner, system};
 use super::rows;
@@ -140,7 +141,7 @@ impl<M: Machine> Owner<M> {
         let found = match self.machine.standing(file).await {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             // What stands in the way is told by the opening.
-            Ok(_) | Err(_) => Some(self.machine.open(file, Opening::WRITE).await?),
+            Ok(_) | Err(_) => Some(self.machine.open(file, Opening::WRITE.waiting(NAMED_LIMIT)).await?),
         };
         Ok(match (found, wanted.label_file) {
             (None, _) => Site::NewFile { path: path.clone(), sparse: wanted.sparse },
@@ -293,7 +294,8 @@ impl<M: Machine> Owner<M> {
         let path = &medium.path;
         self.refuse_looped(path).await?;
         let taken: Vec<_> = self.media.borrow().values().map(OpenMedium::identity).collect();
-        let open = self.machine.open(path.as_path(), Opening::WRITE.at_least(bytes)).await?;
+        let opening = Opening::WRITE.at_least(bytes).waiting(NAMED_LIMIT);
+        let open = self.machine.open(path.as_path(), opening).await?;
         if taken.contains(&open.identity()) {
             return Err(refuse::medium_twice(path));
         }

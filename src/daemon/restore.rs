@@ -33,15 +33,12 @@ use crate::state::{Archive, Restore, RestorePhase, VolumeState, refuse};
 use crate::volume::VolumeQueue;
 use crate::volume::undo_file::{UndoReader, UndoWriter, Unfit, unit_bytes, unit_count};
 
-use super::bringup::{Face, STOP_LIMIT};
+use super::bringup::{CLOSING_LIMIT, Face, STOP_LIMIT};
 use super::events::News;
 use super::jobs::{Job, Purpose};
 use super::live::Live;
 use super::machine::{Machine, Ring};
 use super::owner::{GroupHandle, Owner, system};
-
-/// How long a medium of ours may take to be closed by all threads.
-const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two looks whether the plexes are equal.
 const EQUAL_POLL: Duration = Duration::from_millis(50);
