@@ -4,7 +4,7 @@ mod described;
 
 use cleave::base::limits::{
     EXTENT_BYTES, LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_NAME_BYTES, MAX_PLEXES, MAX_VOLUME_BYTES, MIB,
-    MIN_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MAX, REGION_BYTES_MIN, SECTOR_BYTES,
+    MIN_VOLUME_BYTES, PAGE_BYTES, REGION_BYTES_MAX, REGION_BYTES_MIN, SECTOR_BYTES, medium_bytes,
 };
 use cleave::base::{Generation, GenerationId, Kind, Name, RegionSize, Uuid};
 use cleave::bitmap::{PAGE_BITS, UnflushedMap};
@@ -323,7 +323,7 @@ fn numbers() -> String {
 
 fn plex() -> String {
     let length = 100 * MIB + 5 * 4096;
-    let medium = label::minimal_medium(length) + 20 * MIB + 1536;
+    let medium = medium_bytes(length) + 20 * MIB + 1536;
     let places = Places::new(length, medium).unwrap();
     assert_eq!(places.near_area(), length.next_multiple_of(MIB));
     assert_eq!(
@@ -352,7 +352,7 @@ fn plex() -> String {
         human(PAGE_BYTES as u64),
         human(label::COPY_BYTES),
         human(MIB),
-        human(label::minimal_medium(0)),
+        human(medium_bytes(0)),
         label::LABEL_FILE_BYTES,
         0,
         copies[0],
@@ -521,7 +521,7 @@ fn example() -> String {
             .unwrap()
             .into_bytes(),
     };
-    let places = Places::new(label.volume_length, label::minimal_medium(label.volume_length)).unwrap();
+    let places = Places::new(label.volume_length, medium_bytes(label.volume_length)).unwrap();
     let at = places.of_sequence(label.sequence)[0];
     format!(
         "The near copy of the label numbered {} of a plex that is clean, at offset {at} of its medium; of the configuration it has only the\n\
@@ -597,7 +597,7 @@ fn the_administration_guide_has_the_sizes_of_the_code() {
         constant("src/catalog/mod.rs", "PAST_KEPT"),
         human(constant("src/daemon/restores.rs", "HEAD_ROOM")),
         human(MIB),
-        human(label::minimal_medium(0)),
+        human(medium_bytes(0)),
         human(constant("src/cli/verbs/doctor/judge.rs", "ROOM_SCARCE")),
         human(constant("src/cli/verbs/doctor/judge.rs", "ROOM_GONE")),
     );

@@ -65,3 +65,10 @@ const _: () = assert!(EXTENT_BYTES.is_multiple_of(REGION_BYTES_MIN as u64));
 const _: () = assert!((MAX_DISCARD_BYTES as u64).is_multiple_of(EXTENT_BYTES));
 const _: () = assert!(MAX_REQUEST_BYTES as u64 <= EXTENT_BYTES, "a request touches at most two extents");
 const _: () = assert!(MAX_CONFIG_BYTES.is_multiple_of(PAGE_BYTES));
+
+/// Bytes that a medium needs at least to carry a volume of `length` bytes: the data, a label area at the next MiB
+/// behind it, and another in the last MiB.
+#[must_use]
+pub const fn medium_bytes(length: u64) -> u64 {
+    length.next_multiple_of(MIB) + 2 * LABEL_AREA_BYTES
+}

@@ -20,7 +20,7 @@ use crate::ring::{MediaKind, Opening};
 use crate::state::change::{self, Carrier, Presence};
 use crate::state::{Group, MediumPath, Volume, refuse};
 
-use super::bringup::maps_of;
+use super::bringup::{NAMED_LIMIT, maps_of};
 use super::foreseen;
 use super::import::Labelled;
 use super::labels::LabelWork;
@@ -217,16 +217,15 @@ impl<M: Machine> Owner<M> {
 
     /// The disks of this host that carry plexes, by what `wanted` says of the group in their labels.
     pub(super) async fn labelled_disks(self: &Rc<Self>, wanted: impl Fn(&Label) -> bool) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for path in self.machine.disks().await {
-            let Ok(medium) = self.machine.open(&path, Opening::READ).await else { continue };
-            if let Ok(Found::Label(label)) = self.label_on(medium, None).await
-                && wanted(&label)
-            {
-                found.push(path);
+        // Side by side, for one that is in use is waited for.
+        let looks = self.machine.disks().await.into_iter().map(async |path| {
+            let medium = self.machine.open(&path, Opening::READ.waiting(NAMED_LIMIT)).await.ok()?;
+            match self.label_on(medium, None).await {
+                Ok(Found::Label(label)) if wanted(&label) => Some(path),
+                Ok(_) | Err(_) => None,
             }
-        }
-        found
+        });
+        join_all(looks).await.into_iter().flatten().collect()
     }
 
     /// Take note of where media of a group are now.
@@ -251,13 +250,14 @@ impl<M: Machine> Owner<M> {
                 }
                 continue;
             };
-            let before = if label_file { plex.medium().labels() } else { &plex.medium().path }.as_path();
+            let carrier = Carrier { plex: label.plex, path: path.clone(), block, label_file, newest: true };
+            let before = carrier.before(plex.medium()).as_path();
             if self.machine.identity_at(before).await == self.machine.identity_at(path.as_path()).await {
                 continue;
             }
             // It is at one place: another medium with its label is a copy.
             let length = volume.length();
-            let there = match self.machine.open(before, Opening::READ).await {
+            let there = match self.machine.open(before, Opening::READ.waiting(NAMED_LIMIT)).await {
                 Ok(medium) => self.label_on(medium, Some(length)).await.ok(),
                 Err(_) => None,
             };
@@ -273,7 +273,7 @@ impl<M: Machine> Owner<M> {
                     "take one of them away, or erase its labels",
                 ));
             }
-            carriers.push(Carrier { plex: label.plex, path, block, label_file, newest: true });
+            carriers.push(carrier);
         }
         if !carriers.is_empty() {
             self.transact(&group, |group, _| change::move_media(group, &carriers)).await?;
@@ -282,8 +282,7 @@ impl<M: Machine> Owner<M> {
         for carrier in &carriers {
             self.media.borrow_mut().remove(&carrier.plex);
             if let Some((_, plex)) = record.plex_by_id(carrier.plex) {
-                let before = if carrier.label_file { plex.medium().labels() } else { &plex.medium().path };
-                let before = before.as_path().to_owned();
+                let before = carrier.before(plex.medium()).as_path().to_owned();
                 let now = carrier.path.as_path().to_owned();
                 plexes.push(MovedPlex { plex: plex.name().clone(), before, now });
             }
@@ -311,7 +310,8 @@ impl<M: Machine> Owner<M> {
                 self.refuse_volume_below(path).await?;
                 let (place, label_file) = (plex.medium().labels(), plex.medium().label_file.is_some());
                 self.refuse_volume_below(place).await?;
-                let opening = Opening::WRITE.at_least(plex.medium().needed_bytes(volume.length()));
+                let needed = plex.medium().needed_bytes(volume.length());
+                let opening = Opening::WRITE.at_least(needed).waiting(NAMED_LIMIT);
                 let Ok(medium) = self.open_medium(plex.medium(), opening).await else { continue };
                 let block = medium.kind() == MediaKind::Disk;
                 match self.label_on(medium.clone(), Some(volume.length())).await {

@@ -39,7 +39,9 @@
 
 use std::fmt;
 
-use crate::base::limits::{LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES};
+use crate::base::limits::{
+    LABEL_AREA_BYTES, MAX_CONFIG_BYTES, MAX_COUNT, MAX_VOLUME_BYTES, MIB, PAGE_BYTES, medium_bytes,
+};
 use crate::base::{Generation, GenerationId, Uuid};
 
 use super::layout::{Head, fields};
@@ -121,7 +123,7 @@ impl Places {
         if medium_length == LABEL_FILE_BYTES {
             return Ok(Self { near: 0, far: LABEL_AREA_BYTES });
         }
-        let needed = minimal_medium(volume_length);
+        let needed = medium_bytes(volume_length);
         match far_area(medium_length) {
             Some(far) if medium_length >= needed => {
                 Ok(Self { near: volume_length.next_multiple_of(MIB), far })
@@ -154,12 +156,6 @@ impl Places {
     pub const fn near_area(self) -> u64 {
         self.near
     }
-}
-
-/// Bytes of the smallest medium that holds a volume of `volume_length` bytes, at most [`MAX_VOLUME_BYTES`], and its labels.
-#[must_use]
-pub const fn minimal_medium(volume_length: u64) -> u64 {
-    volume_length.next_multiple_of(MIB) + 2 * LABEL_AREA_BYTES
 }
 
 /// Offset of the far label area of a medium of `medium_length` bytes, whatever volume it carries: what an import reads
@@ -453,7 +449,7 @@ mod tests {
         let places = Places::new(MAX_VOLUME_BYTES, LABEL_FILE_BYTES).unwrap();
         assert_eq!(places.all(), [0, COPY_BYTES, LABEL_AREA_BYTES, LABEL_AREA_BYTES + COPY_BYTES]);
         assert_eq!(Some(places.far_area()), far_area(LABEL_FILE_BYTES));
-        assert!(minimal_medium(1) > LABEL_FILE_BYTES);
+        assert!(medium_bytes(1) > LABEL_FILE_BYTES);
     }
 
     #[test]
@@ -567,7 +563,7 @@ mod tests {
     #[test]
     fn places_lie_behind_the_data_inside_the_medium_and_apart() {
         for volume in [MIN_VOLUME_BYTES, 5 * MIB - 4096, 5 * MIB, 5 * MIB + 512, MAX_VOLUME_BYTES] {
-            let needed = minimal_medium(volume);
+            let needed = medium_bytes(volume);
             for medium in [needed, needed + 512, needed + 4096, needed + 3 * MIB + 1] {
                 let places = Places::new(volume, medium).unwrap();
                 let all = places.all();

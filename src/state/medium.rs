@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use super::group::is_false;
 use super::refuse;
-use crate::base::limits::{LABEL_AREA_BYTES, MIB};
+use crate::base::limits::medium_bytes;
 use crate::base::units::exact_bytes;
 use crate::base::{Name, Refused};
 
@@ -189,13 +189,6 @@ impl Noted {
             None
         }
     }
-}
-
-/// Bytes that a medium needs at least to carry a volume of `length` bytes: the data, a label area at the next MiB
-/// behind it, and another in the last MiB.
-#[must_use]
-pub const fn medium_bytes(length: u64) -> u64 {
-    length.next_multiple_of(MIB) + 2 * LABEL_AREA_BYTES
 }
 
 #[cfg(test)]

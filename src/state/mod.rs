@@ -25,9 +25,10 @@ mod snapshot;
 pub mod task;
 mod volume;
 
+pub use crate::base::limits::medium_bytes;
 pub use group::{Group, Plex, ReadPolicy, Volume};
 pub use ids::Ids;
-pub use medium::{MediumKind, MediumPath, Noted, PlexMedium, PoolMedium, medium_bytes};
+pub use medium::{MediumKind, MediumPath, Noted, PlexMedium, PoolMedium};
 pub use plex::{KernelState, PlexAction, PlexEvent, PlexMode, PlexState, Purpose};
 pub use recovery::{Fate, Leaving, Unfinished};
 pub use resize::{ResizeStage, Resizing};

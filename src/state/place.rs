@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use super::change::Site;
 use super::group::Group;
-use super::medium::{MediumPath, medium_bytes};
+use super::medium::MediumPath;
 use super::refuse;
+use crate::base::limits::medium_bytes;
 use crate::base::{Name, Refused};
 
 /// What was found of a medium of the pool.

@@ -12,9 +12,13 @@ use crate::base::{Kind, Name, Refusal, Refused};
 
 mod carry;
 mod media;
+mod snapshots;
+mod upkeep;
 
 pub use carry::*;
 pub use media::*;
+pub use snapshots::*;
+pub(super) use upkeep::*;
 
 /// Bytes of the longest volume name: `NAME-NN` of its plexes must still be a name.
 pub const MAX_VOLUME_NAME_BYTES: usize = crate::base::limits::MAX_NAME_BYTES - 8;
@@ -277,79 +281,6 @@ pub(super) fn volume_busy(name: &Name) -> Refused {
     )
 }
 
-pub(super) fn volume_restoring(name: &Name) -> Refused {
-    Refusal::new(
-        Kind::Busy,
-        "volume.restoring",
-        name,
-        "it is being overwritten by a restore",
-        format!(
-            "wait for the task that cleave task list shows; if there is none, go on with: cleave start {name}"
-        ),
-    )
-}
-
-pub(super) fn snapshot_restoring(name: &Name, origin: &Name) -> Refused {
-    Refusal::new(
-        Kind::Busy,
-        "volume.restoring",
-        name,
-        format!("{origin} is being restored from it"),
-        "wait for the task that cleave task list shows",
-    )
-}
-
-pub(super) fn not_restoring(name: &Name) -> Refused {
-    Refusal::new(Kind::Changed, "volume.not-restoring", name, "no restore of it is at that point", "")
-}
-
-/// `undo.none`: there is no way back.
-pub fn no_undo(name: &Name) -> Refused {
-    let reason = "there is no undo archive of it";
-    Refusal::new(Kind::NotFound, "undo.none", name, reason, "a restore keeps one, unless told not to")
-}
-
-pub(super) fn undo_unknown(name: &Name, id: &str) -> Refused {
-    let shown: String = id.chars().take(64).collect();
-    let reason = format!("it has no undo archive {shown}");
-    Refusal::new(
-        Kind::NotFound,
-        "undo.unknown",
-        name,
-        reason,
-        format!("list them with: cleave undo --list {name}"),
-    )
-}
-
-pub(super) fn too_many_undos(name: &Name) -> Refused {
-    let reason = "it has as many undo archives as a volume may have";
-    let way_out = format!("give one up: cleave undo --list {name}, cleave undo --delete {name} ID");
-    Refusal::new(Kind::InvalidState, "undo.too-many", name, reason, way_out)
-}
-
-/// `undo.written-since`: putting the archive back would mix two states.
-pub fn undo_written_since(name: &Name, regions: u64, bytes: u64) -> Refused {
-    let reason = format!(
-        "{} ({}) that the archive does not hold were written since the restore, and would stay",
-        counted(regions, "region"),
-        human_bytes(bytes)
-    );
-    let way_out =
-        "take a snapshot first if they are wanted, then add --force to put back what the archive holds";
-    Refusal::new(Kind::InvalidState, "undo.written-since", name, reason, way_out)
-}
-
-/// `restore.no-room`: the undo archive does not fit into the state directory.
-pub fn no_room_for_undo(name: &Name, place: impl Display, needed: u64, free: u64) -> Refused {
-    let reason = format!(
-        "the undo archive needs {} in {place}, and {} are available",
-        exact_bytes(needed),
-        exact_bytes(free)
-    );
-    let way_out = "make room, or give up the way back with --no-safety (-o nosafety)";
-    Refusal::new(Kind::NoSpace, "restore.no-room", name, reason, way_out)
-}
-
 pub(super) fn volume_resyncing(name: &Name) -> Refused {
     let way_out = "wait for the task that cleave task list shows";
     Refusal::new(
@@ -361,113 +292,9 @@ pub(super) fn volume_resyncing(name: &Name) -> Refused {
     )
 }
 
-pub(super) fn release_started(name: &Name) -> Refused {
-    let way_out = format!("unmount it, then: cleave stop {name}");
-    Refusal::new(Kind::Started, "release.started", name, "a volume is released while it is stopped", way_out)
-}
-
-pub(super) fn release_unclean(name: &Name) -> Refused {
-    let reason = "it was not stopped in good order, and its plexes may differ";
-    let way_out =
-        format!("have them made equal first: cleave start {name}; cleave task watch; cleave stop {name}");
-    Refusal::new(Kind::InvalidState, "release.unclean", name, reason, way_out)
-}
-
-pub(super) fn release_undo(name: &Name, id: &str) -> Refused {
-    let reason = "an undo archive of a restore is kept, which would be lost with it";
-    let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");
-    Refusal::new(Kind::InvalidState, "release.undo", name, reason, way_out)
-}
-
-pub(super) fn release_plex(name: &Name, plex: &Plex) -> Refused {
-    let reason =
-        format!("its plex {} is {}, and no copy of what the volume holds", plex.name(), plex.state());
-    let way_out = format!(
-        "start it and bring the plex in step (cleave recover {name}), or remove it: cleave remove-mirror {name} {}",
-        plex.name()
-    );
-    Refusal::new(Kind::InvalidState, "release.plex", name, reason, way_out)
-}
-
-pub(super) fn resize_label_file(name: &Name, plex: &Name) -> Refused {
-    let reason = format!("the medium of plex {plex} has its labels in a file, and no room to grow");
-    let way_out = format!(
-        "put the plex on another medium: cleave plex replace {plex}, or give the plain image back: cleave release {name}"
-    );
-    Refusal::new(Kind::InvalidState, "resize.label-file", name, reason, way_out)
-}
-
-pub(super) fn resize_undo(name: &Name, id: &str) -> Refused {
-    let reason = "an undo archive of a restore is kept, which fits its length of today";
-    let way_out = format!("put it back, or give it up: cleave undo --delete {name} {id}");
-    Refusal::new(Kind::InvalidState, "resize.undo", name, reason, way_out)
-}
-
-pub(super) fn resize_under_way(name: &Name) -> Refused {
-    let way_out = format!("start it, which brings that to an end, or stop and start it: cleave start {name}");
-    let reason = "a change of its length was begun and is not complete";
-    Refusal::new(Kind::Busy, "resize.under-way", name, reason, way_out)
-}
-
-pub(super) fn resize_started(name: &Name) -> Refused {
-    let reason = "a volume becomes shorter only while it is stopped";
-    let way_out = format!("make its file system smaller, unmount it, then: cleave stop {name}");
-    Refusal::new(Kind::Started, "resize.started", name, reason, way_out)
-}
-
-pub(super) fn resize_unclean(name: &Name) -> Refused {
-    let reason = "it was not stopped in good order";
-    let way_out = format!("have its plexes made equal first: cleave start {name}");
-    Refusal::new(Kind::InvalidState, "resize.unclean", name, reason, way_out)
-}
-
-/// `resize.related`, `release.related`: change maps of `snapshots`, or of the volume itself where it is a snapshot, stand against it.
-pub(super) fn volume_related(kind: Kind, id: &str, name: &Name, snapshots: &[&Name]) -> Refused {
-    let list = snapshots.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let (reason, first) = match list.as_slice() {
-        [own] if own.as_str() == name.as_str() => {
-            ("it is a snapshot that keeps to its origin".to_owned(), own)
-        }
-        list => (format!("its snapshots are tracked against it: {}", list.join(", ")), &list[0]),
-    };
-    let way_out =
-        format!("give it back (cleave snapback {first}) or make it independent (cleave snapclear {first})");
-    Refusal::new(kind, id, name, reason, way_out)
-}
-
-pub(super) fn resize_plex(volume: &Name, plex: &Plex) -> Refused {
-    let way_out = match plex.purpose() {
-        super::Purpose::Snapshot => {
-            format!("wait for it (cleave snapwait {volume}) or remove it (cleave snapabort {volume})")
-        }
-        super::Purpose::Mirror => format!(
-            "have it brought up to date (cleave recover {volume}) or remove it (cleave remove-mirror {volume} {})",
-            plex.name()
-        ),
-    };
-    let reason = format!("it is {}: the length changes only while all plexes are in step", plex.state());
-    Refusal::new(Kind::InvalidState, "resize.plex", plex.name(), reason, way_out)
-}
-
-pub(super) fn resize_scrub(name: &Name) -> Refused {
-    let way_out = "wait for it (cleave task watch), or end it (cleave task abort)";
-    Refusal::new(Kind::Busy, "resize.scrub", name, "a scrub of it is under way", way_out)
-}
-
 pub(super) fn volume_not_recursive(name: &Name, plexes: usize) -> Refused {
     let reason = format!("the volume has {}", counted(plexes, "plex"));
     Refusal::new(Kind::InvalidState, "volume.has-plexes", name, reason, "add -r to remove them with it")
-}
-
-pub(super) fn volume_has_snapshots(name: &Name, snapshots: &[&Name]) -> Refused {
-    let list: Vec<_> = snapshots.iter().map(ToString::to_string).collect();
-    Refusal::new(
-        Kind::InvalidState,
-        "volume.has-snapshots",
-        name,
-        format!("the volume is the origin of {}", list.join(", ")),
-        "give them back with snapback, remove them, or add -f to make them independent",
-    )
 }
 
 pub(super) fn volume_force(name: &Name) -> Refused {
@@ -539,18 +366,6 @@ pub(super) fn replaced_already(plex: &Plex, by: &Name) -> Refused {
     Refusal::new(Kind::Busy, "plex.replaced", plex.name(), format!("it is being replaced by {by}"), way_out)
 }
 
-/// The volume is a snapshot, but of `origin`.
-#[must_use]
-pub fn snapshot_of_another(snapshot: &Name, origin: &Name) -> Refused {
-    Refusal::new(
-        Kind::InvalidState,
-        "snapshot.of-another",
-        snapshot,
-        format!("the volume is a snapshot of {origin}"),
-        format!("name {origin}, or the snapshot alone"),
-    )
-}
-
 pub(super) fn setting_range(volume: &Name, what: &str, value: u32, range: &str) -> Refused {
     let reason = format!("{what} cannot be {value}");
     Refusal::new(Kind::Usage, "setting.range", volume, reason, format!("choose {range}"))
@@ -612,91 +427,10 @@ pub fn no_plexes(volume: &Name) -> Refused {
     Refusal::new(Kind::Usage, "plex.none", volume, "no plex was asked for", "ask for at least one mirror")
 }
 
-pub(super) fn snapshot_no_snapdone(volume: &Volume, wanted: usize) -> Refused {
-    use super::plex::PlexState;
-    let name = volume.name();
-    let ready = volume.snapdone_count();
-    let copying = volume.plexes().iter().find(|plex| plex.state() == PlexState::SnapAtt);
-    let way_out = copying.map_or_else(
-        || format!("make one with: vxassist snapstart {name}"),
-        |plex| format!("{} is SNAPATT, wait for it with: vxassist snapwait {name}", plex.name()),
-    );
-    Refusal::new(
-        Kind::InvalidState,
-        "snapshot.no-snapdone",
-        name,
-        format!(
-            "insufficient number of active snapshot mirrors in {name}: {wanted} wanted, {ready} SNAPDONE"
-        ),
-        way_out,
-    )
-}
-
-/// `snapshot.no-mirror`: there is no snapshot mirror to work on.
-pub fn snapshot_no_mirror(name: &Name) -> Refused {
-    Refusal::new(
-        Kind::NotFound,
-        "snapshot.no-mirror",
-        name,
-        "the volume has no snapshot mirror",
-        format!("make one with: vxassist snapstart {name}"),
-    )
-}
-
-/// `snapshot.not-a-snapshot`: the volume was not broken off from another.
-pub fn not_a_snapshot(name: &Name) -> Refused {
-    Refusal::new(
-        Kind::InvalidState,
-        "snapshot.not-a-snapshot",
-        name,
-        "the volume is not a snapshot of another",
-        "name a volume made by: vxassist snapshot",
-    )
-}
-
-pub(super) fn snapshot_twice(name: &Name) -> Refused {
-    Refusal::new(Kind::Usage, "snapshot.twice", name, "named twice in one cut", "name each volume once")
-}
-
-pub(super) fn snapshot_name_too_long(name: &Name) -> Refused {
-    let way_out = "name the snapshot volume";
-    Refusal::new(
-        Kind::Syntax,
-        "name.too-long",
-        name,
-        "the default name of its snapshot would be too long",
-        way_out,
-    )
-}
-
-pub(super) fn snapshot_unclean(name: &Name) -> Refused {
-    Refusal::new(
-        Kind::InvalidState,
-        "snapshot.unclean",
-        name,
-        "the snapshot volume was not stopped in good order, so its map may miss changes",
-        format!("start it once with: cleave start {name}"),
-    )
-}
-
-pub(super) fn snapback_too_few(name: &Name, wanted: usize, have: usize) -> Refused {
-    Refusal::new(
-        Kind::InvalidState,
-        "snapshot.too-few-plexes",
-        name,
-        format!("{} wanted, the snapshot volume has {have}", counted(wanted, "complete plex")),
-        "ask for fewer, or for all of them",
-    )
-}
-
 /// A name that Cleave made up; it is one unless the volume's is too long.
 pub(super) fn plex_name(text: &str) -> Result<Name, Refused> {
     Name::new(text)
         .map_err(|_| Refusal::new(Kind::Syntax, "name.too-long", text, "too long for the name of a plex", ""))
-}
-
-pub(super) fn cut_unknown(set: impl Display) -> Refused {
-    Refusal::new(Kind::Changed, "snapshot.no-cut", set, "no cut of this identity is prepared", "")
 }
 
 pub(super) fn absurd(object: impl Display, what: impl Display) -> Refused {
@@ -707,39 +441,6 @@ pub(super) fn absurd(object: impl Display, what: impl Display) -> Refused {
         format!("the configuration contradicts itself: {what}"),
         "go back to a past generation in the group's state directory",
     )
-}
-
-pub(super) fn scrub_hours(from: u8, to: u8) -> Refused {
-    let way_out = "give two different hours of the day from 0 to 23, as 1-5";
-    Refusal::new(Kind::Usage, "scrub.hours", format!("{from}-{to}"), "are no hours of the day", way_out)
-}
-
-pub(super) fn scrub_interval(volume: &Name) -> Refused {
-    let way_out = "give an hour at least and ten years at most, as 7d";
-    Refusal::new(Kind::Usage, "scrub.interval", volume, "cannot be scrubbed at such an interval", way_out)
-}
-
-pub(super) fn scrub_running(volume: &Name) -> Refused {
-    let way_out = "watch it with: cleave task watch; end it with: cleave task abort";
-    Refusal::new(Kind::Busy, "scrub.running", volume, "a scrub of it is under way", way_out)
-}
-
-pub(super) fn scrub_alone(volume: &Name) -> Refused {
-    let reason = "fewer than two of its plexes are in step, so there is nothing to compare";
-    Refusal::new(Kind::InvalidState, "scrub.alone", volume, reason, "add a mirror with: cleave mirror")
-}
-
-pub(super) fn scrub_no_majority(volume: &Name, plexes: usize, first: Option<&Name>) -> Refused {
-    let reason =
-        format!("it has {plexes} plexes in step, so no majority can say which is right where they differ");
-    let source = first.map_or_else(|| "PLEX".to_owned(), ToString::to_string);
-    let way_out = format!("name the plex that counts: cleave scrub {volume} --repair --source {source}");
-    Refusal::new(Kind::Usage, "scrub.no-majority", volume, reason, way_out)
-}
-
-pub(super) fn scrub_source(plex: &Plex) -> Refused {
-    let reason = format!("cannot be the source of a repair: it is {}", plex.state());
-    Refusal::new(Kind::InvalidState, "scrub.source-unfit", plex.name(), reason, "name an ACTIVE plex")
 }
 
 #[cfg(test)]

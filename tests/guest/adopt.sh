@@ -18,6 +18,19 @@ refused() {
     expect_refusal "$id" "$code" "$@"
 }
 
+# killed_in SECONDS WORD...: the daemon is killed so long after it was asked, and there is another.
+killed_in() {
+    local seconds=$1 asked
+    shift
+    "$@" >/dev/null 2>&1 &
+    asked=$!
+    sleep "$seconds"
+    kill_daemon
+    { wait $asked || true; } 2>/dev/null
+    spawn_daemon
+    daemon_answers
+}
+
 # An image in a file, with what a backup knows of it.
 truncate -s 80M image
 step 60 mkfs.ext4 -q -F image
@@ -99,13 +112,7 @@ released=0
 for hundredth in 1 2 3 4 5 6 7 8; do
     step 60 cleave -q adopt k "$image"
     step 30 cleave -q stop k
-    cleave release k >/dev/null 2>&1 &
-    asked=$!
-    sleep "0.0$hundredth"
-    kill_daemon
-    { wait $asked || true; } 2>/dev/null
-    spawn_daemon
-    daemon_answers
+    killed_in "0.0$hundredth" cleave release k
     if cleave show k >/dev/null 2>&1; then step 30 cleave -q release k; else released=$((released + 1)); fi
     assert_eq $((80 << 20)) "$(stat -c %s "$image")" "the length of the image after kill $hundredth"
     assert_eq "$now" "$(sha256sum <"$image")" "what the image holds after kill $hundredth"
@@ -201,13 +208,7 @@ assert_eq '' "$(cleaved --offline udev --medium "$device")" "what a released dis
 # Killed in such an adoption, it is a volume or it is not, and no label file is left of one that is not.
 now=$(sha256sum <"$device") adopted=0
 for hundredth in 02 05 08 11 14 17; do
-    cleave adopt k "$lasting" --label-file "$labels" >/dev/null 2>&1 &
-    asked=$!
-    sleep "0.$hundredth"
-    kill_daemon
-    { wait $asked || true; } 2>/dev/null
-    spawn_daemon
-    daemon_answers
+    killed_in "0.$hundredth" cleave adopt k "$lasting" --label-file "$labels"
     if cleave show k >/dev/null 2>&1; then
         adopted=$((adopted + 1))
         # Killed while it came up, it has to come up once.

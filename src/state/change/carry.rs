@@ -42,7 +42,7 @@ pub fn move_media(group: &Group, carriers: &[Carrier]) -> Result<Change, Refused
     let mut change = nothing(group);
     for carrier in carriers {
         let Some((volume, plex)) = group.plex_by_id(carrier.plex) else { continue };
-        let from = if carrier.label_file { plex.medium.labels() } else { &plex.medium.path };
+        let from = carrier.before(&plex.medium);
         if *from == carrier.path {
             continue;
         }

@@ -1,7 +1,7 @@
 //! A group is taken in from what the labels on its media carry: its state directory is lost, or it moved to another host.
 
 use super::super::group::Group;
-use super::super::medium::{MediumKind, MediumPath};
+use super::super::medium::{MediumKind, MediumPath, PlexMedium};
 use super::super::plex::{PlexEvent, PlexState};
 use super::super::recovery;
 use super::super::volume::VolumeState;
@@ -21,6 +21,14 @@ pub struct Carrier {
     pub label_file: bool,
     /// Whether its label carries the configuration that is taken in, and not one before it.
     pub newest: bool,
+}
+
+impl Carrier {
+    /// Where `medium` is by its record: the place that is another now.
+    #[must_use]
+    pub fn before<'m>(&self, medium: &'m PlexMedium) -> &'m MediumPath {
+        if self.label_file { medium.labels() } else { &medium.path }
+    }
 }
 
 /// The group as it is taken in, from the configuration of the newest label. Nothing but the labels is left of it: its maps

@@ -391,7 +391,7 @@ fn plex_name(group: &Group, volume: &Name) -> Result<Name, Refused> {
 /// Bytes that a medium needs for a plex of `volume`.
 #[must_use]
 pub const fn needed_bytes(volume: &Volume) -> u64 {
-    super::medium::medium_bytes(volume.length)
+    crate::base::limits::medium_bytes(volume.length)
 }
 
 #[cfg(test)]
